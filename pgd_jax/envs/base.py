@@ -1,0 +1,30 @@
+"""The seam between the program and an environment that runs inside it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from pgd_jax.registry import Registry
+
+EnvState = Any  # a pytree of arrays, the environment's own
+
+
+class EvalEnv(NamedTuple):
+    """An in-graph environment. Observations in environment space, actions in [-1, 1]; one instance, to be vmapped.
+
+    `step` never resets; the time limit (`horizon`) is the caller's. `from_obs` gives a state that shows `obs`, which the
+    dynamics error needs; it is None where an observation does not determine a state.
+    """
+
+    name: str
+    obs_dim: int
+    action_dim: int
+    horizon: int
+    reset: Callable[[jax.Array], tuple[jax.Array, EnvState]]  # key -> (obs [O], state)
+    # (key, state, action [A]) -> (obs [O], state, reward [], terminal bool[])
+    step: Callable[[jax.Array, EnvState, jax.Array], tuple[jax.Array, EnvState, jax.Array, jax.Array]]
+    from_obs: Callable[[jax.Array], EnvState] | None  # obs [O] -> state
+
+
+ENVS: Registry[Callable[[], EvalEnv]] = Registry("environment")
