@@ -1,0 +1,4 @@
+"""Offline RL algorithms; importing the package registers them."""
+
+from pgd_jax.agents import iql as iql
+from pgd_jax.agents import td3_bc as td3_bc

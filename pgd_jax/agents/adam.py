@@ -1,0 +1,36 @@
+"""Parameters together with the Adam that trains them; every float is an argument, so it may be a lane."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from pgd_jax.types import Params
+
+
+@struct.dataclass
+class Trained:
+    """A network's parameters and the Adam moments that belong to them."""
+
+    params: Params
+    moments: optax.ScaleByAdamState
+
+
+def init(params: Params) -> Trained:
+    return Trained(params, optax.scale_by_adam().init(params))
+
+
+def step(trained: Trained, grads: Params, learning_rate: jax.Array, eps: jax.Array) -> Trained:
+    """One Adam update (Kingma & Ba 2015, Algorithm 1; beta1 0.9, beta2 0.999) down `grads`."""
+    directions, moments = optax.scale_by_adam(eps=eps).update(grads, trained.moments)
+    params = jax.tree.map(lambda p, d: p - learning_rate * d, trained.params, directions)
+    return Trained(params, moments)
+
+
+def cosine_decay(count: jax.Array, num_updates: jax.Array) -> jax.Array:
+    """Factor on a learning rate after `count` updates: from 1 to 0 over `num_updates` along half a cosine, then 0.
+
+    Loshchilov & Hutter 2017, equation 5, without restarts.
+    """
+    progress = jnp.minimum(count.astype(jnp.float32) / num_updates, 1.0)
+    return 0.5 * (1.0 + jnp.cos(jnp.pi * progress))

@@ -1,0 +1,163 @@
+"""IQL, implicit Q-learning (Kostrikov et al. 2021): values and policy from the data's actions alone.
+
+    pi, V, Q_1, Q_2 <- initial networks;  Q'_1, Q'_2 <- copies of Q_1, Q_2
+    for each update, on one batch (s, a, r, s', terminal):
+        q <- min_i Q'_i(s, a)
+        V <- Adam on |expectile - 1(q < V(s))| (q - V(s))^2                          equation 5
+        w <- min(exp(beta (q - V(s))), 100)
+        pi <- Adam on -w log pi(a | s), its learning rate decaying along a cosine    equation 7
+        Q_i <- Adam on (Q_i(s, a) - r - gamma (1 - terminal) V(s'))^2, i = 1, 2      equation 6
+        Q'_i <- (1 - tau) Q'_i + tau Q_i
+
+V is updated first and the new V serves the rest, as in the released code. pi is a Gaussian in environment action space whose
+mean passes through tanh and whose standard deviation does not depend on the state; it is not squashed.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from pgd_jax.agents import adam, losses
+from pgd_jax.agents.base import AGENTS, Agent, AgentFamily, AgentPlan, Logs
+from pgd_jax.networks import mlp
+from pgd_jax.networks.base import Network
+from pgd_jax.types import Params, Transition
+
+NUM_CRITICS = 2
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+
+
+@struct.dataclass
+class Hyper:
+    """Published values for locomotion; Adam's eps as Policy-Guided Diffusion has it (the released code: 1e-8)."""
+
+    actor_lr: float = 3e-4
+    value_lr: float = 3e-4
+    critic_lr: float = 3e-4
+    adam_eps: float = 1e-5
+    discount: float = 0.99
+    polyak: float = 0.005  # tau, the share of the new parameters in the targets
+    expectile: float = 0.7
+    temperature: float = 3.0  # beta
+    max_weight: float = 100.0
+    actor_decay_updates: float = 1e6  # updates until the actor's learning rate is 0; a huge number turns the decay off
+
+
+@struct.dataclass
+class State:
+    actor: adam.Trained
+    value: adam.Trained
+    critic: adam.Trained  # both critics, leading axis NUM_CRITICS
+    target_critic: Params
+
+
+class Networks(NamedTuple):
+    actor: Network  # obs [..., O] -> (mean [..., A], log_std [A])
+    value: Network  # obs [..., O] -> [...]
+    critic: Network  # (obs [..., O], action [..., A]) -> [NUM_CRITICS, ...]
+
+
+def init(networks: Networks, key: jax.Array, hyper: Hyper) -> State:
+    del hyper
+    key_actor, key_value, key_critic = jax.random.split(key, 3)
+    critic = networks.critic.init(key_critic)
+    return State(
+        actor=adam.init(networks.actor.init(key_actor)),
+        value=adam.init(networks.value.init(key_value)),
+        critic=adam.init(critic),
+        target_critic=critic,
+    )
+
+
+def _policy_log_prob(networks: Networks, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+    mean, log_std = networks.actor.apply(params, obs)
+    log_std = jnp.broadcast_to(jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX), mean.shape)
+    return losses.gaussian_log_prob(action, mean, log_std)
+
+
+def _update_value(
+    networks: Networks, hyper: Hyper, value: adam.Trained, obs: jax.Array, q: jax.Array
+) -> tuple[adam.Trained, Logs]:
+    def loss(params: Params) -> jax.Array:
+        return losses.expectile_loss(networks.value.apply(params, obs), q, hyper.expectile)
+
+    value_loss, grads = jax.value_and_grad(loss)(value.params)
+    return adam.step(value, grads, hyper.value_lr, hyper.adam_eps), {"value_loss": value_loss}
+
+
+def _update_actor(
+    networks: Networks, hyper: Hyper, actor: adam.Trained, batch: Transition, advantage: jax.Array
+) -> tuple[adam.Trained, Logs]:
+    weight = losses.advantage_weight(advantage, hyper.temperature, hyper.max_weight)
+
+    def loss(params: Params) -> jax.Array:
+        return -(weight * _policy_log_prob(networks, params, batch.obs, batch.action)).mean()
+
+    actor_loss, grads = jax.value_and_grad(loss)(actor.params)
+    learning_rate = hyper.actor_lr * adam.cosine_decay(actor.moments.count, hyper.actor_decay_updates)
+    return adam.step(actor, grads, learning_rate, hyper.adam_eps), {
+        "actor_loss": actor_loss,
+        "advantage_weight": weight.mean(),
+    }
+
+
+def _update_critic(
+    networks: Networks, hyper: Hyper, critic: adam.Trained, batch: Transition, next_value: jax.Array
+) -> tuple[adam.Trained, Logs]:
+    target = losses.td_target(batch.reward, batch.terminal, next_value, hyper.discount)
+
+    def loss(params: Params) -> tuple[jax.Array, jax.Array]:
+        q = networks.critic.apply(params, batch.obs, batch.action)
+        return losses.ensemble_td_loss(q, target), q.mean()
+
+    (critic_loss, q_mean), grads = jax.value_and_grad(loss, has_aux=True)(critic.params)
+    critic = adam.step(critic, grads, hyper.critic_lr, hyper.adam_eps)
+    return critic, {"critic_loss": critic_loss, "q_mean": q_mean}
+
+
+def update(networks: Networks, key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> tuple[State, Logs]:
+    """One update of each network from batches [1, B, ...]. Deterministic: the key is not used."""
+    del key
+    batch = jax.tree.map(lambda x: x[0], batches)
+    q = networks.critic.apply(state.target_critic, batch.obs, batch.action).min(axis=0)
+    value, value_logs = _update_value(networks, hyper, state.value, batch.obs, q)
+    v, next_v = networks.value.apply(value.params, jnp.stack([batch.obs, batch.next_obs]))
+    actor, actor_logs = _update_actor(networks, hyper, state.actor, batch, q - v)
+    critic, critic_logs = _update_critic(networks, hyper, state.critic, batch, next_v)
+    state = State(
+        actor, value, critic, target_critic=optax.incremental_update(critic.params, state.target_critic, hyper.polyak)
+    )
+    return state, value_logs | actor_logs | critic_logs | {"v_mean": v.mean()}
+
+
+def act(networks: Networks, state: State, obs: jax.Array) -> jax.Array:
+    """The mean of the policy."""
+    return networks.actor.apply(state.actor.params, obs)[0]
+
+
+def log_prob(networks: Networks, state: State, obs: jax.Array, action: jax.Array) -> jax.Array:
+    """The policy's own Gaussian; finite at actions of exactly -1 and 1."""
+    return _policy_log_prob(networks, state.actor.params, obs, action)
+
+
+def build(obs_dim: int, action_dim: int, plan: AgentPlan) -> Agent:
+    sizes = dict(hidden_dim=plan.hidden_dim, num_hidden=plan.num_hidden, initialise=mlp.orthogonal)
+    networks = Networks(
+        actor=mlp.gaussian_policy(obs_dim, action_dim, **sizes),
+        value=mlp.scalar(obs_dim, **sizes),
+        critic=mlp.ensemble(mlp.scalar(obs_dim + action_dim, **sizes), NUM_CRITICS),
+    )
+    return Agent(
+        init=functools.partial(init, networks),
+        update=functools.partial(update, networks),
+        act=functools.partial(act, networks),
+        log_prob=functools.partial(log_prob, networks),
+        batches_per_update=1,
+    )
+
+
+AGENTS.add("iql", AgentFamily(Hyper, build))

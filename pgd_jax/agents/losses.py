@@ -1,0 +1,69 @@
+"""The formulas that agents are made of: pure, over arrays, free of networks and state.
+
+B is the batch, E the members of a critic ensemble, A the action dimensions. Rewards and values are in environment units,
+actions in environment space.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.scipy.stats import norm
+
+
+def td_target(reward: jax.Array, terminal: jax.Array, next_value: jax.Array, discount: jax.Array) -> jax.Array:
+    """r + gamma (1 - terminal) V(s'), all [...]; a terminal state has no future, a time limit has."""
+    chex.assert_equal_shape([reward, terminal, next_value])
+    return reward + discount * (1.0 - terminal) * next_value
+
+
+def ensemble_td_loss(q: jax.Array, target: jax.Array) -> jax.Array:
+    """Squared error of q [E, B] against one target [B]: mean over the batch, summed over the members (TD3, Algorithm 1)."""
+    chex.assert_equal_shape([q[0], target])
+    return jnp.square(q - target[None]).mean(axis=1).sum()
+
+
+def smoothing_noise(key: jax.Array, shape: tuple[int, ...], std: jax.Array, limit: jax.Array) -> jax.Array:
+    """clip(N(0, std^2), -limit, limit): TD3's target policy smoothing (Fujimoto et al. 2018, Algorithm 1)."""
+    return jnp.clip(std * jax.random.normal(key, shape), -limit, limit)
+
+
+def behaviour_regularised_loss(q: jax.Array, action: jax.Array, data_action: jax.Array, alpha: jax.Array) -> jax.Array:
+    """TD3+BC's actor loss: mean (pi(s) - a)^2 - lambda mean Q(s, pi(s)), with lambda = alpha / mean |Q| held constant.
+
+    Fujimoto & Gu 2021, section 5. As the released code has it: |Q| is averaged at the policy's actions, not the data's,
+    and the squared distance over the action dimensions too.
+
+    Args:
+        q: [B] Q(s, pi(s)).
+        action: [B, A] pi(s).
+        data_action: [B, A] a.
+        alpha: strength of the value term; 0 is behaviour cloning.
+    """
+    chex.assert_equal_shape([action, data_action])
+    scale = jnp.maximum(jnp.abs(q).mean(), 1e-6)  # all-zero rewards and a critic that has learned them
+    weight = jax.lax.stop_gradient(alpha / scale)
+    return jnp.square(action - data_action).mean() - weight * q.mean()
+
+
+def expectile_loss(value: jax.Array, target: jax.Array, expectile: jax.Array) -> jax.Array:
+    """Mean of |expectile - 1(u < 0)| u^2 with u = target - value, both [B] (Kostrikov et al. 2021, equation 5).
+
+    Its minimiser is the expectile of the targets: their mean at 0.5, towards their maximum as it goes to 1.
+    """
+    chex.assert_equal_shape([value, target])
+    u = target - value
+    return (jnp.where(u < 0.0, 1.0 - expectile, expectile) * jnp.square(u)).mean()
+
+
+def advantage_weight(advantage: jax.Array, temperature: jax.Array, limit: jax.Array) -> jax.Array:
+    """min(exp(temperature * advantage), limit) (Kostrikov et al. 2021, equation 7), clipped first so that exp cannot overflow."""
+    return jnp.exp(jnp.minimum(temperature * advantage, jnp.log(limit)))
+
+
+def gaussian_log_prob(action: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:
+    """log N(action; mean, exp(log_std)^2), summed over the last axis. All [..., A] of one shape; finite at every action.
+
+    From jax.scipy and not distrax: importing distrax warns of a deprecation (an error here) and doubles the import time.
+    """
+    chex.assert_equal_shape([action, mean, log_std])
+    return norm.logpdf(action, mean, jnp.exp(log_std)).sum(axis=-1)

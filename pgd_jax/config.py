@@ -1,0 +1,168 @@
+"""The settings of a run as frozen dataclasses: what the command lines show as `--config.*` flags and config.json keeps.
+
+Ints, strings and choices here are static (they shape the compiled program). Floats that a lane may vary live in `Hyper`
+(loop.py and each agent) and are set through `AgentConfig.sweep`.
+"""
+
+import dataclasses
+from typing import Any, TypeVar
+
+from pgd_jax.errors import UserError
+from pgd_jax.registry import nearest
+
+Config = TypeVar("Config")
+
+
+def option(default: Any, text: str) -> Any:
+    """A config field with its help text, which `--help` prints."""
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+def nested(factory: type) -> Any:
+    return dataclasses.field(default_factory=factory)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    dataset: str = option("maze2d-umaze-waypoint-v0", "built-in dataset, D4RL name, or path of a D4RL-format HDF5 file")
+    download: bool = option(False, "fetch a D4RL dataset that is not in $D4RL_DATASET_DIR")
+    window_length: int = option(32, "rows T of a trajectory window (the paper reports 16, its code 32)")
+    window_stride: int = option(8, "rows between the starts of windows along an episode")
+    validation_fraction: float = option(0.05, "share of episodes held out for the validation loss")
+    split_seed: int = option(0, "seed of the choice of held-out episodes")
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetConfig:
+    width: int = option(32, "channels of the first level (the reference: 1024)")
+    num_blocks: int = option(3, "levels; the window is halved one time less")
+    compute_dtype: str = option("float32", "float32 or bfloat16; weights and sampling stay float32")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    num_steps: int = option(20_000, "optimiser steps")
+    steps_per_chunk: int = option(1_000, "steps of one compiled call: progress, validation and checkpoint after each")
+    batch_size: int = option(64, "windows of a step")
+    learning_rate: float = option(2e-3, "Adam's peak rate: warm-up over 10 % of the steps, then a cosine to 0")
+    ema_decay: float = option(0.995, "decay of the averaged weights, per ema_period")
+    ema_period: int = option(10, "steps between updates of the averaged weights")
+    num_validation_windows: int = option(512, "held-out windows of the validation loss")
+    seed: int = option(0, "seed of weights, batches and noise")
+
+
+@dataclasses.dataclass(frozen=True)
+class DenoiserConfig:
+    """One diffusion model of one dataset."""
+
+    data: DataConfig = nested(DataConfig)
+    unet: UNetConfig = nested(UNetConfig)
+    training: TrainingConfig = nested(TrainingConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    sampler: str = option("heun", "integrator of the reverse process")
+    num_steps: int = option(32, "noise steps N of one trajectory")
+    stochastic: bool = option(False, "EDM's churn (sweepable: churn.amount, ...); the deterministic ODE otherwise")
+    guidance: str = option("proximal", "rule that steers sampling by the policy: proximal, score or paper")
+    num_trajectories: int = option(8_192, "windows generated in a phase")
+    trajectories_per_batch: int = option(512, "windows sampled at once, a lane: sets peak memory")
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentConfig:
+    """One experiment: an agent trained on synthetic and real data, `lanes` of it in one compiled program."""
+
+    denoiser: str = option("", "run directory of train_denoiser; may be empty when synthetic_per_batch is 0")
+    dataset: str = option("", "dataset of the real rows; empty: the denoiser's own")
+    download: bool = option(False, "fetch a D4RL dataset that is not in $D4RL_DATASET_DIR")
+    environment: str = option("", 'environment that judges the agent; empty: the dataset\'s own; "none": no evaluation')
+    agent: str = option("td3_bc", "offline RL algorithm")
+    hidden_dim: int = option(256, "width of the agent's networks")
+    num_hidden: int = option(2, "hidden layers of the agent's networks")
+    sampling: SamplingConfig = nested(SamplingConfig)
+    num_phases: int = option(100, "generate, learn, evaluate: how many times")
+    phases_per_chunk: int = option(1, "phases of one compiled call: progress and checkpoint after each call")
+    updates_per_phase: int = option(10_000, "gradient updates between two generations")
+    batch_size: int = option(256, "transitions of an update")
+    synthetic_per_batch: int = option(240, "of which synthetic; 0 trains on real data alone and generates nothing")
+    num_episodes: int = option(16, "evaluation episodes after each phase")
+    num_seeds: int = option(4, "seeds per value of the sweep")
+    first_seed: int = option(0, "the first of them")
+    sweep: str = option(
+        "guidance_coefficient=1", 'floats by lane, "name=v1,v2; name=v": a lane for each combination and seed'
+    )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[Config], values: dict[str, Any], prefix: str = "") -> Config:
+    """The dataclass from a nested dict; raises UserError for an unknown field, naming the nearest one."""
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for name in values:
+        if name not in fields:
+            raise UserError(f'unknown setting "{prefix}{name}"{nearest(name, fields)}')
+    children = {name: field.default_factory for name, field in fields.items() if dataclasses.is_dataclass(field.type)}
+    return cls(
+        **{
+            name: from_dict(children[name], value, f"{prefix}{name}.") if name in children else value
+            for name, value in values.items()
+        }
+    )
+
+
+def require_positive(config: Any, *names: str) -> None:
+    """Raises UserError naming the first of the int fields `names` that is below 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise UserError(f"{name}={getattr(config, name)} must be at least 1")
+
+
+def validate_denoiser(config: DenoiserConfig) -> None:
+    """Raises UserError for settings that cannot work, before anything is read or written."""
+    training, data = config.training, config.data
+    require_positive(data, "window_length", "window_stride")
+    require_positive(config.unet, "width", "num_blocks")
+    require_positive(training, "num_steps", "steps_per_chunk", "batch_size", "ema_period", "num_validation_windows")
+    if data.window_length < 2:
+        raise UserError(f"data.window_length={data.window_length} must be at least 2: a transition spans two rows")
+    if not 0.0 < data.validation_fraction < 1.0:
+        raise UserError(f"data.validation_fraction={data.validation_fraction} must lie between 0 and 1")
+    if training.steps_per_chunk % training.ema_period or training.num_steps % training.steps_per_chunk:
+        raise UserError(
+            f"training.num_steps={training.num_steps} must be a multiple of training.steps_per_chunk="
+            f"{training.steps_per_chunk}, and that of training.ema_period={training.ema_period}"
+        )
+
+
+def validate_agent(config: AgentConfig) -> None:
+    """Raises UserError for settings that cannot work, before anything is read or written."""
+    require_positive(
+        config, "hidden_dim", "num_hidden", "num_phases", "phases_per_chunk", "updates_per_phase", "batch_size",
+        "num_episodes", "num_seeds",
+    )  # fmt: skip
+    if not 0 <= config.synthetic_per_batch <= config.batch_size:
+        raise UserError(
+            f"synthetic_per_batch={config.synthetic_per_batch} must lie between 0 and batch_size={config.batch_size}"
+        )
+    if config.num_phases % config.phases_per_chunk:
+        raise UserError(
+            f"num_phases={config.num_phases} must be a multiple of phases_per_chunk={config.phases_per_chunk}"
+        )
+    sampling = config.sampling
+    require_positive(sampling, "num_steps", "num_trajectories", "trajectories_per_batch")
+    if sampling.num_steps < 2:
+        raise UserError(f"sampling.num_steps={sampling.num_steps} must be at least 2")
+    if sampling.num_trajectories % sampling.trajectories_per_batch:
+        raise UserError(
+            f"sampling.num_trajectories={sampling.num_trajectories} must be a multiple of "
+            f"sampling.trajectories_per_batch={sampling.trajectories_per_batch}"
+        )
+    if config.synthetic_per_batch and not config.denoiser:
+        raise UserError(
+            "config.denoiser is empty: name the run directory of train_denoiser, or set synthetic_per_batch=0 to train "
+            "on real data alone"
+        )

@@ -1,0 +1,122 @@
+"""Environment space <-> network space of trajectory rows (obs | action | reward | terminal).
+
+Every column is standardised with dataset statistics; actions are clipped to +-0.999 and taken through arctanh before
+that, so that whatever the network generates comes back through tanh as a legal action (PGD, arXiv 2404.06356).
+Everything but `fit` is pure and takes any leading axes.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgd_jax.types import Codec, Layout, Transition
+
+ACTION_LIMIT = 0.999  # arctanh(1) is infinite; D4RL actions touch +-1
+TERMINAL_THRESHOLD = 0.5
+
+# A constant column (terminals of a task that never ends) has std 0, and a flag raised once in a million rows has 1e-3:
+# the floor keeps encoded values finite and below 1e3, and leaves every column of ordinary units alone.
+STD_FLOOR = 1e-3
+
+
+def fit(rows: np.ndarray, layout: Layout, squash: bool = True) -> Codec:
+    """Statistics of rows f32[N, D] in environment space; computed in float64 on the host, stored as float32.
+
+    `squash=False` only standardises actions, which keeps Gaussian test worlds Gaussian.
+    """
+    chex.assert_shape(rows, (None, layout.dim))
+    columns = np.array(rows, np.float64)
+    if squash:
+        limited = np.clip(columns[:, layout.action], -ACTION_LIMIT, ACTION_LIMIT)
+        columns[:, layout.action] = np.arctanh(limited)
+    mean = columns.mean(axis=0)
+    std = np.maximum(columns.std(axis=0), STD_FLOOR)
+    return Codec(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32), layout, squash)
+
+
+def _standardise(codec: Codec, x: jax.Array, part: slice) -> jax.Array:
+    lead = (1,) * (x.ndim - 1)
+    return (x - codec.mean[part].reshape(*lead, -1)) / codec.std[part].reshape(*lead, -1)
+
+
+def _restore(codec: Codec, x: jax.Array, part: slice) -> jax.Array:
+    lead = (1,) * (x.ndim - 1)
+    return x * codec.std[part].reshape(*lead, -1) + codec.mean[part].reshape(*lead, -1)
+
+
+def encode_obs(codec: Codec, obs: jax.Array) -> jax.Array:
+    """obs [..., O]: environment space -> network space. Numpy in, numpy out when the codec holds numpy arrays."""
+    return _standardise(codec, obs, codec.layout.obs)
+
+
+def decode_obs(codec: Codec, obs: jax.Array) -> jax.Array:
+    """obs [..., O]: network space -> environment space."""
+    return _restore(codec, obs, codec.layout.obs)
+
+
+def encode_action(codec: Codec, action: jax.Array) -> jax.Array:
+    """action [..., A]: environment space -> network space (pre-tanh, standardised)."""
+    if codec.squash:
+        action = jnp.arctanh(jnp.clip(action, -ACTION_LIMIT, ACTION_LIMIT))
+    return _standardise(codec, action, codec.layout.action)
+
+
+def decode_action(codec: Codec, action: jax.Array) -> jax.Array:
+    """action [..., A]: network space -> environment space, in [-1, 1] (both ends can be reached: float32 tanh rounds)."""
+    action = _restore(codec, action, codec.layout.action)
+    return jnp.tanh(action) if codec.squash else action
+
+
+def _last_two(layout: Layout) -> slice:
+    return slice(layout.reward, layout.dim)
+
+
+def encode(codec: Codec, rows: jax.Array) -> jax.Array:
+    """rows [..., D]: environment space -> network space."""
+    layout, rest = codec.layout, _last_two(codec.layout)
+    chex.assert_axis_dimension(rows, -1, layout.dim)
+    obs = encode_obs(codec, rows[..., layout.obs])
+    action = encode_action(codec, rows[..., layout.action])
+    return jnp.concatenate([obs, action, _standardise(codec, rows[..., rest], rest)], axis=-1)
+
+
+def decode(codec: Codec, x: jax.Array) -> jax.Array:
+    """x [..., D]: network space -> environment space; the terminal column stays a real number."""
+    layout, rest = codec.layout, _last_two(codec.layout)
+    chex.assert_axis_dimension(x, -1, layout.dim)
+    obs = decode_obs(codec, x[..., layout.obs])
+    action = decode_action(codec, x[..., layout.action])
+    return jnp.concatenate([obs, action, _restore(codec, x[..., rest], rest)], axis=-1)
+
+
+def to_transitions(codec: Codec, x: jax.Array) -> tuple[Transition, jax.Array]:
+    """Windows x f32[..., T, D] in network space -> (Transition with axes [..., T-1], valid bool[..., T-1]).
+
+    Transition t is (row t, obs of row t+1); its terminal is 1 where the decoded column exceeds 0.5. `valid[t]` says that
+    no row before t was terminal: what a generated trajectory holds after its end is not experience. A terminal row itself
+    is valid; its `next_obs` means nothing and must not be bootstrapped from. The last row only lends its obs to
+    transition T-2: a terminal flag there is not seen, as that row is no transition.
+    """
+    layout = codec.layout
+    chex.assert_axis_dimension(x, -1, layout.dim)
+    chex.assert_axis_dimension_gt(x, -2, 1)
+    env_rows = decode(codec, x[..., :-1, :])
+    obs = x[..., layout.obs]
+    terminal = (env_rows[..., layout.terminal] > TERMINAL_THRESHOLD).astype(jnp.float32)
+    ended_before = jnp.cumsum(terminal, axis=-1) - terminal
+    transitions = Transition(
+        obs=obs[..., :-1, :],
+        action=env_rows[..., layout.action],
+        reward=env_rows[..., layout.reward],
+        next_obs=obs[..., 1:, :],
+        terminal=terminal,
+    )
+    return transitions, ended_before == 0
+
+
+def to_environment_space(codec: Codec, transitions: Transition) -> Transition:
+    """The same transitions with obs and next_obs in environment space (all else already is); for export and plots."""
+    return transitions._replace(
+        obs=decode_obs(codec, transitions.obs), next_obs=decode_obs(codec, transitions.next_obs)
+    )

@@ -1,0 +1,40 @@
+"""EDM: preconditioning and training loss (Karras et al. 2022, arXiv 2206.00364, Table 1, sigma_data = 1 unless said)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from pgd_jax.types import Denoise
+
+SIGMA_DATA = 1.0  # windows are standardised
+P_MEAN, P_STD = -1.2, 1.2  # ln sigma ~ N(P_MEAN, P_STD^2) in training (Table 1)
+
+
+def precondition(network: Callable[[jax.Array, jax.Array], jax.Array], sigma_data: float = SIGMA_DATA) -> Denoise:
+    """D(x; s) = c_skip x + c_out F(c_in x; c_noise) (eq. 7) from the raw network F(x [B, T, D], c_noise [B])."""
+
+    def denoise(x: jax.Array, sigma: jax.Array) -> jax.Array:
+        s = jnp.broadcast_to(sigma, (x.shape[0],))
+        variance = s**2 + sigma_data**2
+        c_skip = sigma_data**2 / variance
+        c_out = s * sigma_data / jnp.sqrt(variance)
+        c_in = 1.0 / jnp.sqrt(variance)
+        f = network(c_in[:, None, None] * x, jnp.log(s) / 4.0)
+        return c_skip[:, None, None] * x + c_out[:, None, None] * f
+
+    return denoise
+
+
+def loss(key: jax.Array, denoise: Denoise, x0: jax.Array, sigma_data: float = SIGMA_DATA) -> jax.Array:
+    """Weighted denoising error (eq. 2 with Table 1's weight), mean over the batch x0 f32[B, T, D]; about 1 at the start."""
+    key_sigma, key_noise = jax.random.split(key)
+    s = jnp.exp(P_MEAN + P_STD * jax.random.normal(key_sigma, (x0.shape[0],)))
+    noise = s[:, None, None] * jax.random.normal(key_noise, x0.shape)
+    weight = (s**2 + sigma_data**2) / (s * sigma_data) ** 2
+    return jnp.mean(weight[:, None, None] * (denoise(x0 + noise, s) - x0) ** 2)
+
+
+def posterior_variance(sigma: jax.Array, sigma_data: float = SIGMA_DATA) -> jax.Array:
+    """Variance of clean data given its noised value, for data of variance sigma_data^2: s^2 sd^2 / (s^2 + sd^2)."""
+    return sigma**2 * sigma_data**2 / (sigma**2 + sigma_data**2)

@@ -1,0 +1,103 @@
+"""Multi-layer perceptrons and the small heads that agents put on them, as Networks."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from pgd_jax.networks import base
+from pgd_jax.networks.base import Network
+from pgd_jax.types import Params
+
+Initializer = Callable[..., jax.Array]
+Initialise = Callable[[int], tuple[Initializer, Initializer]]  # fan_in -> (kernel, bias) initializers
+
+
+def orthogonal(fan_in: int) -> tuple[Initializer, Initializer]:
+    """Orthogonal kernels of gain sqrt(2), zero biases: the released IQL code, its output layers included."""
+    del fan_in
+    return nn.initializers.orthogonal(2.0**0.5), nn.initializers.zeros_init()
+
+
+def fan_in_uniform(fan_in: int) -> tuple[Initializer, Initializer]:
+    """Kernels and biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's nn.Linear, hence the released TD3+BC code."""
+    bound = fan_in**-0.5
+
+    def uniform(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return uniform, uniform
+
+
+class Mlp(nn.Module):
+    """[..., in] -> [..., out_dim] through `num_hidden` ReLU layers of `hidden_dim`."""
+
+    hidden_dim: int
+    num_hidden: int
+    out_dim: int
+    initialise: Initialise
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for _ in range(self.num_hidden):
+            x = nn.relu(self._dense(x, self.hidden_dim))
+        return self._dense(x, self.out_dim)
+
+    def _dense(self, x: jax.Array, out_dim: int) -> jax.Array:
+        kernel_init, bias_init = self.initialise(x.shape[-1])
+        return nn.Dense(out_dim, kernel_init=kernel_init, bias_init=bias_init)(x)
+
+
+def mlp(in_dim: int, out_dim: int, hidden_dim: int, num_hidden: int, initialise: Initialise) -> Network:
+    """`apply(params, x [..., in_dim]) -> [..., out_dim]`, linear at the end."""
+    return base.from_linen(Mlp(hidden_dim, num_hidden, out_dim, initialise), jnp.zeros((1, in_dim)))
+
+
+def scalar(in_dim: int, hidden_dim: int, num_hidden: int, initialise: Initialise) -> Network:
+    """`apply(params, *inputs) -> [...]`: one number from inputs [..., i] whose sizes sum to `in_dim`; V(s) or Q(s, a)."""
+    trunk = mlp(in_dim, 1, hidden_dim, num_hidden, initialise)
+
+    def apply(params: Params, *inputs: jax.Array) -> jax.Array:
+        return trunk.apply(params, jnp.concatenate(inputs, axis=-1)).squeeze(axis=-1)
+
+    return Network(trunk.init, apply)
+
+
+def tanh_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int, initialise: Initialise) -> Network:
+    """`apply(params, obs [..., O]) -> action [..., A]` in (-1, 1)."""
+    trunk = mlp(obs_dim, action_dim, hidden_dim, num_hidden, initialise)
+
+    def apply(params: Params, obs: jax.Array) -> jax.Array:
+        return jnp.tanh(trunk.apply(params, obs))
+
+    return Network(trunk.init, apply)
+
+
+def gaussian_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int, initialise: Initialise) -> Network:
+    """`apply(params, obs [..., O]) -> (mean [..., A] in (-1, 1), log_std [A])`; the log_std, one per action, starts at 0."""
+    mean = tanh_policy(obs_dim, action_dim, hidden_dim, num_hidden, initialise)
+
+    def init(key: jax.Array) -> Params:
+        return {"mean": mean.init(key), "log_std": jnp.zeros(action_dim)}
+
+    def apply(params: Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return mean.apply(params["mean"], obs), params["log_std"]
+
+    return Network(init, apply)
+
+
+def ensemble(member: Network, num_members: int) -> Network:
+    """`apply(params, *inputs) -> [num_members, ...]`: independently initialised members on the same inputs.
+
+    Each layer of all members is one batched product. The parameters are a member's with a leading axis, so
+    `member.apply(jax.tree.map(lambda p: p[0], params), ...)` evaluates the first member alone.
+    """
+
+    def init(key: jax.Array) -> Params:
+        return jax.vmap(member.init)(jax.random.split(key, num_members))
+
+    def apply(params: Params, *inputs: jax.Array) -> jax.Array:
+        return jax.vmap(lambda p: member.apply(p, *inputs))(params)
+
+    return Network(init, apply)
