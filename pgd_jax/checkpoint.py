@@ -1,0 +1,225 @@
+"""Checkpoints that are whole or not there: the only importer of orbax.
+
+A checkpoint is a folder `step_00000012` with
+    arrays/        the leaves by path, written by orbax (typed keys as their uint32 words)
+    tree.json      shape and dtype of every leaf, and the caller's metadata
+    manifest.json  sha256 of every other file, written last
+It is built under another name, and renaming it is the commit. A checkpoint whose files do not match the manifest does
+not count: readers fall back to the one before it. Orbax alone lists truncated checkpoints as good and loads flipped
+bytes without an error.
+
+Saving is synchronous: the leaves are on the host before it starts and the caller may donate them as soon as it returns.
+One process writes to a directory at a time (see rundir). Trees that span hosts are not supported.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from orbax.checkpoint import v1 as ocp
+
+from pgd_jax import rundir
+from pgd_jax.errors import UserError
+
+ARRAYS = "arrays"
+TREE = "tree.json"
+MANIFEST = "manifest.json"
+MAX_LISTED = 20  # differences named in one error
+
+Tree = Any  # a pytree of arrays
+
+
+def save(directory: str | os.PathLike, step: int, tree: Tree, metadata: dict[str, Any] | None = None) -> None:
+    """Commits `tree` as checkpoint `step` and keeps one whole checkpoint before it.
+
+    Leaves are JAX or numpy arrays, typed keys included. `metadata` is JSON data that `load_metadata` gives back. A
+    checkpoint of the same step is replaced; later steps, which a caller that resumed from an earlier one has left
+    behind, are removed.
+    """
+    directory = pathlib.Path(directory).absolute()  # orbax refuses relative paths
+    leaves = _flatten(tree)
+    specs = {name: _spec(name, leaf) for name, leaf in leaves.items()}
+    impls = {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)}
+    description = json.dumps({"leaves": specs, "key_impls": impls, "metadata": metadata or {}}, indent=1)
+    # Orbax refuses arrays without elements; their shape and dtype say all.
+    stored = {name: jax.random.key_data(x) if name in impls else x for name, x in leaves.items() if x.size}
+    directory.mkdir(parents=True, exist_ok=True)
+    for leftover in directory.glob("step_*.*"):
+        shutil.rmtree(leftover)
+    partial = directory / f"{_folder(step)}.partial"
+    ocp.save(partial / ARRAYS, jax.tree.map(np.asarray, jax.device_get(stored)))
+    (partial / TREE).write_text(description, encoding="utf-8")
+    _seal(partial)
+    _commit(partial, directory / _folder(step))
+    _prune(directory, step)
+
+
+def latest(directory: str | os.PathLike) -> int | None:
+    """The newest whole checkpoint's step, or None; warns of damaged ones it passes over."""
+    newest = _newest_whole(pathlib.Path(directory).absolute())
+    return None if newest is None else _step(newest)
+
+
+def restore(directory: str | os.PathLike, template: Tree) -> tuple[int, Tree]:
+    """(step, tree) of the newest whole checkpoint; a damaged newer one is passed over with a warning.
+
+    `template` has the tree's structure, shapes and dtypes: arrays, or the `jax.ShapeDtypeStruct`s of `jax.eval_shape`.
+    JAX leaves come back on the template's devices where it is bound to any, numpy leaves as numpy arrays; the
+    number of devices need not be that of the save. Raises UserError where there is no whole checkpoint, or where the
+    trees differ (by path: missing, unexpected, shape, dtype).
+    """
+    folder = _require_whole(directory)
+    description = _description(folder)
+    wanted = _flatten(template)
+    _refuse_other_tree(folder, description["leaves"], {name: _spec(name, leaf) for name, leaf in wanted.items()})
+    stored = ocp.load(folder / ARRAYS)
+    impls = description["key_impls"]
+    leaves = [_place(stored.get(name), impls.get(name), leaf) for name, leaf in wanted.items()]
+    return _step(folder), jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def load_metadata(directory: str | os.PathLike) -> dict[str, Any]:
+    """The metadata of the newest whole checkpoint; UserError where there is none."""
+    return _description(_require_whole(directory))["metadata"]
+
+
+def _flatten(tree: Tree) -> dict[str, Any]:
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _spec(name: str, leaf: Any) -> dict[str, Any]:
+    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+        raise TypeError(f"leaf {name} is a {type(leaf).__name__}; checkpoints hold arrays")
+    return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}  # a typed key's dtype names its implementation
+
+
+def _place(data: np.ndarray | None, key_impl: str | None, template: Any) -> Any:
+    """One leaf as the template has it: numpy, or a JAX array on the template's devices if it is bound to any."""
+    if data is None:
+        data = np.zeros(template.shape, template.dtype)
+    if isinstance(template, (np.ndarray, np.generic)):
+        return data
+    is_bound = template.committed if isinstance(template, jax.Array) else template.sharding is not None
+    target = template.sharding if is_bound else None
+    # may_alias=False: the caller may donate the leaf, and the loader's memory is not JAX's to reuse.
+    if key_impl is None:
+        return jax.device_put(data, target, may_alias=False)
+    words = jax.device_put(data, may_alias=False)
+    return jax.device_put(jax.random.wrap_key_data(words, impl=key_impl), target)
+
+
+def _refuse_other_tree(folder: pathlib.Path, held: dict[str, Any], wanted: dict[str, Any]) -> None:
+    lines = [f"missing in the checkpoint: {name}" for name in wanted if name not in held]
+    lines += [f"unexpected in the checkpoint: {name}" for name in held if name not in wanted]
+    for name in wanted.keys() & held.keys():
+        for field, ours in wanted[name].items():
+            theirs = held[name][field]
+            if theirs != ours:
+                lines.append(f"{field} of {name}: checkpoint has {theirs}, program has {ours}")
+    if lines:
+        lines = sorted(lines)
+        more = [f"and {len(lines) - MAX_LISTED} more"] if len(lines) > MAX_LISTED else []
+        listed = "\n".join(f"  {line}" for line in lines[:MAX_LISTED] + more)
+        advice = "Use the settings it was saved under."
+        raise UserError(f"{folder} was saved by another program or config:\n{listed}\n{advice}")
+
+
+def _folder(step: int) -> str:
+    return f"step_{step:08d}"
+
+
+def _step(folder: pathlib.Path) -> int:
+    return int(folder.name.removeprefix("step_"))
+
+
+def _folders(directory: pathlib.Path) -> list[pathlib.Path]:
+    """Committed checkpoints, newest first."""
+    found = [p for p in directory.glob("step_*") if re.fullmatch(r"step_\d+", p.name)]
+    return sorted(found, key=_step, reverse=True)
+
+
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [p for p in sorted(folder.rglob("*")) if p.is_file() and p != folder / MANIFEST]
+
+
+def _digest(file: pathlib.Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _seal(folder: pathlib.Path) -> None:
+    """Brings every file to the disk, then writes the manifest."""
+    digests = {}
+    for file in _files(folder):
+        rundir.sync(file)
+        digests[file.relative_to(folder).as_posix()] = _digest(file)
+    for inner in folder.rglob("*"):
+        if inner.is_dir():
+            rundir.sync(inner)
+    rundir.replace_text(folder / MANIFEST, json.dumps(digests, indent=1))
+
+
+def _commit(partial: pathlib.Path, folder: pathlib.Path) -> None:
+    if folder.exists():  # a damaged one, or the same step saved again; a rename needs the name to be free
+        os.replace(folder, folder.with_name(folder.name + ".replaced"))
+    os.replace(partial, folder)
+    rundir.sync(folder.parent)
+    shutil.rmtree(folder.with_name(folder.name + ".replaced"), ignore_errors=True)
+
+
+def _damage(folder: pathlib.Path) -> str | None:
+    """Why a checkpoint does not count, or None for a whole one."""
+    if not (folder / MANIFEST).is_file():
+        return f"{MANIFEST} is missing"
+    try:
+        digests = dict(json.loads((folder / MANIFEST).read_bytes()))
+    except (ValueError, TypeError):
+        return f"{MANIFEST} cannot be read"
+    for name, digest in digests.items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if _digest(folder / name) != digest:
+            return f"{name} does not match its checksum"
+    return None
+
+
+def _newest_whole(directory: pathlib.Path) -> pathlib.Path | None:
+    for folder in _folders(directory):
+        reason = _damage(folder)
+        if reason is None:
+            return folder
+        logging.warning("checkpoint %s is damaged (%s); falling back to the one before it", folder, reason)
+    return None
+
+
+def _require_whole(directory: str | os.PathLike) -> pathlib.Path:
+    directory = pathlib.Path(directory).absolute()
+    newest = _newest_whole(directory)
+    if newest is None:
+        damaged = ", ".join(f"{folder.name}: {_damage(folder)}" for folder in _folders(directory))
+        found = f"only damaged ones ({damaged})" if damaged else "none"
+        raise UserError(f"no whole checkpoint in {directory}: found {found}; start the run again in a new directory")
+    return newest
+
+
+def _prune(directory: pathlib.Path, step: int) -> None:
+    older = [folder for folder in _folders(directory) if _step(folder) < step]
+    spare = next((folder for folder in older if _damage(folder) is None), None)
+    for folder in _folders(directory):
+        if _step(folder) != step and folder != spare:
+            shutil.rmtree(folder)
+
+
+def _description(folder: pathlib.Path) -> dict[str, Any]:
+    return json.loads((folder / TREE).read_text(encoding="utf-8"))
