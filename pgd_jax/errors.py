@@ -1,5 +1,9 @@
-"""The one error type that a user's mistake raises; command lines print it without a traceback."""
+"""The errors that command lines print as one message, without a traceback."""
 
 
 class UserError(ValueError):
     """Bad input: names what was found, what was expected, and what to do about it."""
+
+
+class Diverged(ArithmeticError):
+    """A run stopped at a value that is not finite: names the lane and the phase. Its last checkpoint is kept."""

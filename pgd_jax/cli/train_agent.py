@@ -1,0 +1,28 @@
+"""Trains agents on synthetic and real data: generate, learn, evaluate, for all lanes in one compiled program.
+
+    pgd-train-agent --workdir=runs/guided --config.denoiser=runs/umaze --config.sweep="guidance_coefficient=0,1"
+    pgd-train-agent --workdir=runs/real --config.dataset=maze2d-umaze-waypoint-v0 --config.synthetic_per_batch=0
+
+The run directory gets config.json, metrics.jsonl (one object per lane and phase) and checkpoints. The same command
+resumes it.
+"""
+
+from absl import flags
+
+from pgd_jax import experiment
+from pgd_jax.cli import entry, settings
+from pgd_jax.config import AgentConfig
+
+
+def run() -> None:
+    entry.run(_prepare, f"{__doc__}\n{settings.describe(AgentConfig)}\n")
+
+
+def _prepare():
+    workdir = flags.DEFINE_string("workdir", None, "run directory to create or resume", required=True)
+    config = settings.define(AgentConfig, "agent", settings.arguments())
+    return lambda: experiment.fit(config(), workdir.value)
+
+
+if __name__ == "__main__":
+    run()

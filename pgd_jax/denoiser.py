@@ -1,0 +1,146 @@
+"""A denoiser as a run: from a dataset to trained weights with the codec they belong to."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+from flax import struct
+
+from pgd_jax import checkpoint, config as configs, driver, rundir
+from pgd_jax.data import codec as codecs, d4rl, episodes
+from pgd_jax.data.base import RawDataset
+from pgd_jax.diffusion import train
+from pgd_jax.errors import UserError
+from pgd_jax.networks import unet
+from pgd_jax.networks.base import Network
+from pgd_jax.types import Codec, Layout, Params
+
+KIND = "denoiser"
+
+
+@struct.dataclass
+class Saved:
+    """What a checkpoint of this kind holds: weights never travel without their statistics."""
+
+    training: train.TrainState
+    codec: Codec
+
+
+class Data(NamedTuple):
+    """A dataset ready for training: windows of both sides of the split, on the device, in network space."""
+
+    raw: RawDataset
+    codec: Codec
+    training: train.Windows
+    validation: train.Windows | None  # None: a single episode leaves nothing to hold out
+
+
+class Denoiser(NamedTuple):
+    """A trained denoiser, read back from its run."""
+
+    config: configs.DenoiserConfig
+    network: Network
+    params: Params  # the averaged weights
+    codec: Codec
+
+
+def layout_of(raw: RawDataset) -> Layout:
+    return Layout(raw.observations.shape[1], raw.actions.shape[1])
+
+
+def network_of(config: configs.DenoiserConfig, layout: Layout) -> Network:
+    return unet.build(config.data.window_length, layout.dim, config.unet.width, config.unet.num_blocks, config.unet.compute_dtype)
+
+
+def prepare(config: configs.DenoiserConfig) -> Data:
+    """Loads, splits and encodes the dataset; statistics are of all rows. Raises UserError where it cannot be used."""
+    data = config.data
+    raw = d4rl.load(data.dataset, data.download)
+    pieces = episodes.segments(raw)
+    train_ids, validation_ids = episodes.split(pieces, data.validation_fraction, data.split_seed)
+    starts = episodes.window_starts(episodes.take(pieces, train_ids), data.window_length, data.window_stride)
+    if config.training.batch_size > len(starts):
+        raise UserError(
+            f"training.batch_size={config.training.batch_size} is larger than the data: {data.dataset} has {len(starts)} "
+            f"training windows of {data.window_length} rows; use a smaller batch or stride"
+        )
+    codec = codecs.fit(episodes.rows(raw), layout_of(raw))
+    rows = codecs.encode(codec, jnp.asarray(episodes.rows(raw)))
+    try:
+        held_out = episodes.window_starts(episodes.take(pieces, validation_ids), data.window_length, data.window_stride)
+        validation = train.Windows(rows, jnp.asarray(held_out))
+    except UserError:
+        logging.warning("%s: no held-out episode has a window of %d rows; no validation loss", raw.name, data.window_length)
+        validation = None
+    logging.info(
+        "%s: %d rows, %d episodes (longest %d rows), %d training windows of %d rows",
+        raw.name, len(raw.rewards), len(pieces.start), pieces.length.max(), len(starts), data.window_length,
+    )  # fmt: skip
+    return Data(raw, codec, train.Windows(rows, jnp.asarray(starts)), validation)
+
+
+def fit(config: configs.DenoiserConfig, path: str | os.PathLike) -> bool:
+    """Trains a denoiser in the run directory `path`, or resumes, or returns at once; returns whether it is finished."""
+    configs.validate_denoiser(config)
+    data = prepare(config)
+    network = network_of(config, data.codec.layout)
+    with rundir.open_run(path, KIND, configs.to_dict(config)) as directory:
+        if directory.is_finished:
+            logging.info("%s: already finished", path)
+            return True
+        initial = functools.partial(_initial, config, network, data.codec)
+        return driver.run(_job(config, network, data), directory, initial, jax.eval_shape(initial))
+
+
+def _initial(config: configs.DenoiserConfig, network: Network, codec: Codec) -> Saved:
+    return Saved(train.init(jax.random.key(config.training.seed), network, config.training), codec)
+
+
+def _job(config: configs.DenoiserConfig, network: Network, data: Data) -> driver.Job:
+    training, length = config.training, config.data.window_length
+    key_validation = jax.random.key(config.training.seed + 1)
+
+    def advance(saved: Saved) -> tuple[Saved, dict[str, jax.Array]]:
+        state, loss = train.train_chunk(saved.training, data.training, length=length, network=network, config=training)
+        losses = {"train_loss": loss}
+        if data.validation is not None:
+            losses["validation_loss"] = train.validation_loss(
+                key_validation, state.ema, data.validation, length=length, network=network,
+                num_windows=training.num_validation_windows, batch_size=training.batch_size,
+            )  # fmt: skip
+        return Saved(state, saved.codec), losses
+
+    def rows(chunk: int, losses: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
+        step = (chunk + 1) * training.steps_per_chunk
+        return [{"lane": 0, "phase": chunk, "step": step, **losses, "wall_s": seconds}]
+
+    return driver.Job(
+        advance,
+        rows,
+        summary=lambda rows: ", ".join(f"{name} {rows[-1][name]:.4f}" for name in ("train_loss", "validation_loss") if name in rows[-1]),
+        num_chunks=training.num_steps // training.steps_per_chunk,
+        phases_per_chunk=1,
+        units_per_chunk=training.steps_per_chunk,
+        unit="step",
+        metadata={"layout": dataclasses.asdict(data.codec.layout)},
+    )  # fmt: skip
+
+
+def load(path: str | os.PathLike) -> Denoiser:
+    """The denoiser of the finished run in `path`. Raises UserError for no run, another kind, or one not finished."""
+    config = configs.from_dict(configs.DenoiserConfig, rundir.load_config(path, KIND))
+    if not (pathlib.Path(path) / rundir.FINISHED).exists():
+        raise UserError(f"{path}: this denoiser is not trained to its end; run its train_denoiser command again first")
+    checkpoints = pathlib.Path(path) / "checkpoints"
+    layout = Layout(**checkpoint.load_metadata(checkpoints)["layout"])
+    network = network_of(config, layout)
+    template = jax.eval_shape(
+        lambda: _initial(config, network, Codec(jnp.zeros(layout.dim), jnp.zeros(layout.dim), layout))
+    )
+    saved = checkpoint.restore(checkpoints, template)[1]
+    return Denoiser(config, network, saved.training.ema, saved.codec)

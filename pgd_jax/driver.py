@@ -1,0 +1,98 @@
+"""The host's side of a run: dispatch the next chunk, then log and checkpoint the one before while the device works."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import tqdm
+from absl import logging
+
+from pgd_jax import checkpoint, interrupt, metrics
+from pgd_jax.errors import Diverged
+from pgd_jax.rundir import RunDir
+
+State = Any  # a pytree of arrays; donated from chunk to chunk
+
+
+class Job(NamedTuple):
+    """A run as a sequence of equal chunks, each one call of a compiled program."""
+
+    advance: Callable[[State], tuple[State, dict[str, jax.Array]]]  # dispatches one chunk
+    # (chunk, its metrics on the host, seconds it took) -> rows for metrics.jsonl, each with "lane" and "phase"
+    rows: Callable[[int, dict[str, Any], float], list[metrics.Row]]
+    summary: Callable[[list[metrics.Row]], str]  # the newest rows in a few words, for the progress bar
+    num_chunks: int
+    phases_per_chunk: int  # phases (rows a lane) a chunk; checkpoint k is written after phase k * phases_per_chunk - 1
+    units_per_chunk: int  # what the progress bar counts
+    unit: str
+    metadata: dict[str, Any]  # JSON data kept with each checkpoint
+
+
+def run(job: Job, directory: RunDir, initial: Callable[[], State], template: State) -> bool:
+    """Runs or resumes `job` to its end, or to SIGTERM or SIGINT; returns whether it finished.
+
+    Progress survives a kill at any moment: rows are written before the checkpoint that covers them and cut back to it
+    on resume. Raises Diverged at the first value that is not finite, keeping the checkpoint before it.
+    """
+    state, chunk = _start(directory, initial, template)
+    with metrics.MetricsWriter(directory.metrics_path) as writer, interrupt.graceful() as stop:
+        writer.truncate_after(chunk * job.phases_per_chunk - 1)
+        with tqdm.tqdm(
+            total=job.num_chunks * job.units_per_chunk, initial=chunk * job.units_per_chunk, unit=job.unit,
+            desc=directory.path.name, unit_scale=True, mininterval=0.5,
+        ) as bar:  # fmt: skip
+            chunk = _advance(job, directory, writer, bar, stop, state, chunk)
+    if chunk == job.num_chunks:
+        directory.mark_finished()
+        return True
+    logging.warning("%s: stopped by %s after chunk %d of %d; the same command resumes", directory.path, stop.signal, chunk, job.num_chunks)
+    return False
+
+
+def _start(directory: RunDir, initial: Callable[[], State], template: State) -> tuple[State, int]:
+    if checkpoint.latest(directory.checkpoints_path) is None:
+        return initial(), 0
+    chunk, state = checkpoint.restore(directory.checkpoints_path, template)
+    logging.info("%s: resuming after chunk %d", directory.path, chunk)
+    return state, chunk
+
+
+def _advance(
+    job: Job, directory: RunDir, writer: metrics.MetricsWriter, bar: tqdm.tqdm, stop: interrupt.Interrupt, state: State, chunk: int
+) -> int:
+    """Chunks `chunk`, `chunk` + 1, ... until the end or a signal; returns how many are done and on the disk."""
+
+    def settle(done: int, snapshot: State, chunk_metrics: dict[str, jax.Array], seconds: float) -> None:
+        rows = job.rows(done - 1, jax.device_get(chunk_metrics), seconds)
+        writer.write(rows)
+        _refuse_nonfinite(directory, rows)
+        checkpoint.save(directory.checkpoints_path, done, snapshot, job.metadata)
+        bar.set_postfix_str(job.summary(rows), refresh=False)
+        bar.update(job.units_per_chunk)
+
+    pending, began = None, time.perf_counter()
+    while chunk < job.num_chunks and not stop:
+        state, chunk_metrics = job.advance(state)
+        if pending is not None:
+            settle(*pending)
+        # Signal handlers run while waiting here; converting first would block them.
+        jax.block_until_ready((state, chunk_metrics))
+        chunk, now = chunk + 1, time.perf_counter()
+        # The next chunk takes the state's buffers, so the checkpoint needs its own.
+        pending, began = (chunk, jax.tree.map(jnp.copy, state), chunk_metrics, now - began), now
+    if pending is not None:
+        settle(*pending)
+    return chunk
+
+
+def _refuse_nonfinite(directory: RunDir, rows: list[metrics.Row]) -> None:
+    found = metrics.first_nonfinite(rows, dict.fromkeys(key for row in rows for key in row))
+    if found is not None:
+        row = next(row for row in rows if row["lane"] == found.lane and row["phase"] == found.phase)
+        about = ", ".join(f"{key} {row[key]}" for key in ("seed", "setting") if key in row)
+        raise Diverged(
+            f"{directory.path}: {found.key} is not finite in lane {found.lane}, phase {found.phase} ({about}); stopped. The "
+            "checkpoint before it is kept; lower the learning rate or the guidance coefficient in a new directory"
+        )

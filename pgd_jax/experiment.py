@@ -1,0 +1,188 @@
+"""An experiment as a run: settings -> program, lanes and data -> chunks of phases."""
+
+import functools
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from pgd_jax import checkpoint, config as configs, denoiser as denoisers, driver, lanes, loop, rundir
+from pgd_jax.agents.base import AGENTS, AgentPlan
+from pgd_jax.data import codec as codecs, d4rl, episodes, references
+from pgd_jax.data.base import RawDataset
+from pgd_jax.diffusion import guidance, samplers
+from pgd_jax.envs.base import ENVS, EvalEnv
+from pgd_jax.errors import UserError
+
+KIND = "agent"
+
+
+class Experiment(NamedTuple):
+    """Everything that `loop.run_chunk` needs, and what its metrics mean."""
+
+    config: configs.AgentConfig
+    program: loop.Program
+    shared: loop.Shared
+    lanes: lanes.Lanes
+    raw: RawDataset
+    reference: str  # D4RL name whose scores normalise returns; "" where none does
+
+
+def assemble(config: configs.AgentConfig) -> Experiment:
+    """Loads and checks all that a config names. Raises UserError, before anything is written, for what cannot work."""
+    configs.validate_agent(config)
+    family = AGENTS.get(config.agent)
+    samplers.SAMPLERS.get(config.sampling.sampler)
+    guidance.GUIDANCE.get(config.sampling.guidance)
+    if config.environment not in ("", "none"):
+        ENVS.get(config.environment)
+    lanes_ = lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
+    trained = denoisers.load(config.denoiser) if config.denoiser else None
+    dataset = config.dataset or (trained.config.data.dataset if trained else configs.DataConfig().dataset)
+    raw = d4rl.load(dataset, config.download)
+    layout = denoisers.layout_of(raw)
+    if trained is not None and trained.codec.layout != layout:
+        raise UserError(
+            f"{dataset} has observations of {layout.obs_dim} and actions of {layout.action_dim}, the denoiser in "
+            f"{config.denoiser} was trained on {trained.codec.layout.obs_dim} and {trained.codec.layout.action_dim}"
+        )
+    codec = trained.codec if trained else codecs.fit(episodes.rows(raw), layout)
+    real = jax.tree.map(jnp.asarray, episodes.transitions(raw, episodes.segments(raw), codec))
+    agent = family.build(layout.obs_dim, layout.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
+    env = _environment(config.environment or raw.env, raw)
+    synthetic = config.synthetic_per_batch > 0
+    plan = _plan(config, trained.config.data.window_length if trained else 2)
+    _refuse_bad_batches(config, agent.batches_per_update, real.reward.shape[0], dataset)
+    program = loop.Program(plan, agent, trained.network if synthetic else None, env)
+    shared = loop.Shared(trained.params if synthetic else None, codec, real)
+    return Experiment(config, program, shared, lanes_, raw, raw.reference if env is not None else "")
+
+
+def _plan(config: configs.AgentConfig, window_length: int) -> loop.Plan:
+    sampling = config.sampling
+    return loop.Plan(
+        sampler=sampling.sampler,
+        guidance=sampling.guidance,
+        num_steps=sampling.num_steps,
+        stochastic=sampling.stochastic,
+        window_length=window_length,
+        num_trajectories=sampling.num_trajectories,
+        trajectories_per_batch=sampling.trajectories_per_batch,
+        updates_per_phase=config.updates_per_phase,
+        batch_size=config.batch_size,
+        synthetic_per_batch=config.synthetic_per_batch,
+        num_episodes=config.num_episodes,
+    )
+
+
+def _refuse_bad_batches(config: configs.AgentConfig, batches_per_update: int, num_rows: int, dataset: str) -> None:
+    num_real = config.batch_size - config.synthetic_per_batch
+    if num_real > num_rows:
+        raise UserError(
+            f"batch_size={config.batch_size} takes {num_real} real rows, but {dataset} has {num_rows}; use a smaller batch"
+        )
+    if config.updates_per_phase % batches_per_update:
+        raise UserError(
+            f"updates_per_phase={config.updates_per_phase} must be a multiple of {batches_per_update}, the number of "
+            f"updates that {config.agent} does at once"
+        )
+
+
+def _environment(name: str, raw: RawDataset) -> EvalEnv | None:
+    """The in-graph environment, or None (said in the log) where the task has none."""
+    if name == "none" or name not in ENVS:
+        why = "environment=none" if name == "none" else f'no in-graph environment for "{name or raw.name}"'
+        logging.warning("%s: trains without evaluation (%s)", raw.name, why)
+        return None
+    env = ENVS.get(name)()
+    dims = raw.observations.shape[1], raw.actions.shape[1]
+    if dims != (env.obs_dim, env.action_dim):
+        raise UserError(
+            f'environment "{name}" has observations of {env.obs_dim} and actions of {env.action_dim}, {raw.name} has '
+            f"{dims[0]} and {dims[1]}: name another environment, or environment=none"
+        )
+    return env
+
+
+def initial_states(experiment: Experiment) -> loop.LaneState:
+    return loop.init(experiment.program, experiment.lanes.seeds, experiment.lanes.hypers)
+
+
+def fit(config: configs.AgentConfig, path: str | os.PathLike) -> bool:
+    """Runs the experiment in directory `path`, or resumes, or returns at once; returns whether it is finished."""
+    configs.validate_agent(config)
+    experiment = assemble(config)
+    with rundir.open_run(path, KIND, configs.to_dict(config)) as directory:
+        if directory.is_finished:
+            logging.info("%s: already finished", path)
+            return True
+        initial = functools.partial(initial_states, experiment)
+        return driver.run(_job(experiment), directory, initial, jax.eval_shape(initial))
+
+
+def _job(experiment: Experiment) -> driver.Job:
+    config, program = experiment.config, experiment.program
+    num_lanes = len(experiment.lanes.settings)
+
+    def advance(states: loop.LaneState) -> tuple[loop.LaneState, loop.Metrics]:
+        return loop.run_chunk(program, config.phases_per_chunk, states, experiment.lanes.hypers, experiment.shared)
+
+    return driver.Job(
+        advance,
+        rows=functools.partial(_rows, experiment),
+        summary=_summary,
+        num_chunks=config.num_phases // config.phases_per_chunk,
+        phases_per_chunk=config.phases_per_chunk,
+        units_per_chunk=config.phases_per_chunk * config.updates_per_phase * num_lanes,
+        unit="update",
+        metadata={},
+    )
+
+
+def _rows(experiment: Experiment, chunk: int, metrics: dict[str, np.ndarray], seconds: float) -> list[dict[str, Any]]:
+    """One row a lane and phase from metrics [L, P, ...]; phases in order, lanes within them."""
+    config, settings = experiment.config, experiment.lanes.settings
+    seeds = np.asarray(experiment.lanes.seeds)
+    rows = []
+    for offset in range(config.phases_per_chunk):
+        phase = chunk * config.phases_per_chunk + offset
+        for lane, setting in enumerate(settings):
+            row = {"lane": lane, "phase": phase, "seed": int(seeds[lane]), "setting": setting, "group": group(config, setting)}
+            row |= {"updates": (phase + 1) * config.updates_per_phase, "wall_s": seconds / config.phases_per_chunk}
+            row |= {name: value[lane, offset] for name, value in metrics.items()}
+            if experiment.reference:
+                row["normalised_score"] = references.normalised_score(experiment.reference, float(row["return_mean"]))
+            rows.append(row)
+    return rows
+
+
+def group(config: configs.AgentConfig, setting: dict[str, float]) -> str:
+    """What a report calls lanes of this kind: "real", "unguided", "guided", and whatever else is swept."""
+    if config.synthetic_per_batch == 0:
+        kind = "real"
+    else:
+        kind = "unguided" if setting.get("guidance_coefficient", 1.0) == 0.0 else "guided"
+    others = [f"{name}={value:g}" for name, value in setting.items() if name != "guidance_coefficient" or value not in (0.0, 1.0)]
+    return " ".join([kind, *others])
+
+
+def _summary(rows: list[dict[str, Any]]) -> str:
+    """The mean of the last phase over each group."""
+    last = [row for row in rows if row["phase"] == rows[-1]["phase"]]
+    key = next((key for key in ("normalised_score", "return_mean", "critic_loss") if key in last[0]), "phase")
+    groups = dict.fromkeys(row["group"] for row in last)
+    means = {name: np.mean([row[key] for row in last if row["group"] == name]) for name in groups}
+    return f"{key}: " + ", ".join(f"{name} {mean:.1f}" for name, mean in means.items())
+
+
+def load(path: str | os.PathLike) -> tuple[Experiment, loop.LaneState, int]:
+    """(experiment, states, phases done) of the newest whole checkpoint of the run in `path`, for those that only read it."""
+    config = configs.from_dict(configs.AgentConfig, rundir.load_config(path, KIND))
+    experiment = assemble(config)
+    template = jax.eval_shape(functools.partial(initial_states, experiment))
+    chunk, states = checkpoint.restore(pathlib.Path(path) / "checkpoints", template)
+    return experiment, states, chunk * config.phases_per_chunk
