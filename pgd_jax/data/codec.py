@@ -63,7 +63,7 @@ def encode_action(codec: Codec, action: jax.Array) -> jax.Array:
 
 
 def decode_action(codec: Codec, action: jax.Array) -> jax.Array:
-    """action [..., A]: network space -> environment space, in [-1, 1] (both ends can be reached: float32 tanh rounds)."""
+    """action [..., A]: network space -> environment space, in [-1, 1] (float32 tanh reaches both ends)."""
     action = _restore(codec, action, codec.layout.action)
     return jnp.tanh(action) if codec.squash else action
 
@@ -93,9 +93,9 @@ def decode(codec: Codec, x: jax.Array) -> jax.Array:
 def to_transitions(codec: Codec, x: jax.Array) -> tuple[Transition, jax.Array]:
     """Windows x f32[..., T, D] in network space -> (Transition with axes [..., T-1], valid bool[..., T-1]).
 
-    Transition t is (row t, obs of row t+1); its terminal is 1 where the decoded column exceeds 0.5. `valid[t]` says that
-    no row before t was terminal: what a generated trajectory holds after its end is not experience. A terminal row itself
-    is valid; its `next_obs` means nothing and must not be bootstrapped from. The last row only lends its obs to
+    Transition t is (row t, obs of row t+1); its terminal is 1 where the decoded column exceeds 0.5. `valid[t]` says
+    that no row before t was terminal: what a generated trajectory holds after its end is not experience. A terminal row
+    itself is valid; its `next_obs` means nothing and must not be bootstrapped from. The last row only lends its obs to
     transition T-2: a terminal flag there is not seen, as that row is no transition.
     """
     layout = codec.layout
@@ -112,7 +112,7 @@ def to_transitions(codec: Codec, x: jax.Array) -> tuple[Transition, jax.Array]:
         next_obs=obs[..., 1:, :],
         terminal=terminal,
     )
-    return transitions, ended_before == 0
+    return transitions, ended_before == 0.0
 
 
 def to_environment_space(codec: Codec, transitions: Transition) -> Transition:

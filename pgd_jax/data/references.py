@@ -1,4 +1,4 @@
-"""D4RL's own tables: where each dataset lives and which returns count as 0 and 100 (Fu et al. 2020, arXiv 2004.07219, eq. 1).
+"""D4RL's own tables: where each dataset lives and which returns count as 0 and 100 (Fu et al. 2020, arXiv 2004.07219).
 
 They are read from the installed `d4rl` package without importing it: `import d4rl` needs the MuJoCo 2.1 binaries, but
 its `infos.py` is plain data.

@@ -1,0 +1,129 @@
+"""Recorded rows -> segments (uninterrupted pieces of one episode) -> training windows and transitions.
+
+Host-side numpy; the rows go to the device flat and windows are gathered there by their start.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from pgd_jax.data import codec as codecs
+from pgd_jax.data.base import RawDataset
+from pgd_jax.errors import UserError
+from pgd_jax.types import Codec, Transition
+
+# next_observations[t] and observations[t+1] are the same number stored twice: what may differ is float32 rounding (1e-7
+# relative), far below this, while a reset moves some column far above it (MuJoCo's reset noise alone is 5e-3 to 1e-1).
+SAME_OBS_TOLERANCE = 1e-5
+
+
+class Segments(NamedTuple):
+    """S pieces of uninterrupted time: rows start[i] up to, not including, stop[i].
+
+    A segment ends in a terminal (the MDP ended; wins where both flags are up), in a timeout (the recording was cut
+    there), or in neither (cut without a flag: the file ended, or the next row does not continue this one).
+    """
+
+    start: np.ndarray  # int64[S]
+    stop: np.ndarray  # int64[S], exclusive
+    ends_in_terminal: np.ndarray  # bool[S]
+    ends_in_timeout: np.ndarray  # bool[S]
+
+    @property
+    def length(self) -> np.ndarray:
+        return self.stop - self.start
+
+
+def segments(raw: RawDataset) -> Segments:
+    """Cuts the rows after terminals and timeouts, where next_observations[t] is not observations[t+1], and at the end.
+
+    The second rule needs `next_observations`. It finds the timeouts that D4RL's medium-replay files do not mark and the
+    seam in the middle of its medium-expert files.
+    """
+    cut = raw.terminals | raw.timeouts
+    if raw.next_observations is not None:
+        after, following = raw.next_observations[:-1], raw.observations[1:]
+        tolerance = SAME_OBS_TOLERANCE * (1.0 + np.abs(following))
+        cut[:-1] |= (np.abs(after - following) > tolerance).any(axis=1)
+    cut[-1] = True
+    stop = np.flatnonzero(cut) + 1
+    terminal, timeout = raw.terminals[stop - 1], raw.timeouts[stop - 1]
+    return Segments(np.concatenate([[0], stop[:-1]]), stop, terminal, timeout & ~terminal)
+
+
+def take(pieces: Segments, ids: np.ndarray) -> Segments:
+    """The segments with these ids, in that order."""
+    return Segments(*(field[ids] for field in pieces))
+
+
+def split(pieces: Segments, validation_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(train ids, validation ids), sorted: whole segments are held out, drawn uniformly by `seed`.
+
+    Two or more segments give at least one to each side; a single one goes to training and leaves validation empty.
+    """
+    if not 0.0 < validation_fraction < 1.0:
+        raise UserError(f"validation_fraction is {validation_fraction}; it must lie between 0 and 1, both excluded")
+    num_segments = len(pieces.start)
+    num_validation = min(max(round(validation_fraction * num_segments), 1), num_segments - 1)
+    order = np.random.default_rng(seed).permutation(num_segments)
+    return np.sort(order[num_validation:]), np.sort(order[:num_validation])
+
+
+def window_starts(pieces: Segments, length: int, stride: int) -> np.ndarray:
+    """First rows i32[W] of the training windows of `length` rows, sorted and unique (PGD, arXiv 2404.06356).
+
+    Every `stride` rows along each segment, counted from its first row, plus the window that ends in a segment's true
+    terminal. No window crosses a segment's end; one whose last row is a timeout is dropped. A segment cut without a
+    flag is used to its last row. Raises UserError where no window remains.
+    """
+    if length < 2 or stride < 1:
+        raise UserError(f"window length {length}, stride {stride}: a window needs 2 rows or more, a stride 1 or more")
+    last = pieces.stop - length  # where the window that ends with the segment starts
+    complete = last >= pieces.start
+    # A timeout is only ever a segment's last row, so dropping that window is stopping one row earlier.
+    room = last - pieces.start - pieces.ends_in_timeout
+    count = np.where(complete, room // stride + 1, 0)  # room = -1, a lone timeout window: -1 // stride + 1 = 0
+    first_of_segment = np.repeat(np.cumsum(count) - count, count)
+    step = np.arange(count.sum()) - first_of_segment
+    along = np.repeat(pieces.start, count) + step * stride
+    to_terminal = last[complete & pieces.ends_in_terminal]
+    starts = np.unique(np.concatenate([along, to_terminal]))
+    if starts.size == 0:
+        raise UserError(
+            f"no complete window of {length} rows: the longest of {len(pieces.start)} segments has "
+            f"{pieces.length.max(initial=0)} rows (windows that end in a timeout are dropped); use a shorter window"
+        )
+    return starts.astype(np.int32)
+
+
+def rows(raw: RawDataset) -> np.ndarray:
+    """Trajectory rows f32[N, O + A + 2], environment space: obs | action | reward | terminal."""
+    columns = [raw.observations, raw.actions, raw.rewards[:, None], raw.terminals[:, None]]
+    return np.concatenate(columns, axis=1, dtype=np.float32)
+
+
+def transitions(raw: RawDataset, pieces: Segments, codec: Codec) -> Transition:
+    """Every real transition of these segments as numpy arrays, obs in network space, for real-data training.
+
+    Without `next_observations` in the file, the next obs is the segment's next row; the last row of a segment has none
+    and is dropped, unless it is terminal: it then takes its own obs, which is never bootstrapped from.
+    """
+    # Row numbers of all segments, one after the other.
+    offset = np.repeat(pieces.start - (np.cumsum(pieces.length) - pieces.length), pieces.length)
+    row = np.arange(pieces.length.sum()) + offset
+    if raw.next_observations is not None:
+        next_obs = raw.next_observations[row]
+    else:
+        follows = np.ones(len(raw.rewards), bool)  # whether the next row continues this one
+        follows[pieces.stop - 1] = False
+        row = row[follows[row] | raw.terminals[row]]
+        next_obs = raw.observations[np.where(raw.terminals[row], row, row + 1)]
+    codec = jax.device_get(codec)  # numpy statistics: the encoding below stays on the host
+    return Transition(
+        obs=codecs.encode_obs(codec, raw.observations[row]),
+        action=raw.actions[row],
+        reward=raw.rewards[row],
+        next_obs=codecs.encode_obs(codec, next_obs),
+        terminal=raw.terminals[row].astype(np.float32),
+    )

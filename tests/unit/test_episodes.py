@@ -1,0 +1,163 @@
+"""Window rules on a hand-written episode list (design: every stride, every true terminal, nothing across a cut)."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from pgd_jax.data import codec as codecs
+from pgd_jax.data import episodes
+from pgd_jax.data.base import RawDataset
+from pgd_jax.errors import UserError
+from pgd_jax.types import Layout
+
+# 22 rows: 0-7 terminal, 8-14 timeout, 15-18 cut without a flag (row 19 does not continue row 18), 19-21 end of file.
+CUTS = [8, 15, 19, 22]
+
+
+@pytest.fixture
+def raw() -> RawDataset:
+    """Row t shows obs (t, -t); next_obs continues with t + 1, but row 18 leads to 100 while row 19 shows 19."""
+    time = np.arange(22, dtype=np.float32)
+    next_time = time + 1
+    next_time[[7, 14, 18, 21]] = 100.0
+    return RawDataset(
+        name="hand", env="", reference="",
+        observations=np.stack([time, -time], axis=1),
+        actions=np.full((22, 1), 0.5, np.float32),
+        rewards=10.0 * time,
+        next_observations=np.stack([next_time, -next_time], axis=1),
+        terminals=time == 7,
+        timeouts=time == 14,
+    )  # fmt: skip
+
+
+def test_segments_are_cut_at_flags_at_jumps_and_at_the_end(raw):
+    pieces = episodes.segments(raw)
+    np.testing.assert_array_equal(pieces.start, [0, 8, 15, 19])
+    np.testing.assert_array_equal(pieces.stop, CUTS)
+    np.testing.assert_array_equal(pieces.ends_in_terminal, [True, False, False, False])
+    np.testing.assert_array_equal(pieces.ends_in_timeout, [False, True, False, False])
+
+
+def test_without_next_observations_only_flags_cut(raw):
+    pieces = episodes.segments(dataclasses.replace(raw, next_observations=None))
+    np.testing.assert_array_equal(pieces.stop, [8, 15, 22])
+
+
+def test_float_noise_is_no_cut_and_a_small_jump_of_one_column_is(raw):
+    noisy = raw.next_observations * np.float32(1 + 3e-7)
+    np.testing.assert_array_equal(episodes.segments(dataclasses.replace(raw, next_observations=noisy)).stop, CUTS)
+    noisy[2, 1] += 2e-3
+    np.testing.assert_array_equal(episodes.segments(dataclasses.replace(raw, next_observations=noisy)).stop, [3, *CUTS])
+
+
+def test_a_row_with_both_flags_ends_in_a_terminal(raw):
+    pieces = episodes.segments(dataclasses.replace(raw, timeouts=raw.timeouts | raw.terminals))
+    np.testing.assert_array_equal(pieces.ends_in_terminal, [True, False, False, False])
+    np.testing.assert_array_equal(pieces.ends_in_timeout, [False, True, False, False])
+
+
+@pytest.mark.parametrize(
+    ("length", "stride", "expected"),
+    [
+        # 0-7 (terminal): 0, 3; and 4, which ends in the terminal row 7. 8-14 (timeout): 8; 11 would end in row 14.
+        # 15-18 (cut): 15, to its last row. 19-21: too short.
+        (4, 3, [0, 3, 4, 8, 15]),
+        # 0-7: 0..4. 8-14: 8, 9, 10, not 11. 15-18: 15.
+        (4, 1, [0, 1, 2, 3, 4, 8, 9, 10, 15]),
+        # 0-7: 0 and 1, the terminal one. 8-14: 7 rows, the only window ends in the timeout.
+        (7, 5, [0, 1]),
+        # The one window of 0-7 is at once the first and the terminal one.
+        (8, 2, [0]),
+        # A segment exactly as long as the window and cut without a flag counts, from 19 too.
+        (3, 100, [0, 5, 8, 15, 19]),
+    ],
+)
+def test_window_starts(raw, length, stride, expected):
+    starts = episodes.window_starts(episodes.segments(raw), length, stride)
+    assert starts.dtype == np.int32
+    np.testing.assert_array_equal(starts, expected)
+
+
+def test_window_starts_of_a_subset(raw):
+    subset = episodes.take(episodes.segments(raw), np.array([1, 3]))
+    np.testing.assert_array_equal(episodes.window_starts(subset, 3, 2), [8, 10, 19])
+
+
+def test_no_complete_window_names_the_lengths(raw):
+    with pytest.raises(UserError, match="no complete window of 9 rows: the longest of 4 segments has 8 rows"):
+        episodes.window_starts(episodes.segments(raw), 9, 1)
+    only_timeout = episodes.take(episodes.segments(raw), np.array([1]))
+    with pytest.raises(UserError, match="end in a timeout"):
+        episodes.window_starts(only_timeout, 7, 1)
+
+
+def test_windows_agree_with_the_rule_spelt_out(raw):
+    """A brute-force oracle over every possible start, on a random recording."""
+    flags = np.random.default_rng(0).choice(3, 500, p=[0.9, 0.06, 0.04])
+    many = RawDataset("", "", "", np.zeros((500, 1)), np.zeros((500, 1)), np.zeros(500), None, flags == 1, flags == 2)
+    pieces, length, stride = episodes.segments(many), 6, 4
+    expected = []
+    for start in range(500 - length + 1):
+        crosses = (flags[start : start + length - 1] != 0).any()
+        since_cut = start - max([-1, *np.flatnonzero(flags[:start])]) - 1
+        on_grid, last = since_cut % stride == 0, flags[start + length - 1]
+        if not crosses and last != 2 and (on_grid or last == 1):
+            expected.append(start)
+    np.testing.assert_array_equal(episodes.window_starts(pieces, length, stride), expected)
+
+
+@pytest.mark.parametrize(
+    ("num_segments", "fraction", "held_out"), [(40, 0.05, 2), (2, 0.05, 1), (3, 0.99, 2), (1, 0.5, 0)]
+)
+def test_split_holds_out_whole_segments(num_segments, fraction, held_out):
+    flags = np.zeros(num_segments, bool)
+    pieces = episodes.Segments(np.arange(num_segments), np.arange(num_segments) + 1, flags, flags)
+    train, validation = episodes.split(pieces, fraction, seed=3)
+    assert len(validation) == held_out
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, validation])), np.arange(num_segments))
+
+
+def test_split_depends_on_its_seed_alone():
+    flags = np.zeros(100, bool)
+    pieces = episodes.Segments(np.arange(100), np.arange(100) + 1, flags, flags)
+    same = [episodes.split(pieces, 0.1, seed=1)[1] for _ in range(2)]
+    np.testing.assert_array_equal(*same)
+    assert set(same[0]) != set(episodes.split(pieces, 0.1, seed=2)[1])
+    with pytest.raises(UserError, match="validation_fraction is 1.5"):
+        episodes.split(pieces, 1.5, seed=1)
+
+
+def test_rows_are_obs_action_reward_terminal(raw):
+    table = episodes.rows(raw)
+    assert table.dtype == np.float32
+    np.testing.assert_array_equal(table[7], [7, -7, 0.5, 70, 1])
+    np.testing.assert_array_equal(table[14], [14, -14, 0.5, 140, 0])  # a timeout is no terminal
+
+
+def _codec(raw: RawDataset) -> codecs.Codec:
+    return codecs.fit(episodes.rows(raw), Layout(2, 1))
+
+
+def test_transitions_take_next_observations_where_the_file_has_them(raw):
+    codec, pieces = _codec(raw), episodes.segments(raw)
+    made = episodes.transitions(raw, episodes.take(pieces, np.array([0, 2])), codec)
+    assert all(type(field) is np.ndarray and field.dtype == np.float32 for field in made)
+    np.testing.assert_array_equal(made.reward, 10.0 * np.array([0, 1, 2, 3, 4, 5, 6, 7, 15, 16, 17, 18]))
+    np.testing.assert_array_equal(made.terminal, np.eye(12)[7])
+    np.testing.assert_array_equal(made.action, np.full((12, 1), 0.5))
+    # Network space: time has mean 10.5 and variance (22^2 - 1) / 12 = 40.25; row 18 leads to 100.
+    np.testing.assert_allclose(made.obs[-1, 0], (18 - 10.5) / 40.25**0.5, rtol=1e-6)
+    np.testing.assert_allclose(made.next_obs[-1, 0], (100 - 10.5) / 40.25**0.5, rtol=1e-6)
+
+
+def test_transitions_without_next_observations_drop_what_is_unknown(raw):
+    raw = dataclasses.replace(raw, next_observations=None)
+    codec, pieces = _codec(raw), episodes.segments(raw)
+    made = episodes.transitions(raw, pieces, codec)
+    kept = [t for t in range(22) if t not in (14, 21)]  # the timeout's and the file's last row have no next obs
+    np.testing.assert_array_equal(made.reward, 10.0 * np.array(kept))
+    after = jax.device_get(codecs.decode_obs(codec, made.next_obs))[:, 0]
+    np.testing.assert_allclose(after, [7 if t == 7 else t + 1 for t in kept], atol=1e-5)  # the terminal row: itself
