@@ -1,0 +1,24 @@
+# Both targets do all of their own set-up, once: a virtual environment, the tested requirements, this package.
+PYTHON ?= python3
+VENV ?= .venv
+READY := $(VENV)/ready
+
+.PHONY: run test bench clean
+
+run: $(READY)  ## the quickstart: data, denoiser, agents, report in runs/quickstart
+	$(VENV)/bin/python -m experiments.quickstart
+
+test: $(READY)  ## all tests
+	$(VENV)/bin/python -m pytest
+
+bench: $(READY)  ## speed of the parts against the machine's matrix-multiply rate
+	$(VENV)/bin/python -m experiments.bench.speed
+
+$(READY): requirements.txt setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $(READY)
+
+clean:  ## removes the environment; runs/ stays
+	rm -rf $(VENV)
