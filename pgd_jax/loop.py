@@ -83,9 +83,9 @@ class Shared:
 class Synthetic(NamedTuple):
     """Generated transitions, flattened, and where the valid ones are (those after a generated terminal are not)."""
 
-    transition: Transition  # [M * (T - 1), ...]
-    valid: jax.Array  # bool[M * (T - 1)]
-    index: jax.Array  # i32[M * (T - 1)] the valid rows first
+    transition: Transition  # [M * T, ...]
+    valid: jax.Array  # bool[M * T]
+    index: jax.Array  # i32[M * T] the valid rows first
     num_valid: jax.Array  # i32[] at least M: the first row of every window is valid
 
 
@@ -109,7 +109,7 @@ def generate(
 
 
 def flatten(codec: Codec, windows: jax.Array) -> Synthetic:
-    """Windows f32[M, T, D] -> transitions [M * (T - 1)], with the valid rows' indices compacted once, not per batch."""
+    """Windows f32[M, T, D] -> transitions [M * T], with the valid rows' indices compacted once, not per batch."""
     transition, valid = codecs.to_transitions(codec, windows)
     num_rows = valid.size
     transition = jax.tree.map(lambda leaf: leaf.reshape(num_rows, *leaf.shape[2:]), transition)
@@ -181,10 +181,11 @@ def describe(synthetic: Synthetic, log_prob: LogProb, shared: Shared, program: P
         obs, next_obs = codecs.decode_obs(codec, rows.obs), codecs.decode_obs(codec, rows.next_obs)
         error = dynamics.dynamics_error(program.env, obs, rows.action, next_obs, codec.std[codec.layout.obs])
         # A terminal row's next observation means nothing, so it has no dynamics error.
-        weight = (weight * (1.0 - rows.terminal)).reshape(-1, program.plan.window_length - 1)
+        weight = (weight * (1.0 - rows.terminal)).reshape(-1, program.plan.window_length)
         error = weight * error.reshape(weight.shape)
         metrics["dynamics_error"] = jnp.sum(error) / jnp.sum(weight)
-        metrics["dynamics_error_by_position"] = jnp.sum(error, axis=0) / jnp.maximum(jnp.sum(weight, axis=0), 1.0)
+        by_position = jnp.sum(error, axis=0) / jnp.maximum(jnp.sum(weight, axis=0), 1.0)
+        metrics["dynamics_error_by_position"] = by_position[:-1]  # the last row has no successor
     return metrics
 
 

@@ -91,28 +91,30 @@ def decode(codec: Codec, x: jax.Array) -> jax.Array:
 
 
 def to_transitions(codec: Codec, x: jax.Array) -> tuple[Transition, jax.Array]:
-    """Windows x f32[..., T, D] in network space -> (Transition with axes [..., T-1], valid bool[..., T-1]).
+    """Windows x f32[..., T, D] in network space -> (Transition with axes [..., T], valid bool[..., T]).
 
-    Transition t is (row t, obs of row t+1); its terminal is 1 where the decoded column exceeds 0.5. `valid[t]` says
-    that no row before t was terminal: what a generated trajectory holds after its end is not experience. A terminal row
-    itself is valid; its `next_obs` means nothing and must not be bootstrapped from. The last row only lends its obs to
-    transition T-2: a terminal flag there is not seen, as that row is no transition.
+    Transition t is (row t, obs of row t+1); its terminal is 1 where the decoded column exceeds 0.5. `valid[t]` says that
+    no row before t was terminal (what a generated trajectory holds after its end is not experience), and that the
+    transition is whole: the last row has no successor, so it counts only where it is terminal. Without it no synthetic
+    terminal would ever be seen, as in the data a terminal is always a window's last row. The `next_obs` of a terminal
+    row means nothing and must not be bootstrapped from.
     """
     layout = codec.layout
     chex.assert_axis_dimension(x, -1, layout.dim)
     chex.assert_axis_dimension_gt(x, -2, 1)
-    env_rows = decode(codec, x[..., :-1, :])
+    env_rows = decode(codec, x)
     obs = x[..., layout.obs]
-    terminal = (env_rows[..., layout.terminal] > TERMINAL_THRESHOLD).astype(jnp.float32)
-    ended_before = jnp.cumsum(terminal, axis=-1) - terminal
+    is_terminal = env_rows[..., layout.terminal] > TERMINAL_THRESHOLD
+    terminal = is_terminal.astype(jnp.float32)
     transitions = Transition(
-        obs=obs[..., :-1, :],
+        obs=obs,
         action=env_rows[..., layout.action],
         reward=env_rows[..., layout.reward],
-        next_obs=obs[..., 1:, :],
+        next_obs=jnp.concatenate([obs[..., 1:, :], obs[..., -1:, :]], axis=-2),
         terminal=terminal,
     )
-    return transitions, ended_before == 0.0
+    alive = jnp.cumsum(terminal, axis=-1) - terminal == 0.0
+    return transitions, jnp.concatenate([alive[..., :-1], (alive & is_terminal)[..., -1:]], axis=-1)
 
 
 def to_environment_space(codec: Codec, transitions: Transition) -> Transition:

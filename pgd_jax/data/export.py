@@ -25,7 +25,7 @@ class Flat(NamedTuple):
 
 
 def flatten_windows(codec: Codec, transitions: Transition, valid: jax.Array) -> Flat:
-    """Transitions [M, T-1] with obs in network space and valid bool[M, T-1] (of `codec.to_transitions`) -> Flat.
+    """Transitions [M, T] with obs in network space and valid bool[M, T] (of `codec.to_transitions`) -> Flat.
 
     Each window becomes one episode of its valid transitions; the last of them is a timeout unless it is terminal.
     """

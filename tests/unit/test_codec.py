@@ -81,8 +81,9 @@ def test_what_follows_a_generated_terminal_is_not_experience():
     terminal = jnp.array([[0.1, 0.6, 0.2, 0.9], [0.49, 0.5, -0.3, 0.4], [0, 0, 0, 1.0], [0.8, 0, 0.7, 0]])
     x = jnp.zeros((4, 4, 5)).at[..., 4].set(terminal)
     made, valid = codecs.to_transitions(_codec_of_ones(), x)
-    np.testing.assert_array_equal(made.terminal, [[0, 1, 0], [0, 0, 0], [0, 0, 0], [1, 0, 1]])
-    np.testing.assert_array_equal(valid, [[True, True, False], [True] * 3, [True] * 3, [True, False, False]])
+    np.testing.assert_array_equal(made.terminal, [[0, 1, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1], [1, 0, 1, 0]])
+    # The last row has no successor: only window 2's, which ends the episode there, is a transition.
+    np.testing.assert_array_equal(valid, [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1], [1, 0, 0, 0]])
 
 
 def test_transitions_are_in_the_spaces_agents_expect():
@@ -91,13 +92,22 @@ def test_transitions_are_in_the_spaces_agents_expect():
     time = jnp.arange(3, dtype=jnp.float32)
     x = jnp.stack([time, 10 * time, time / 4, time, jnp.zeros(3)], axis=-1)
     made, _ = codecs.to_transitions(codec, x)
-    np.testing.assert_array_equal(made.obs, [[0, 0], [1, 10]])  # network space, untouched
-    np.testing.assert_array_equal(made.next_obs, [[1, 10], [2, 20]])
-    np.testing.assert_allclose(made.action, np.tanh([[0], [0.25]]), rtol=1e-6)
-    np.testing.assert_allclose(made.reward, [5, 7])
+    np.testing.assert_array_equal(made.obs[:2], [[0, 0], [1, 10]])  # network space, untouched
+    np.testing.assert_array_equal(made.next_obs[:2], [[1, 10], [2, 20]])
+    np.testing.assert_allclose(made.action, np.tanh([[0], [0.25], [0.5]]), rtol=1e-6)
+    np.testing.assert_allclose(made.reward, [5, 7, 9])
     in_env = codecs.to_environment_space(codec, made)
-    np.testing.assert_allclose(in_env.next_obs, [[10, 37], [13, 67]])  # 7 + 3 x
+    np.testing.assert_allclose(in_env.next_obs[:2], [[10, 37], [13, 67]])  # 7 + 3 x
     assert in_env.action is made.action
+
+
+def test_a_terminal_at_the_end_of_a_data_window_becomes_a_transition():
+    """The windows of a dataset show terminals in their last row only; agents must see them."""
+    rows = np.concatenate([ROWS[:4, :4], [[0.0], [0.0], [0.0], [1.0]]], axis=1).astype(np.float32)
+    codec = codecs.fit(rows, LAYOUT)
+    made, valid = codecs.to_transitions(codec, codecs.encode(codec, jnp.asarray(rows)))
+    np.testing.assert_array_equal(made.terminal, [0, 0, 0, 1])
+    assert valid.all()
 
 
 def test_under_jit_and_vmap_it_is_the_same():
