@@ -1,0 +1,38 @@
+"""How far generated transitions are from the true dynamics (PGD, arXiv 2404.06356, section 5)."""
+
+import jax
+import jax.numpy as jnp
+
+from pgd_jax.envs.base import EvalEnv
+from pgd_jax.errors import UserError
+
+
+def dynamics_error(
+    env: EvalEnv, obs: jax.Array, action: jax.Array, next_obs: jax.Array, obs_std: jax.Array
+) -> jax.Array:
+    """Mean over dimensions of ((next_obs - true next_obs) / obs_std)^2; leading axes are free but equal.
+
+    The true successor is one environment step from the state that shows `obs`, which makes the measure exact for
+    deterministic dynamics. All arguments are in environment space.
+
+    Args: obs, next_obs f32[..., O]; action f32[..., A] in [-1, 1]; obs_std f32[O], the dataset's. Returns f32[...].
+    Raises UserError where an observation does not determine the environment's state.
+    """
+    if env.from_obs is None:
+        raise UserError(
+            f'environment "{env.name}" cannot be put into the state that shows an observation (its from_obs is None): '
+            "the dynamics error is not defined for it"
+        )
+    leading = obs.shape[:-1]
+    if action.shape != (*leading, env.action_dim) or obs.shape != next_obs.shape or obs.shape[-1] != env.obs_dim:
+        raise UserError(
+            f'dynamics_error: "{env.name}" has obs [..., {env.obs_dim}] and action [..., {env.action_dim}], '
+            f"found obs {obs.shape}, action {action.shape}, next_obs {next_obs.shape}"
+        )
+
+    def true_next(obs: jax.Array, action: jax.Array) -> jax.Array:
+        return env.step(jax.random.key(0), env.from_obs(obs), action)[0]  # deterministic: the key goes unused
+
+    flat = jax.vmap(true_next)(obs.reshape(-1, env.obs_dim), action.reshape(-1, env.action_dim))
+    error = (next_obs.reshape(-1, env.obs_dim) - flat) / obs_std[None, :]
+    return jnp.mean(error**2, axis=-1).reshape(leading)

@@ -1,0 +1,195 @@
+"""D4RL's maze2d (Fu et al. 2020, arXiv 2004.07219) in plain JAX, as a gymnax environment and as an EvalEnv.
+
+Coordinates are those of the observation: cell (i, j) of a layout has its target at (i, j) but, since D4RL puts the ball's
+body at 1.2 and the boxes at i + 1, its square is centred on (i - 0.2, j - 0.2).
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from gymnax.environments import environment, spaces
+
+from pgd_jax.envs import base, gymnax, point_mass
+from pgd_jax.errors import UserError
+from pgd_jax.registry import nearest
+
+
+class Maze(NamedTuple):
+    rows: tuple[str, ...]  # "#" wall, "O" free, "G" free and the task's target; row index is x, column index is y
+    horizon: int
+
+
+MAZES = {
+    "open": Maze(("#######", "#OOOOO#", "#OOGOO#", "#OOOOO#", "#######"), 150),
+    "umaze": Maze(("#####", "#GOO#", "###O#", "#OOO#", "#####"), 300),
+    "medium": Maze(
+        (
+            "########",
+            "#OO##OO#",
+            "#OO#OOO#",
+            "##OOO###",
+            "#OO#OOO#",
+            "#O#OO#O#",
+            "#OOO#OG#",
+            "########",
+        ),
+        600,
+    ),
+    "large": Maze(
+        (
+            "############",
+            "#OOOO#OOOOO#",
+            "#O##O#O#O#O#",
+            "#OOOOOO#OOO#",
+            "#O####O###O#",
+            "#OO#O#OOOOO#",
+            "##O#O#O#O###",
+            "#OO#OOO#OGO#",
+            "############",
+        ),
+        800,
+    ),
+}
+REWARDS = ("sparse", "dense")
+
+WALL_OFFSET = 0.2  # cell centre minus wall centre, per axis
+MAX_SPEED = 5.0  # per axis, imposed before each step
+NEIGHBOURS = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij"), axis=-1).reshape(9, 2).astype(np.int32)
+
+
+def maze(layout: str) -> Maze:
+    """The maze called `layout`; raises UserError with the nearest known name."""
+    if layout not in MAZES:
+        raise UserError(f'unknown maze2d layout "{layout}"{nearest(layout, MAZES)} (known: {", ".join(MAZES)})')
+    return MAZES[layout]
+
+
+@functools.cache
+def is_wall(layout: str) -> np.ndarray:
+    """bool[W, H]: which cells are walls."""
+    return np.array([[tile == "#" for tile in row] for row in maze(layout).rows])
+
+
+@functools.cache
+def free_cells(layout: str) -> np.ndarray:
+    """i32[K, 2]: the cells without a wall, in row-major order."""
+    return np.argwhere(~is_wall(layout)).astype(np.int32)
+
+
+def target(layout: str) -> np.ndarray:
+    """f32[2]: where the task's reward is, the cell marked G."""
+    return np.argwhere([[tile == "G" for tile in row] for row in maze(layout).rows])[0].astype(np.float32)
+
+
+def walls(layout: str) -> np.ndarray:
+    """f32[num_walls, 4]: (x_min, y_min, x_max, y_max) of every wall in observation coordinates, for drawing."""
+    centre = np.argwhere(is_wall(layout)) - WALL_OFFSET
+    return np.concatenate([centre - point_mass.HALF_SIZE, centre + point_mass.HALF_SIZE], axis=-1).astype(np.float32)
+
+
+def cell_of(xy: jax.Array) -> jax.Array:
+    """xy f32[..., 2] in observation coordinates -> i32[..., 2], the cell whose square holds it."""
+    return jnp.round(xy + WALL_OFFSET).astype(jnp.int32)
+
+
+def wall_at(layout: str, cell: jax.Array, beyond: bool) -> jax.Array:
+    """cell i32[..., 2] -> bool[...]: whether it is a wall; `beyond` is the answer outside the grid."""
+    table = is_wall(layout)
+    x, y = cell[..., 0], cell[..., 1]
+    inside = (x >= 0) & (x < table.shape[0]) & (y >= 0) & (y < table.shape[1])
+    index = jnp.clip(x, 0, table.shape[0] - 1) * table.shape[1] + jnp.clip(y, 0, table.shape[1] - 1)
+    return jnp.where(inside, jnp.asarray(table.ravel())[index], beyond)
+
+
+def in_wall(layout: str, xy: jax.Array) -> jax.Array:
+    """xy f32[..., 2] -> bool[...]: whether the ball's centre is within a wall, or outside the maze."""
+    return wall_at(layout, cell_of(xy), beyond=True)
+
+
+@struct.dataclass
+class EnvState(environment.EnvState):
+    position: jax.Array  # f32[2]
+    velocity: jax.Array  # f32[2], units per second
+    time: jax.Array  # i32[]
+
+
+@struct.dataclass
+class EnvParams(environment.EnvParams):
+    max_steps_in_episode: int = 300
+    contact: point_mass.Contact = point_mass.Contact()
+
+
+class Maze2d(environment.Environment[EnvState, EnvParams]):
+    """gymnax environment: obs f32[4] = (x, y, vx, vy), action f32[2] in [-1, 1], never terminal.
+
+    The reward is that of the new observation: 1 within 0.5 of the target ("sparse"), or exp(-distance) ("dense").
+    """
+
+    def __init__(self, layout: str, reward: str = "sparse"):
+        super().__init__()
+        if reward not in REWARDS:
+            raise UserError(f'unknown maze2d reward "{reward}"{nearest(reward, REWARDS)} (known: {", ".join(REWARDS)})')
+        self.layout, self.reward_type, self.target = layout, reward, target(layout)
+
+    @property
+    def default_params(self) -> EnvParams:
+        return EnvParams(max_steps_in_episode=maze(self.layout).horizon)
+
+    @property
+    def name(self) -> str:
+        return f"maze2d-{self.layout}" + ("-dense" if self.reward_type == "dense" else "")
+
+    def reset_env(self, key: jax.Array, params: EnvParams) -> tuple[jax.Array, EnvState]:
+        key_cell, key_position, key_velocity = jax.random.split(key, 3)
+        cell = jax.random.choice(key_cell, jnp.asarray(free_cells(self.layout))).astype(jnp.float32)
+        position = cell + jax.random.uniform(key_position, (2,), minval=-0.1, maxval=0.1)
+        state = EnvState(position=position, velocity=0.1 * jax.random.normal(key_velocity, (2,)), time=jnp.int32(0))
+        return self.get_obs(state), state
+
+    def step_env(
+        self, key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams
+    ) -> tuple[jax.Array, EnvState, jax.Array, jax.Array, dict[Any, Any]]:
+        cells = cell_of(state.position)[None, :] + NEIGHBOURS
+        centres, solid = cells.astype(jnp.float32) - WALL_OFFSET, wall_at(self.layout, cells, beyond=False)
+        velocity = jnp.clip(state.velocity, -MAX_SPEED, MAX_SPEED)
+        action = jnp.clip(action, -1.0, 1.0)
+        position, velocity = point_mass.step(state.position, velocity, action, centres, solid, params.contact)
+        state = EnvState(position=position, velocity=velocity, time=state.time + 1)
+        return self.get_obs(state), state, self.reward(position), jnp.bool_(False), {}
+
+    def reward(self, position: jax.Array) -> jax.Array:
+        """position f32[2] -> f32[]"""
+        distance = jnp.linalg.norm(position - self.target)
+        return jnp.exp(-distance) if self.reward_type == "dense" else (distance <= 0.5).astype(jnp.float32)
+
+    def get_obs(self, state: EnvState, params: EnvParams | None = None, key: jax.Array | None = None) -> jax.Array:
+        return jnp.concatenate([state.position, state.velocity])
+
+    def is_terminated(self, state: EnvState, params: EnvParams) -> jax.Array:
+        return jnp.bool_(False)
+
+    def action_space(self, params: EnvParams | None = None) -> spaces.Box:
+        return spaces.Box(-1.0, 1.0, (2,))
+
+    def observation_space(self, params: EnvParams) -> spaces.Box:
+        return spaces.Box(-jnp.inf, jnp.inf, (4,))
+
+
+def from_obs(obs: jax.Array) -> EnvState:
+    """obs f32[4] -> the state that shows it."""
+    return EnvState(position=obs[:2], velocity=obs[2:], time=jnp.int32(0))
+
+
+@functools.cache
+def make(layout: str, reward: str = "sparse") -> base.EvalEnv:
+    """The maze called `layout` with a "sparse" or "dense" reward; raises UserError for an unknown name."""
+    return gymnax.adapt(Maze2d(layout, reward), from_obs)
+
+
+for _layout in MAZES:
+    base.ENVS.add(f"maze2d-{_layout}", functools.partial(make, _layout, "sparse"))
+    base.ENVS.add(f"maze2d-{_layout}-dense", functools.partial(make, _layout, "dense"))
