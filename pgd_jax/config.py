@@ -138,6 +138,18 @@ def validate_denoiser(config: DenoiserConfig) -> None:
         )
 
 
+def validate_sampling(sampling: SamplingConfig) -> None:
+    """Raises UserError for a sampling that cannot work."""
+    require_positive(sampling, "num_steps", "num_trajectories", "trajectories_per_batch")
+    if sampling.num_steps < 2:
+        raise UserError(f"sampling.num_steps={sampling.num_steps} must be at least 2")
+    if sampling.num_trajectories % sampling.trajectories_per_batch:
+        raise UserError(
+            f"sampling.num_trajectories={sampling.num_trajectories} must be a multiple of "
+            f"sampling.trajectories_per_batch={sampling.trajectories_per_batch}"
+        )
+
+
 def validate_agent(config: AgentConfig) -> None:
     """Raises UserError for settings that cannot work, before anything is read or written."""
     require_positive(
@@ -152,15 +164,7 @@ def validate_agent(config: AgentConfig) -> None:
         raise UserError(
             f"num_phases={config.num_phases} must be a multiple of phases_per_chunk={config.phases_per_chunk}"
         )
-    sampling = config.sampling
-    require_positive(sampling, "num_steps", "num_trajectories", "trajectories_per_batch")
-    if sampling.num_steps < 2:
-        raise UserError(f"sampling.num_steps={sampling.num_steps} must be at least 2")
-    if sampling.num_trajectories % sampling.trajectories_per_batch:
-        raise UserError(
-            f"sampling.num_trajectories={sampling.num_trajectories} must be a multiple of "
-            f"sampling.trajectories_per_batch={sampling.trajectories_per_batch}"
-        )
+    validate_sampling(config.sampling)
     if config.synthetic_per_batch and not config.denoiser:
         raise UserError(
             "config.denoiser is empty: name the run directory of train_denoiser, or set synthetic_per_batch=0 to train "

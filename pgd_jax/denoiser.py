@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from absl import logging
 from flax import struct
 
-from pgd_jax import checkpoint, config as configs, driver, rundir
+from pgd_jax import checkpoint, config as configs, driver, notes, rundir
 from pgd_jax.data import codec as codecs, d4rl, episodes
 from pgd_jax.data.base import RawDataset
 from pgd_jax.diffusion import train
@@ -75,12 +74,12 @@ def prepare(config: configs.DenoiserConfig) -> Data:
         held_out = episodes.window_starts(episodes.take(pieces, validation_ids), data.window_length, data.window_stride)
         validation = train.Windows(rows, jnp.asarray(held_out))
     except UserError:
-        logging.warning("%s: no held-out episode has a window of %d rows; no validation loss", raw.name, data.window_length)
+        notes.say(f"{raw.name}: no held-out episode has a window of {data.window_length} rows; no validation loss")
         validation = None
-    logging.info(
-        "%s: %d rows, %d episodes (longest %d rows), %d training windows of %d rows",
-        raw.name, len(raw.rewards), len(pieces.start), pieces.length.max(), len(starts), data.window_length,
-    )  # fmt: skip
+    notes.say(
+        f"{raw.name}: {len(raw.rewards)} rows, {len(pieces.start)} episodes (longest {pieces.length.max()} rows), "
+        f"{len(starts)} training windows of {data.window_length} rows"
+    )
     return Data(raw, codec, train.Windows(rows, jnp.asarray(starts)), validation)
 
 
@@ -91,7 +90,7 @@ def fit(config: configs.DenoiserConfig, path: str | os.PathLike) -> bool:
     network = network_of(config, data.codec.layout)
     with rundir.open_run(path, KIND, configs.to_dict(config)) as directory:
         if directory.is_finished:
-            logging.info("%s: already finished", path)
+            notes.say(f"{path}: already finished")
             return True
         initial = functools.partial(_initial, config, network, data.codec)
         return driver.run(_job(config, network, data), directory, initial, jax.eval_shape(initial))

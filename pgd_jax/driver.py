@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import tqdm
-from absl import logging
 
-from pgd_jax import checkpoint, interrupt, metrics
+from pgd_jax import checkpoint, interrupt, metrics, notes
 from pgd_jax.errors import Diverged
 from pgd_jax.rundir import RunDir
 
@@ -47,7 +46,9 @@ def run(job: Job, directory: RunDir, initial: Callable[[], State], template: Sta
     if chunk == job.num_chunks:
         directory.mark_finished()
         return True
-    logging.warning("%s: stopped by %s after chunk %d of %d; the same command resumes", directory.path, stop.signal, chunk, job.num_chunks)
+    notes.say(
+        f"{directory.path}: stopped by {stop.signal} after chunk {chunk} of {job.num_chunks}; the same command resumes"
+    )
     return False
 
 
@@ -55,7 +56,7 @@ def _start(directory: RunDir, initial: Callable[[], State], template: State) -> 
     if checkpoint.latest(directory.checkpoints_path) is None:
         return initial(), 0
     chunk, state = checkpoint.restore(directory.checkpoints_path, template)
-    logging.info("%s: resuming after chunk %d", directory.path, chunk)
+    notes.say(f"{directory.path}: resuming after chunk {chunk}")
     return state, chunk
 
 

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
-from pgd_jax import checkpoint, config as configs, denoiser as denoisers, driver, lanes, loop, rundir
+from pgd_jax import checkpoint, config as configs, denoiser as denoisers, driver, lanes, loop, notes, rundir
 from pgd_jax.agents.base import AGENTS, AgentPlan
 from pgd_jax.data import codec as codecs, d4rl, episodes, references
 from pgd_jax.data.base import RawDataset
@@ -55,14 +54,15 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     agent = family.build(layout.obs_dim, layout.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
     env = _environment(config.environment or raw.env, raw)
     synthetic = config.synthetic_per_batch > 0
-    plan = _plan(config, trained.config.data.window_length if trained else 2)
+    plan = plan_of(config, trained.config.data.window_length if trained else 2)
     _refuse_bad_batches(config, agent.batches_per_update, real.reward.shape[0], dataset)
     program = loop.Program(plan, agent, trained.network if synthetic else None, env)
     shared = loop.Shared(trained.params if synthetic else None, codec, real)
     return Experiment(config, program, shared, lanes_, raw, raw.reference if env is not None else "")
 
 
-def _plan(config: configs.AgentConfig, window_length: int) -> loop.Plan:
+def plan_of(config: configs.AgentConfig, window_length: int) -> loop.Plan:
+    """The static half of `config`; the window length comes from the denoiser."""
     sampling = config.sampling
     return loop.Plan(
         sampler=sampling.sampler,
@@ -96,7 +96,7 @@ def _environment(name: str, raw: RawDataset) -> EvalEnv | None:
     """The in-graph environment, or None (said in the log) where the task has none."""
     if name == "none" or name not in ENVS:
         why = "environment=none" if name == "none" else f'no in-graph environment for "{name or raw.name}"'
-        logging.warning("%s: trains without evaluation (%s)", raw.name, why)
+        notes.say(f"{raw.name}: trains without evaluation ({why})")
         return None
     env = ENVS.get(name)()
     dims = raw.observations.shape[1], raw.actions.shape[1]
@@ -118,7 +118,7 @@ def fit(config: configs.AgentConfig, path: str | os.PathLike) -> bool:
     experiment = assemble(config)
     with rundir.open_run(path, KIND, configs.to_dict(config)) as directory:
         if directory.is_finished:
-            logging.info("%s: already finished", path)
+            notes.say(f"{path}: already finished")
             return True
         initial = functools.partial(initial_states, experiment)
         return driver.run(_job(experiment), directory, initial, jax.eval_shape(initial))

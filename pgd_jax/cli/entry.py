@@ -1,29 +1,43 @@
-"""How every command line starts: absl parses the flags, and a user's mistake is one line without a traceback."""
+"""How every command line starts: absl parses the flags, and a user's mistake is one message without a traceback."""
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from absl import app
+from absl import app, flags, logging
 
-from pgd_jax.errors import UserError
+from pgd_jax.errors import Diverged, UserError
+
+USER_ERROR, DIVERGED = 2, 3  # exit statuses
 
 
-def run(main: Callable[[Sequence[str]], Any], doc: str) -> None:
-    """Runs `main(argv)` under absl and exits; `doc` is what --help shows.
+def run(prepare: Callable[[], Callable[[], Any]], doc: str) -> None:
+    """Runs a command under absl and exits; `doc` is what --help shows.
 
-    Define the command's flags before the call, in the function that makes it rather than at import, so that several commands
-    can be imported together. A UserError is printed to stderr as `error: ...`, with exit status 2.
+    `prepare()` defines the command's flags and returns its main function, called without arguments once they are parsed.
+    Flags are thus not defined at import, and several commands can be imported together. A UserError from either is printed
+    to stderr as `error: ...`, with exit status 2; Diverged likewise, with 3.
     """
+    with _plain_errors():
+        main = prepare()
 
     def guarded(argv: Sequence[str]) -> Any:
-        try:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
+        with _plain_errors():
             if len(argv) > 1:
-                raise UserError(f"unexpected argument {argv[1]!r}: options are written --name=value (see --help)")
-            return main(argv)
-        except UserError as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-            sys.exit(2)
+                raise UserError(f'unexpected argument "{argv[1]}": options are written --name=value (see --help)')
+            return main()
 
     sys.modules["__main__"].__doc__ = doc  # where absl looks for the text of --help
     app.run(guarded)
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except (UserError, Diverged) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR if isinstance(error, UserError) else DIVERGED)

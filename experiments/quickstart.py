@@ -1,0 +1,45 @@
+"""The whole method in one command: `make run`, or `python -m experiments.quickstart --workdir=runs/quickstart`.
+
+Generates Maze2d data by D4RL's recipe, trains a denoiser on it, trains TD3+BC on real, unguided and guided data (the last
+two as lanes of one compiled program) and writes a report. Run it again to resume; finished parts are not done again.
+"""
+
+import pathlib
+import time
+
+from absl import flags
+
+from pgd_jax import denoiser, experiment, presets, report
+from pgd_jax.cli import entry
+
+
+def run() -> None:
+    entry.run(_prepare, __doc__)
+
+
+def _prepare():
+    workdir = flags.DEFINE_string("workdir", "runs/quickstart", "folder of the quickstart's runs and report")
+    return lambda: quickstart(pathlib.Path(workdir.value))
+
+
+def quickstart(workdir: pathlib.Path) -> None:
+    """Every part in order; stops (and says how to go on) where one is interrupted."""
+    began = time.perf_counter()
+    preset = presets.load("quickstart")
+    denoiser_path = workdir / "denoiser"
+    parts = {
+        "denoiser": lambda: denoiser.fit(preset.denoiser(), denoiser_path),
+        "real": lambda: experiment.fit(preset.real(str(denoiser_path)), workdir / "real"),
+        "synthetic": lambda: experiment.fit(preset.synthetic(str(denoiser_path)), workdir / "synthetic"),
+    }
+    for number, (name, part) in enumerate(parts.items(), start=1):
+        print(f"[{number}/4] {name}", flush=True)
+        if not part():
+            return
+    print("[4/4] report", flush=True)
+    page = report.write(workdir / "report", [workdir / "real", workdir / "synthetic"])
+    print(f"{page} ({time.perf_counter() - began:.0f} s in all)")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,75 @@
+"""Writes a synthetic dataset as a D4RL-format HDF5 file, for any other offline RL library to train on.
+
+    pgd-sample --run=runs/guided --lane=3 --num_trajectories=8192 --out=guided.hdf5        guided by a trained policy
+    pgd-sample --denoiser=runs/umaze --num_trajectories=8192 --out=unguided.hdf5           straight from a denoiser
+
+Each window is an episode. Observations and rewards are in the units of the dataset, actions in [-1, 1].
+"""
+
+import pathlib
+
+from absl import flags
+
+from pgd_jax import config as configs, denoiser, experiment, rundir, synthesis
+from pgd_jax.cli import entry
+from pgd_jax.data import d4rl, export
+from pgd_jax.diffusion import samplers
+from pgd_jax.errors import UserError
+
+
+def run() -> None:
+    entry.run(_prepare, __doc__)
+
+
+def _prepare():
+    flags.DEFINE_string("run", "", "run directory of train_agent: sample guided by one of its lanes")
+    flags.DEFINE_string("denoiser", "", "run directory of train_denoiser: sample unguided")
+    flags.DEFINE_string("out", None, "HDF5 file to write; an existing one is never overwritten", required=True)
+    flags.DEFINE_integer("num_trajectories", 8_192, "windows to generate")
+    flags.DEFINE_integer("trajectories_per_batch", 512, "windows sampled at once: sets peak memory")
+    flags.DEFINE_integer("seed", 0, "seed of the samples")
+    flags.DEFINE_integer("lane", 0, "with --run: whose policy guides (see metrics.jsonl)")
+    flags.DEFINE_float("coefficient", None, "with --run: guidance coefficient instead of the lane's own")
+    flags.DEFINE_string("sampler", "heun", f"with --denoiser: one of {', '.join(samplers.SAMPLERS.names())}")
+    flags.DEFINE_integer("num_steps", 32, "with --denoiser: noise steps")
+    return lambda: _sample(flags.FLAGS)
+
+
+def _sample(options: flags.FlagValues) -> None:
+    if bool(options.run) == bool(options.denoiser):
+        raise UserError("name one source: --run=<train_agent directory> or --denoiser=<train_denoiser directory>")
+    if pathlib.Path(options.out).exists():
+        raise UserError(f"{options.out} exists already; choose another name or remove it first")
+    sampling = configs.SamplingConfig(
+        sampler=options.sampler, num_steps=options.num_steps, num_trajectories=options.num_trajectories,
+        trajectories_per_batch=min(options.trajectories_per_batch, options.num_trajectories),
+    )  # fmt: skip
+    configs.validate_sampling(sampling)
+    if options.run:
+        flat = synthesis.from_experiment(
+            options.run, options.lane, options.coefficient, sampling.num_trajectories, sampling.trajectories_per_batch,
+            options.seed,
+        )  # fmt: skip
+    else:
+        flat = synthesis.from_denoiser(options.denoiser, sampling, options.seed)
+    export.write_hdf5(options.out, *flat, metadata=_origin(options))
+    print(f"{len(flat.rewards)} rows in {sampling.num_trajectories} windows: {options.out}")
+
+
+def _origin(options: flags.FlagValues) -> dict[str, str]:
+    """How the file was made, and the task that it belongs to, which readers get back."""
+    source = options.run or options.denoiser
+    if options.run:
+        config = configs.from_dict(configs.AgentConfig, rundir.load_config(source, experiment.KIND))
+        dataset = config.dataset or denoiser.load(config.denoiser).config.data.dataset
+    else:
+        dataset = denoiser.load(source).config.data.dataset
+    raw = d4rl.load(dataset)
+    made = {"source": "pgd_jax synthetic", "run": source, "dataset": raw.name, "seed": str(options.seed)}
+    if options.run:
+        made |= {"lane": str(options.lane), "coefficient": str(options.coefficient)}
+    return made | {"env": raw.env, "reference": raw.reference}
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,9 @@
+"""What a run tells its user: lines on stderr that do not break the progress bar. Warnings of damage go to absl's log."""
+
+import sys
+
+import tqdm
+
+
+def say(text: str) -> None:
+    tqdm.tqdm.write(text, file=sys.stderr)
