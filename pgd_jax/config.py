@@ -45,6 +45,8 @@ class TrainingConfig:
     steps_per_chunk: int = option(1_000, "steps of one compiled call: progress, validation and checkpoint after each")
     batch_size: int = option(64, "windows of a step")
     learning_rate: float = option(2e-3, "Adam's peak rate: warm-up over 10 % of the steps, then a cosine to 0")
+    noise_mean: float = option(-1.2, "mean of ln sigma in training (EDM); lower resolves smaller steps between rows")
+    noise_std: float = option(1.2, "standard deviation of ln sigma in training (EDM)")
     ema_decay: float = option(0.995, "decay of the averaged weights, per ema_period")
     ema_period: int = option(10, "steps between updates of the averaged weights")
     num_validation_windows: int = option(512, "held-out windows of the validation loss")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from pgd_jax.types import Denoise
 
 SIGMA_DATA = 1.0  # windows are standardised
-P_MEAN, P_STD = -1.2, 1.2  # ln sigma ~ N(P_MEAN, P_STD^2) in training (Table 1)
+NOISE_MEAN, NOISE_STD = -1.2, 1.2  # ln sigma ~ N(P_mean, P_std^2) in training (Table 1)
 
 
 def precondition(network: Callable[[jax.Array, jax.Array], jax.Array], sigma_data: float = SIGMA_DATA) -> Denoise:
@@ -26,10 +26,17 @@ def precondition(network: Callable[[jax.Array, jax.Array], jax.Array], sigma_dat
     return denoise
 
 
-def loss(key: jax.Array, denoise: Denoise, x0: jax.Array, sigma_data: float = SIGMA_DATA) -> jax.Array:
+def loss(
+    key: jax.Array,
+    denoise: Denoise,
+    x0: jax.Array,
+    noise_mean: float = NOISE_MEAN,
+    noise_std: float = NOISE_STD,
+    sigma_data: float = SIGMA_DATA,
+) -> jax.Array:
     """Weighted denoising error (eq. 2 with Table 1's weight), mean over the batch x0 f32[B, T, D]; about 1 at the start."""
     key_sigma, key_noise = jax.random.split(key)
-    s = jnp.exp(P_MEAN + P_STD * jax.random.normal(key_sigma, (x0.shape[0],)))
+    s = jnp.exp(noise_mean + noise_std * jax.random.normal(key_sigma, (x0.shape[0],)))
     noise = s[:, None, None] * jax.random.normal(key_noise, x0.shape)
     weight = (s**2 + sigma_data**2) / (s * sigma_data) ** 2
     return jnp.mean(weight[:, None, None] * (denoise(x0 + noise, s) - x0) ** 2)

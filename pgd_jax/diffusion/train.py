@@ -63,7 +63,11 @@ def train_step(
     key_batch, key_loss = jax.random.split(key)
     index = jax.random.randint(key_batch, (config.batch_size,), 0, windows.starts.shape[0])
     x0 = gather(windows, index, length)
-    loss, gradient = jax.value_and_grad(lambda p: edm.loss(key_loss, denoiser(network, p), x0))(state.params)
+
+    def objective(params: Params) -> jax.Array:
+        return edm.loss(key_loss, denoiser(network, params), x0, config.noise_mean, config.noise_std)
+
+    loss, gradient = jax.value_and_grad(objective)(state.params)
     updates, opt_state = optimiser(config).update(gradient, state.optimiser, state.params)
     params = optax.apply_updates(state.params, updates)
     return state.replace(step=state.step + 1, params=params, optimiser=opt_state), loss
