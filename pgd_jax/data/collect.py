@@ -27,8 +27,7 @@ from flax import struct
 
 from pgd_jax.data import d4rl, export, waypoint
 from pgd_jax.data.base import DATASETS, RawDataset
-from pgd_jax.envs import maze2d
-from pgd_jax.envs.base import ENVS
+from pgd_jax.envs import gymnax, maze2d
 from pgd_jax.errors import UserError
 from pgd_jax.registry import Registry
 
@@ -110,7 +109,7 @@ def swing_up(obs: jax.Array) -> jax.Array:
 @functools.partial(jax.jit, static_argnums=1)
 def collect_pendulum(key: jax.Array, num_episodes: int) -> export.Flat:
     """Arrays [num_episodes, horizon, ...] of behaviours of mixed quality."""
-    env = ENVS.get("pendulum")()
+    env = gymnax.make_pendulum()
 
     def episode(key: jax.Array) -> export.Flat:
         key_reset, key_kind, key_std, key_steps = jax.random.split(key, 4)

@@ -53,6 +53,34 @@ MAZES = {
         ),
         800,
     ),
+    "eval-umaze": Maze(("#####", "#OOG#", "#O###", "#OOO#", "#####"), 300),
+    "eval-medium": Maze(
+        (
+            "########",
+            "#OOOOOG#",
+            "#O#O##O#",
+            "#OOOO#O#",
+            "###OO###",
+            "#OOOOOO#",
+            "#OO##OO#",
+            "########",
+        ),
+        600,
+    ),
+    "eval-large": Maze(
+        (
+            "############",
+            "#OO#OOO#OGO#",
+            "##O###O#O#O#",
+            "#OO#O#OOOOO#",
+            "#O##O#OO##O#",
+            "#OOOOOO#OOO#",
+            "#O##O#O#O###",
+            "#OOOO#OOOOO#",
+            "############",
+        ),
+        800,
+    ),
 }
 REWARDS = ("sparse", "dense")
 

@@ -1,0 +1,81 @@
+"""What every registered environment promises."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pgd_jax.envs import gymnax, maze2d  # noqa: F401  registers
+from pgd_jax.envs.base import ENVS
+from pgd_jax.envs.evaluate import evaluate
+
+# The mazes differ in a table and a reward: two of them are compiled, all are traced.
+COMPILED = [name for name in ENVS if not name.startswith("maze2d") or name in ("maze2d-umaze", "maze2d-large-dense")]
+
+
+@pytest.fixture(params=ENVS)
+def traced_env(request):
+    return ENVS.get(request.param)()
+
+
+@pytest.fixture(params=COMPILED)
+def env(request):
+    return ENVS.get(request.param)()
+
+
+def test_shapes_and_types_are_kept(traced_env, key):
+    """A step gives back the state it took, weak types included, or a scan over it would be traced twice or fail."""
+    obs, state = jax.eval_shape(traced_env.reset, key)
+    action = jax.ShapeDtypeStruct((traced_env.action_dim,), jnp.float32)
+    new_obs, new_state, reward, terminal = jax.eval_shape(traced_env.step, key, state, action)
+    assert obs.shape == new_obs.shape == (traced_env.obs_dim,)
+    assert obs.dtype == new_obs.dtype == reward.dtype == jnp.float32
+    assert reward.shape == terminal.shape == () and terminal.dtype == jnp.bool_
+    kinds = [[(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in jax.tree.leaves(s)] for s in (state, new_state)]
+    assert kinds[0] == kinds[1] and not any(weak for _, _, weak in kinds[0])
+    assert jax.tree.structure(state) == jax.tree.structure(new_state)
+    assert isinstance(traced_env.horizon, int) and traced_env.horizon > 0
+
+
+def test_same_object_each_time(traced_env):
+    """A program is compared by the identity of its functions: a new adapter would be a new compilation."""
+    assert ENVS.get(traced_env.name)() is traced_env
+
+
+def test_from_obs_shows_the_observation_and_moves_alike(env, key):
+    if env.from_obs is None:
+        pytest.skip("an observation does not determine a state here")
+    obs, state = jax.jit(env.reset)(key)
+    again = env.from_obs(obs)
+    assert jax.tree.structure(again) == jax.tree.structure(state)
+    step = jax.jit(env.step)
+    action = jnp.full(env.action_dim, 0.3)
+    for _ in range(3):
+        _, state, _, _ = step(key, state, action)
+        _, again, _, _ = step(key, again, action)
+    np.testing.assert_allclose(step(key, again, action)[0], step(key, state, action)[0], atol=1e-5)
+
+
+def test_actions_beyond_the_box_act_as_its_edge(env, key):
+    state = jax.jit(env.reset)(key)[1]
+    step = jax.jit(env.step)
+    edge, beyond = (step(key, state, jnp.full(env.action_dim, size)) for size in (1.0, 3.0))
+    jax.tree.map(np.testing.assert_array_equal, edge, beyond)
+
+
+def test_evaluates_with_one_trace_and_the_same_result(env):
+    traces = []
+
+    def policy(obs):
+        traces.append(1)
+        return jnp.tanh(obs[:, : env.action_dim])
+
+    run = jax.jit(lambda key: evaluate(key, policy, env._replace(horizon=20), 4, 0.9))
+    first = run(jax.random.key(1))
+    num_traces = len(traces)
+    again, other = run(jax.random.key(1)), run(jax.random.key(2))
+    assert len(traces) == num_traces
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert np.isfinite(first.returns).all()
+    if len(np.unique(first.returns)) > 1:  # a sparse reward may be all zero
+        assert not np.array_equal(first.returns, other.returns)

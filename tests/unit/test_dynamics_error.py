@@ -1,0 +1,45 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pgd_jax.analysis.dynamics_error import dynamics_error
+from pgd_jax.envs import maze2d
+from pgd_jax.envs.base import EvalEnv
+from pgd_jax.errors import UserError
+
+ADDER = EvalEnv(
+    name="adder",
+    obs_dim=2,
+    action_dim=1,
+    horizon=1,
+    reset=lambda key: (jnp.zeros(2), jnp.zeros(2)),
+    step=lambda key, state, action: (state + action[0], state + action[0], jnp.float32(0.0), jnp.bool_(False)),
+    from_obs=lambda obs: obs,
+)
+
+
+def test_worked_by_hand():
+    obs = jnp.array([[[1.0, 2.0], [0.0, 0.0]]])
+    action = jnp.array([[[0.5], [1.0]]])  # true successors (1.5, 2.5) and (1, 1)
+    next_obs = jnp.array([[[1.5, 3.5], [3.0, 1.0]]])
+    # Deviations (0, 1) and (2, 0); over the deviations (2, 4): mean of (0, 1/16) and of (1, 0).
+    error = dynamics_error(ADDER, obs, action, next_obs, jnp.array([2.0, 4.0]))
+    np.testing.assert_allclose(error, [[1.0 / 32.0, 0.5]])
+
+
+def test_zero_on_the_environment_s_own_transitions():
+    env = maze2d.make("umaze")
+    obs, state = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 8))
+    action = jnp.ones((8, 2))
+    next_obs = jax.jit(jax.vmap(env.step, in_axes=(None, 0, 0)))(jax.random.key(1), state, action)[0]
+    error = jax.jit(lambda action: dynamics_error(env, obs, action, next_obs, jnp.ones(4)))
+    assert float(jnp.max(error(action))) < 1e-12
+    assert float(jnp.min(error(-action))) > 1e-2
+
+
+def test_refusals():
+    with pytest.raises(UserError, match='"adder".*from_obs'):
+        dynamics_error(ADDER._replace(from_obs=None), jnp.zeros(2), jnp.zeros(1), jnp.zeros(2), jnp.ones(2))
+    with pytest.raises(UserError, match=r"action \(3,\)"):
+        dynamics_error(ADDER, jnp.zeros(2), jnp.zeros(3), jnp.zeros(2), jnp.ones(2))
