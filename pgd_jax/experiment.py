@@ -58,7 +58,7 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     _refuse_bad_batches(config, agent.batches_per_update, real.reward.shape[0], dataset)
     program = loop.Program(plan, agent, trained.network if synthetic else None, env)
     shared = loop.Shared(trained.params if synthetic else None, codec, real)
-    return Experiment(config, program, shared, lanes_, raw, raw.reference if env is not None else "")
+    return Experiment(config, program, shared, lanes_, raw, _reference(raw, env))
 
 
 def plan_of(config: configs.AgentConfig, window_length: int) -> loop.Plan:
@@ -106,6 +106,16 @@ def _environment(name: str, raw: RawDataset) -> EvalEnv | None:
             f"{dims[0]} and {dims[1]}: name another environment, or environment=none"
         )
     return env
+
+
+def _reference(raw: RawDataset, env: EvalEnv | None) -> str:
+    """The D4RL name whose scores normalise this task's returns, or "": nothing to normalise, or no tables to do it with."""
+    if env is None or not raw.reference:
+        return ""
+    if not references.installed():
+        notes.say(f"{raw.name}: returns are not normalised: the tables of scores need `pip install --no-deps d4rl==1.1`")
+        return ""
+    return raw.reference if references.reference_scores(raw.reference) else ""
 
 
 def initial_states(experiment: Experiment) -> loop.LaneState:
