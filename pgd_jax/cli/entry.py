@@ -15,9 +15,9 @@ USER_ERROR, DIVERGED = 2, 3  # exit statuses
 def run(prepare: Callable[[], Callable[[], Any]], doc: str) -> None:
     """Runs a command under absl and exits; `doc` is what --help shows.
 
-    `prepare()` defines the command's flags and returns its main function, called without arguments once they are parsed.
-    Flags are thus not defined at import, and several commands can be imported together. A UserError from either is printed
-    to stderr as `error: ...`, with exit status 2; Diverged likewise, with 3.
+    `prepare()` defines the command's flags and returns its main function, called without arguments once they are
+    parsed. Flags are thus not defined at import, and several commands can be imported together. A UserError from either
+    is printed to stderr as `error: ...`, with exit status 2; Diverged likewise, with 3.
     """
     with _plain_errors():
         main = prepare()

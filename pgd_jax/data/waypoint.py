@@ -1,8 +1,8 @@
 """D4RL's waypoint controller for maze2d (Fu et al. 2020, arXiv 2004.07219, appendix), in-graph.
 
-A shortest path on the grid gives waypoints, a PD law follows them. Differences to D4RL's code: a path starts in the cell whose
-square holds the ball (D4RL rounds its coordinates, which near a wall can name the wall's cell), and a waypoint is drawn when it
-becomes the current one rather than with the whole path, which is the same distribution.
+A shortest path on the grid gives waypoints, a PD law follows them. Differences to D4RL's code: a path starts in the
+cell whose square holds the ball (D4RL rounds its coordinates, which near a wall can name the wall's cell), and a waypoint
+is drawn when it becomes the current one rather than with the whole path, which is the same distribution.
 """
 
 import functools
@@ -48,7 +48,7 @@ def _distances(layout: str, goal: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def next_cell(layout: str) -> np.ndarray:
-    """i32[goal, cell] -> cell: the first move, in D4RL's order, of a shortest path; a wall or unreachable cell stays put.
+    """i32[goal, cell] -> cell: the first move, in D4RL's order, of a shortest path; a wall's cell stays put.
 
     D4RL takes the argmax of Q-values, which is the first action whose successor is nearest to the goal.
     """
@@ -81,7 +81,7 @@ def start(key: jax.Array, layout: str, position: jax.Array, goal: jax.Array) -> 
     here = maze2d.cell_of(position)
     goal = flat(goal, height)
     cell = jnp.asarray(next_cell(layout))[goal, flat(here, height)]
-    # D4RL starts `previous` at the cell, not at the ball: nothing counts as reached at the first call unless they are close.
+    # D4RL starts `previous` at the cell, not at the ball: nothing counts as reached at once unless they are close.
     return ControllerState(goal, cell, _place(key, layout, cell, goal), here.astype(jnp.float32))
 
 

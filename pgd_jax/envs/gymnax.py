@@ -1,6 +1,6 @@
 """gymnax's continuous-control environments as EvalEnv.
 
-gymnax's `step` resets by itself and mixes time limits in; the adapter takes `reset_env` and `step_env`, which do neither.
+gymnax's `step` resets by itself and mixes time limits in; the adapter takes `reset_env` and `step_env`, which do not.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """D4RL's maze2d (Fu et al. 2020, arXiv 2004.07219) in plain JAX, as a gymnax environment and as an EvalEnv.
 
-Coordinates are those of the observation: cell (i, j) of a layout has its target at (i, j) but, since D4RL puts the ball's
-body at 1.2 and the boxes at i + 1, its square is centred on (i - 0.2, j - 0.2).
+Coordinates are those of the observation: cell (i, j) of a layout has its target at (i, j) but, since D4RL puts the
+ball's body at 1.2 and the boxes at i + 1, its square is centred on (i - 0.2, j - 0.2).
 """
 
 import functools

@@ -1,7 +1,8 @@
 """A force-actuated ball among boxes, with MuJoCo's soft contacts, in plain JAX: the physics of D4RL's maze2d.
 
-A sphere on two damped slides with motors, stepped by MuJoCo's Euler integrator. The contact model is MuJoCo's documented one
-(Computation chapter: constraint model, solver parameters), written out here because MJX ignores the margin of box contacts.
+A sphere on two damped slides with motors, stepped by MuJoCo's Euler integrator. The contact model is the one of
+MuJoCo's documentation (Computation chapter: constraint model, solver parameters), written out here because MJX ignores
+the margin of box contacts.
 """
 
 from typing import NamedTuple
@@ -39,8 +40,8 @@ class Contact(NamedTuple):
 def distances(position: jax.Array, centres: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Ball against boxes: position f32[2], centres f32[C, 2] -> (distances f32[C], normals f32[C, 2]).
 
-    A distance is negative in penetration; a normal points from the box to the ball. A ball whose centre is inside a box,
-    which no rollout reaches, is pushed out through the nearest side.
+    A distance is negative in penetration; a normal points from the box to the ball. A ball whose centre is inside a
+    box, which no rollout reaches, is pushed out through the nearest side.
     """
     offset = position[None, :] - centres
     gap = offset - jnp.clip(offset, -HALF_SIZE, HALF_SIZE)
@@ -54,11 +55,13 @@ def distances(position: jax.Array, centres: jax.Array) -> tuple[jax.Array, jax.A
     return jnp.where(outside, length, -jnp.min(depth, axis=-1)) - RADIUS, normals
 
 
-def constrained_acceleration(smooth: jax.Array, normals: jax.Array, reference: jax.Array, weight: jax.Array) -> jax.Array:
-    """argmin_a |a - smooth|^2 / 2 + sum_i weight_i min(0, n_i . a - reference_i)^2 / 2 (MuJoCo's primal problem over mass).
+def constrained_acceleration(
+    smooth: jax.Array, normals: jax.Array, reference: jax.Array, weight: jax.Array
+) -> jax.Array:
+    """argmin_a |a - smooth|^2 / 2 + sum_i weight_i min(0, n_i . a - reference_i)^2 / 2: MuJoCo's primal problem / mass.
 
-    Newton on a piecewise quadratic: solve with the active set, update the set. Products are summed elementwise, because a
-    matrix product may be rounded to fewer bits on an accelerator.
+    Newton on a piecewise quadratic: solve with the active set, update the set. Products are summed elementwise, because
+    a matrix product may be rounded to fewer bits on an accelerator.
 
     Args: smooth f32[2], normals f32[C, 2], reference f32[C], weight f32[C] (zero for no contact). Returns f32[2].
     """

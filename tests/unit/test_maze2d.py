@@ -17,7 +17,7 @@ MUJOCO_2_1, AS_INSTALLED = "MuJoCo 2.1", "as installed"
 
 @functools.cache
 def model(layout, semantics=MUJOCO_2_1):
-    """D4RL's point maze. Margins of 0.002 + 0 combine to 0.002, MuJoCo 2.1's value, whether they are added or compared."""
+    """D4RL's point maze. Margins of 0.002 + 0 combine to 0.002, MuJoCo 2.1's value, by sum or by maximum."""
     boxes = "".join(
         f'<geom type="box" pos="{x + 1} {y + 1} 0" size="0.5 0.5 0.2"/>'
         for x, row in enumerate(maze2d.MAZES[layout].rows)
@@ -96,7 +96,8 @@ def near_walls(layout, num_states, seed=0):
     """States within reach of a wall's contact, some of them in corners, at speeds up to and beyond the limit."""
     generator = np.random.default_rng(seed)
     centres = jnp.asarray(np.argwhere(maze2d.is_wall(layout)) - maze2d.WALL_OFFSET, jnp.float32)
-    position = generator.uniform(0.0, np.array(maze2d.is_wall(layout).shape) - 1.0, (40 * num_states, 2)).astype(np.float32)
+    size = np.array(maze2d.is_wall(layout).shape) - 1.0
+    position = generator.uniform(0.0, size, (40 * num_states, 2)).astype(np.float32)
     distance = jax.vmap(lambda xy: jnp.min(point_mass.distances(xy, centres)[0]))(position)
     position = position[(distance > -0.03) & (distance < 0.006)][:num_states]
     velocity = generator.normal(0.0, 3.0, position.shape)
@@ -116,7 +117,7 @@ def test_one_step_equals_mujoco(layout, states, semantics):
 
 
 def test_defaults_are_not_the_installed_contacts():
-    """Guards the table in point_mass.Contact: the two sets of parameters differ by far more than the tolerance above."""
+    """The two sets of parameters in point_mass.Contact's table differ by far more than the tolerance above."""
     obs, action = wandering("umaze", 300)
     assert np.abs(one_step("umaze", obs, action)[1] - one_step("umaze", obs, action, AS_INSTALLED)[1]).max() > 1e-2
 
@@ -140,7 +141,7 @@ def test_no_rollout_enters_a_wall(layout):
     assert not np.asarray(maze2d.in_wall(layout, obs[:, :2])).any()
     gap = jnp.maximum(boxes[None, :, :2] - obs[:, None, :2], obs[:, None, :2] - boxes[None, :, 2:])
     distance = jnp.min(jnp.linalg.norm(jnp.maximum(gap, 0.0), axis=-1), axis=1)
-    # Contacts are soft: one step at 5 units/s per axis sinks the ball of radius 0.1 by 0.05 into a face, 0.07 at a corner.
+    # Contacts are soft: one step at 5 units/s per axis sinks the ball of radius 0.1 by 0.05, 0.07 at a corner.
     assert 0.1 - 0.0708 < float(jnp.min(distance)) < 0.1
 
 

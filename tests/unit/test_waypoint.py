@@ -8,7 +8,7 @@ from pgd_jax.envs import maze2d
 
 
 def d4rl_moves(layout):
-    """D4RL's planner as D4RL does it: 50 sweeps of Q-iteration (discount 0.99, reward in the goal's cell), first argmax."""
+    """D4RL's planner as D4RL does it: 50 sweeps of Q-iteration (discount 0.99, reward in the goal), first argmax."""
     wall = maze2d.is_wall(layout)
     height, cells = wall.shape[1], maze2d.free_cells(layout)
     successor = np.zeros((wall.size, 5), int)
@@ -53,7 +53,7 @@ def test_follows_a_waypoint():
 
 
 def test_takes_the_next_waypoint_when_near_and_slow():
-    # Within 0.1 of the waypoint of (1, 3); the way to (1, 1) goes on by (1, 2), whose waypoint is (1, 2) - uniform(0, 0.2).
+    # Within 0.1 of the waypoint of (1, 3); the way to (1, 1) goes on by (1, 2) - uniform(0, 0.2).
     obs = [0.95, 2.9, 0.0, 0.0]
     drawn = np.array([act(state((1, 3), [0.9, 2.9], [0.95, 2.9]), obs, seed)[2].waypoint for seed in range(20)])
     offset = np.array([1.0, 2.0]) - drawn
