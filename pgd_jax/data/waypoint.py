@@ -1,8 +1,8 @@
 """D4RL's waypoint controller for maze2d (Fu et al. 2020, arXiv 2004.07219, appendix), in-graph.
 
 A shortest path on the grid gives waypoints, a PD law follows them. Differences to D4RL's code: a path starts in the
-cell whose square holds the ball (D4RL rounds its coordinates, which near a wall can name the wall's cell), and a waypoint
-is drawn when it becomes the current one rather than with the whole path, which is the same distribution.
+cell whose square holds the ball (D4RL rounds its coordinates, which near a wall can name the wall's cell), and a
+waypoint is drawn when it becomes the current one rather than with the whole path, which is the same distribution.
 """
 
 import functools
