@@ -22,7 +22,8 @@ def init(params: Params) -> Trained:
 
 def step(trained: Trained, grads: Params, learning_rate: jax.Array, eps: jax.Array) -> Trained:
     """One Adam update (Kingma & Ba 2015, Algorithm 1; beta1 0.9, beta2 0.999) down `grads`."""
-    directions, moments = optax.scale_by_adam(eps=eps).update(grads, trained.moments)
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its int32 count
+        directions, moments = optax.scale_by_adam(eps=eps).update(grads, trained.moments)
     params = jax.tree.map(lambda p, d: p - learning_rate * d, trained.params, directions)
     return Trained(params, moments)
 

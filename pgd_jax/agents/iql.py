@@ -9,8 +9,8 @@
         Q_i <- Adam on (Q_i(s, a) - r - gamma (1 - terminal) V(s'))^2, i = 1, 2      equation 6
         Q'_i <- (1 - tau) Q'_i + tau Q_i
 
-V is updated first and the new V serves the rest, as in the released code. pi is a Gaussian in environment action space whose
-mean passes through tanh and whose standard deviation does not depend on the state; it is not squashed.
+V is updated first and the new V serves the rest, as in the released code. pi is a Gaussian in environment action space
+whose mean passes through tanh and whose standard deviation does not depend on the state; it is not squashed.
 """
 
 import functools
@@ -145,7 +145,7 @@ def log_prob(networks: Networks, state: State, obs: jax.Array, action: jax.Array
 
 
 def build(obs_dim: int, action_dim: int, plan: AgentPlan) -> Agent:
-    sizes = dict(hidden_dim=plan.hidden_dim, num_hidden=plan.num_hidden, initialise=mlp.orthogonal)
+    sizes = dict(hidden_dim=plan.hidden_dim, num_hidden=plan.num_hidden)
     networks = Networks(
         actor=mlp.gaussian_policy(obs_dim, action_dim, **sizes),
         value=mlp.scalar(obs_dim, **sizes),

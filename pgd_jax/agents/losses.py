@@ -1,7 +1,7 @@
 """The formulas that agents are made of: pure, over arrays, free of networks and state.
 
-B is the batch, E the members of a critic ensemble, A the action dimensions. Rewards and values are in environment units,
-actions in environment space.
+B is the batch, E the members of a critic ensemble, A the action dimensions. Rewards and values are in environment
+units, actions in environment space.
 """
 
 import chex
@@ -17,7 +17,7 @@ def td_target(reward: jax.Array, terminal: jax.Array, next_value: jax.Array, dis
 
 
 def ensemble_td_loss(q: jax.Array, target: jax.Array) -> jax.Array:
-    """Squared error of q [E, B] against one target [B]: mean over the batch, summed over the members (TD3, Algorithm 1)."""
+    """Squared error of q [E, B] against one target [B]: batch mean, summed over members (TD3, Algorithm 1)."""
     chex.assert_equal_shape([q[0], target])
     return jnp.square(q - target[None]).mean(axis=1).sum()
 
@@ -56,14 +56,15 @@ def expectile_loss(value: jax.Array, target: jax.Array, expectile: jax.Array) ->
 
 
 def advantage_weight(advantage: jax.Array, temperature: jax.Array, limit: jax.Array) -> jax.Array:
-    """min(exp(temperature * advantage), limit) (Kostrikov et al. 2021, equation 7), clipped first so that exp cannot overflow."""
+    """min(exp(temperature * advantage), limit) (Kostrikov et al. 2021, equation 7), with no overflow in exp."""
     return jnp.exp(jnp.minimum(temperature * advantage, jnp.log(limit)))
 
 
 def gaussian_log_prob(action: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:
-    """log N(action; mean, exp(log_std)^2), summed over the last axis. All [..., A] of one shape; finite at every action.
+    """log N(action; mean, exp(log_std)^2), summed over the last axis. All [..., A] of one shape; finite for any action.
 
-    From jax.scipy and not distrax: importing distrax warns of a deprecation (an error here) and doubles the import time.
+    From jax.scipy and not distrax: importing distrax warns of a deprecation (an error here) and doubles the import
+    time.
     """
     chex.assert_equal_shape([action, mean, log_std])
     return norm.logpdf(action, mean, jnp.exp(log_std)).sum(axis=-1)

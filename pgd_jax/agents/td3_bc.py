@@ -10,8 +10,8 @@
         pi <- Adam on (pi(s) - a)^2 - lambda Q_1(s, pi(s))                  on the last batch
         pi', Q'_i <- (1 - tau) pi', Q'_i + tau pi, Q_i
 
-As in TD3 (Fujimoto et al. 2018, Algorithm 1, d = 2) the targets move once per actor update. One `update` is therefore two
-of the steps that papers count.
+As in TD3 (Fujimoto et al. 2018, Algorithm 1, d = 2) the targets move once per actor update. One `update` is therefore
+two of the steps that papers count.
 """
 
 import functools
@@ -131,7 +131,7 @@ def log_prob(networks: Networks, state: State, obs: jax.Array, action: jax.Array
 
 
 def build(obs_dim: int, action_dim: int, plan: AgentPlan) -> Agent:
-    sizes = dict(hidden_dim=plan.hidden_dim, num_hidden=plan.num_hidden, initialise=mlp.fan_in_uniform)
+    sizes = dict(hidden_dim=plan.hidden_dim, num_hidden=plan.num_hidden)
     one_critic = mlp.scalar(obs_dim + action_dim, **sizes)
     networks = Networks(
         actor=mlp.tanh_policy(obs_dim, action_dim, **sizes),

@@ -10,24 +10,19 @@ from pgd_jax.networks import base
 from pgd_jax.networks.base import Network
 from pgd_jax.types import Params
 
-Initializer = Callable[..., jax.Array]
-Initialise = Callable[[int], tuple[Initializer, Initializer]]  # fan_in -> (kernel, bias) initializers
 
+def _fan_in_uniform(fan_in: int) -> Callable[..., jax.Array]:
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), for kernels and biases alike: PyTorch's nn.Linear.
 
-def orthogonal(fan_in: int) -> tuple[Initializer, Initializer]:
-    """Orthogonal kernels of gain sqrt(2), zero biases: the released IQL code, its output layers included."""
-    del fan_in
-    return nn.initializers.orthogonal(2.0**0.5), nn.initializers.zeros_init()
-
-
-def fan_in_uniform(fan_in: int) -> tuple[Initializer, Initializer]:
-    """Kernels and biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's nn.Linear, hence the released TD3+BC code."""
+    Hence the initialisation of the released TD3+BC, and of CORL's TD3+BC and IQL. The released IQL has orthogonal
+    kernels; on CPU, XLA (jaxlib 0.10.2) hangs in their QR decompositions when `init` is vmapped over lanes.
+    """
     bound = fan_in**-0.5
 
-    def uniform(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    def initializer(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return uniform, uniform
+    return initializer
 
 
 class Mlp(nn.Module):
@@ -36,7 +31,6 @@ class Mlp(nn.Module):
     hidden_dim: int
     num_hidden: int
     out_dim: int
-    initialise: Initialise
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -45,18 +39,18 @@ class Mlp(nn.Module):
         return self._dense(x, self.out_dim)
 
     def _dense(self, x: jax.Array, out_dim: int) -> jax.Array:
-        kernel_init, bias_init = self.initialise(x.shape[-1])
-        return nn.Dense(out_dim, kernel_init=kernel_init, bias_init=bias_init)(x)
+        initializer = _fan_in_uniform(x.shape[-1])
+        return nn.Dense(out_dim, kernel_init=initializer, bias_init=initializer)(x)
 
 
-def mlp(in_dim: int, out_dim: int, hidden_dim: int, num_hidden: int, initialise: Initialise) -> Network:
+def mlp(in_dim: int, out_dim: int, hidden_dim: int, num_hidden: int) -> Network:
     """`apply(params, x [..., in_dim]) -> [..., out_dim]`, linear at the end."""
-    return base.from_linen(Mlp(hidden_dim, num_hidden, out_dim, initialise), jnp.zeros((1, in_dim)))
+    return base.from_linen(Mlp(hidden_dim, num_hidden, out_dim), jnp.zeros((1, in_dim)))
 
 
-def scalar(in_dim: int, hidden_dim: int, num_hidden: int, initialise: Initialise) -> Network:
-    """`apply(params, *inputs) -> [...]`: one number from inputs [..., i] whose sizes sum to `in_dim`; V(s) or Q(s, a)."""
-    trunk = mlp(in_dim, 1, hidden_dim, num_hidden, initialise)
+def scalar(in_dim: int, hidden_dim: int, num_hidden: int) -> Network:
+    """`apply(params, *inputs) -> [...]`: one number from inputs [..., i] of sizes summing to `in_dim`: V(s), Q(s, a)."""
+    trunk = mlp(in_dim, 1, hidden_dim, num_hidden)
 
     def apply(params: Params, *inputs: jax.Array) -> jax.Array:
         return trunk.apply(params, jnp.concatenate(inputs, axis=-1)).squeeze(axis=-1)
@@ -64,9 +58,9 @@ def scalar(in_dim: int, hidden_dim: int, num_hidden: int, initialise: Initialise
     return Network(trunk.init, apply)
 
 
-def tanh_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int, initialise: Initialise) -> Network:
+def tanh_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int) -> Network:
     """`apply(params, obs [..., O]) -> action [..., A]` in (-1, 1)."""
-    trunk = mlp(obs_dim, action_dim, hidden_dim, num_hidden, initialise)
+    trunk = mlp(obs_dim, action_dim, hidden_dim, num_hidden)
 
     def apply(params: Params, obs: jax.Array) -> jax.Array:
         return jnp.tanh(trunk.apply(params, obs))
@@ -74,9 +68,9 @@ def tanh_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int,
     return Network(trunk.init, apply)
 
 
-def gaussian_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int, initialise: Initialise) -> Network:
-    """`apply(params, obs [..., O]) -> (mean [..., A] in (-1, 1), log_std [A])`; the log_std, one per action, starts at 0."""
-    mean = tanh_policy(obs_dim, action_dim, hidden_dim, num_hidden, initialise)
+def gaussian_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int) -> Network:
+    """`apply(params, obs [..., O]) -> (mean [..., A] in (-1, 1), log_std [A])`; log_std starts at 0."""
+    mean = tanh_policy(obs_dim, action_dim, hidden_dim, num_hidden)
 
     def init(key: jax.Array) -> Params:
         return {"mean": mean.init(key), "log_std": jnp.zeros(action_dim)}

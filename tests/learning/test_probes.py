@@ -1,0 +1,75 @@
+"""Every agent solves small offline MDPs with known answers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from pgd_jax import agents  # noqa: F401 (registers the agents)
+from pgd_jax.agents.base import AGENTS, AgentPlan
+from tests import probes
+
+NUM_UPDATES, BATCH = 1500, 128
+
+# What each agent's objective makes of the control probes; a new agent adds its line.
+BANDIT_ACTION = {"td3_bc": probes.td3_bc_bandit_action(), "iql": probes.iql_action(1.0)[0]}
+FIRST_ACTION = {"td3_bc": probes.td3_bc_two_steps_action(), "iql": probes.iql_action(0.9)[0]}
+
+
+@functools.cache
+def fit(name, make_probe, *args):
+    """(agent, state, logs of one more update on the whole probe) after training at a higher learning rate."""
+    family, probe = AGENTS.get(name), make_probe(*args)
+    agent = family.build(probe.data.obs.shape[1], 1, AgentPlan(hidden_dim=32, num_hidden=2))
+    rates = {field: 3e-3 for field in vars(family.hyper()) if field.endswith("_lr")}
+    hyper = family.hyper().replace(discount=probe.discount, polyak=0.05, **rates)
+    shape = (agent.batches_per_update, BATCH)
+
+    def body(state, key):
+        key_batch, key_update = jax.random.split(key)
+        rows = jax.random.randint(key_batch, shape, 0, len(probe.data.reward))
+        return agent.update(key_update, state, jax.tree.map(lambda x: jnp.asarray(x)[rows], probe.data), hyper)
+
+    @jax.jit
+    def run(key):
+        key_init, key_learn, key_logs = jax.random.split(key, 3)
+        state, _ = jax.lax.scan(body, agent.init(key_init, hyper), jax.random.split(key_learn, NUM_UPDATES))
+        whole = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * shape[0]), probe.data)
+        return state, agent.update(key_logs, state, whole, hyper)[1]
+
+    return agent, *run(jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", AGENTS.names())
+@pytest.mark.parametrize("terminal, value", [(False, 2.0), (True, 1.0)])
+def test_value_of_a_constant_reward(name, terminal, value):
+    _, _, logs = fit(name, probes.constant_reward, terminal)
+    np.testing.assert_allclose(logs["q_mean"], value, atol=0.03)
+
+
+@pytest.mark.parametrize("name", AGENTS.names())
+def test_contextual_bandit(name):
+    agent, state, logs = fit(name, probes.contextual_bandit)
+    action = agent.act(state, jnp.array([[-1.0], [1.0]]))[:, 0]
+    np.testing.assert_allclose(action, [-BANDIT_ACTION[name], BANDIT_ACTION[name]], atol=0.05)
+    # E peak(a), a uniform: 1 - (1/3 + 1/4)
+    np.testing.assert_allclose(logs["q_mean"], 1.0 - 7.0 / 12.0, atol=0.03)
+
+
+@pytest.mark.parametrize("name", AGENTS.names())
+def test_credit_travels_one_step_back(name):
+    agent, state, _ = fit(name, probes.two_steps)
+    np.testing.assert_allclose(agent.act(state, jnp.zeros((1, 2)))[0, 0], FIRST_ACTION[name], atol=0.05)
+
+
+def test_iql_spread_and_value_of_the_bandit():
+    agent, state, logs = fit("iql", probes.contextual_bandit)
+    obs = jnp.ones((1, 1))
+    log_peak_density = agent.log_prob(state, obs, agent.act(state, obs))[0]
+    std = 1.0 / (jnp.exp(log_peak_density) * np.sqrt(2.0 * np.pi))
+    np.testing.assert_allclose(std, probes.iql_action(1.0)[1], atol=0.03)
+    best = scipy.stats.expectile(probes.peak(np.linspace(-1.0, 1.0, probes.NUM_ACTIONS)), 0.7)
+    np.testing.assert_allclose(logs["v_mean"], best, atol=0.03)

@@ -1,0 +1,94 @@
+"""Small offline MDPs whose values are known in closed form, and what each agent's own objective makes of them.
+
+No agent aims at the optimal action alone: TD3+BC trades it against the data's mean, IQL re-weights the data. So an
+agent is tested against the exact minimiser of its objective under the true values, found here by quadrature.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.integrate import quad
+from scipy.optimize import brentq
+
+from pgd_jax.types import Transition
+
+OPTIMAL_ACTION = 0.5
+NUM_ACTIONS = 129
+
+
+class Probe(NamedTuple):
+    data: Transition  # numpy, [N, ...]
+    discount: float
+
+
+def _rows(obs, action, reward, next_obs, terminal) -> Transition:
+    columns = np.broadcast_arrays(action, reward, terminal)
+    action, reward, terminal = (np.asarray(column, np.float32) for column in columns)
+    return Transition(np.float32(obs), action[:, None], reward, np.float32(next_obs), terminal)
+
+
+def _join(*parts: Transition) -> Transition:
+    return Transition(*(np.concatenate(columns) for columns in zip(*parts)))
+
+
+def peak(x):
+    """1 - (x - 1/2)^2, the reward of the two control probes."""
+    return 1.0 - (x - OPTIMAL_ACTION) ** 2
+
+
+def constant_reward(terminal: bool) -> Probe:
+    """Reward 1 for ever, or once: every state and action is worth 1 / (1 - gamma) = 2, or 1."""
+    action = np.linspace(-1.0, 1.0, NUM_ACTIONS)
+    obs = np.linspace(-1.0, 1.0, NUM_ACTIONS)[::-1, None]
+    return Probe(_rows(obs, action, 1.0, -obs, float(terminal)), discount=0.5)
+
+
+def contextual_bandit() -> Probe:
+    """Context s = -1 or 1, one action, reward peak(s a): the best action is s / 2, the data uniform over [-1, 1]."""
+    action = np.linspace(-1.0, 1.0, NUM_ACTIONS)
+    contexts = [np.full((NUM_ACTIONS, 1), s) for s in (-1.0, 1.0)]
+    parts = [_rows(obs, action, peak(obs[:, 0] * action), obs, 1.0) for obs in contexts]
+    return Probe(_join(*parts), discount=0.9)
+
+
+def two_steps() -> Probe:
+    """The first action, unrewarded, is the second state x, which pays peak(x) whatever the second action.
+
+    obs = (step, x). So Q(first, a) = gamma peak(a): credit has to travel one step back.
+    """
+    action = np.linspace(-1.0, 1.0, NUM_ACTIONS)
+    start, end = np.zeros((NUM_ACTIONS, 2)), np.stack([np.ones(NUM_ACTIONS), action], axis=1)
+    idle = np.random.default_rng(0).permutation(action)
+    return Probe(_join(_rows(start, action, 0.0, end, 0.0), _rows(end, idle, peak(action), end, 1.0)), discount=0.9)
+
+
+def td3_bc_action(scale: float, mean_abs_q, alpha: float = 2.5) -> float:
+    """Minimiser of E (pi - a)^2 - lambda scale peak(pi) for actions a of mean 0, lambda = alpha / mean_abs_q(pi).
+
+    Setting the derivative 2 pi + 2 lambda scale (pi - 1/2) to zero, with lambda held constant in it.
+    """
+
+    def slope(pi):
+        return pi + alpha / mean_abs_q(pi) * scale * (pi - OPTIMAL_ACTION)
+
+    return brentq(slope, 0.0, OPTIMAL_ACTION)
+
+
+def td3_bc_bandit_action() -> float:
+    return td3_bc_action(1.0, mean_abs_q=peak)
+
+
+def td3_bc_two_steps_action(discount: float = 0.9) -> float:
+    """Half of a batch are first states, worth gamma peak(pi), half are second ones, worth peak(x) with x uniform."""
+    second = quad(lambda x: abs(peak(x)) / 2.0, -1.0, 1.0)[0]
+    return td3_bc_action(discount, mean_abs_q=lambda pi: (discount * peak(pi) + second) / 2.0)
+
+
+def iql_action(scale: float, temperature: float = 3.0) -> tuple[float, float]:
+    """Mean and std of uniform actions weighted by exp(beta scale peak(a)): V cancels, no weight reaches 100."""
+
+    def moment(power):
+        return quad(lambda a: a**power * np.exp(temperature * scale * peak(a)), -1.0, 1.0)[0]
+
+    mean = moment(1) / moment(0)
+    return mean, np.sqrt(moment(2) / moment(0) - mean**2)
