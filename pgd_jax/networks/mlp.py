@@ -49,7 +49,7 @@ def mlp(in_dim: int, out_dim: int, hidden_dim: int, num_hidden: int) -> Network:
 
 
 def scalar(in_dim: int, hidden_dim: int, num_hidden: int) -> Network:
-    """`apply(params, *inputs) -> [...]`: one number from inputs [..., i] of sizes summing to `in_dim`: V(s), Q(s, a)."""
+    """`apply(params, *inputs) -> [...]`: a number from inputs [..., i] of sizes summing to `in_dim`: V(s), Q(s, a)."""
     trunk = mlp(in_dim, 1, hidden_dim, num_hidden)
 
     def apply(params: Params, *inputs: jax.Array) -> jax.Array:
