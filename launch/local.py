@@ -1,10 +1,10 @@
 """Runs a sweep's jobs on this machine, some at a time. The same command resumes it.
 
-    python -m launch.local --command=train_agent --workdir=runs/study --grid="agent=td3_bc,iql; sampling.num_steps=8,16" \\
-        -- --config.denoiser=runs/umaze --config.num_seeds=8
+    python -m launch.local --command=train_agent --workdir=runs/study --num_parallel=1 \\
+        --grid="agent=td3_bc,iql; sampling.num_steps=8,16" -- --config.denoiser=runs/umaze --config.num_seeds=8
 
-What follows -- goes to every job. A job has its run directory <workdir>/<job> and its output in <workdir>/<job>.log. One
-that fails does not stop the others; the exit status is then 1.
+What follows -- goes to every job. A job has its run directory <workdir>/<job> and its output in <workdir>/<job>.log.
+One that fails does not stop the others; the exit status is then 1.
 """
 
 import collections
@@ -92,7 +92,7 @@ def _prepare() -> Callable[[], int]:
     del sys.argv[split:]  # absl would take them for arguments of this command
     flags.DEFINE_string("command", "train_agent", f"what a job runs: {', '.join(sweep.COMMANDS)}")
     flags.DEFINE_string("workdir", None, "folder for the run directories and logs", required=True)
-    flags.DEFINE_string("grid", "", 'static settings, a job for each combination: "agent=td3_bc,iql; hidden_dim=64,256"')
+    flags.DEFINE_string("grid", "", 'static settings, a job a combination: "agent=td3_bc,iql; hidden_dim=64,256"')
     flags.DEFINE_integer("num_parallel", 1, "jobs at a time", lower_bound=1)
     return functools.partial(_main, flags.FLAGS, base)
 

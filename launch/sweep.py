@@ -42,7 +42,7 @@ def parse_grid(text: str) -> Grid:
         name, _, text_values = (piece.strip() for piece in part.partition("="))
         values = [value.strip() for value in text_values.split(",")]
         if name in grid or not all(values) or len(set(values)) < len(values):
-            raise UserError(f'grid: "{part}" must read setting=value or setting=value,value: each setting and value once')
+            raise UserError(f'grid: "{part}" must read setting=value or setting=value,value, each of them once')
         grid[name] = values
     return grid
 
