@@ -4,6 +4,7 @@ Generates Maze2d data by D4RL's recipe, trains a denoiser on it, trains TD3+BC o
 two as lanes of one compiled program) and writes a report. Run it again to resume; finished parts are not done again.
 """
 
+import dataclasses
 import pathlib
 import time
 
@@ -25,12 +26,12 @@ def _prepare():
 def quickstart(workdir: pathlib.Path) -> None:
     """Every part in order; stops (and says how to go on) where one is interrupted."""
     began = time.perf_counter()
-    preset = presets.load("quickstart")
-    denoiser_path = workdir / "denoiser"
+    synthetic = dataclasses.replace(presets.config("quickstart", "agent"), denoiser=str(workdir / "denoiser"))
+    real = dataclasses.replace(synthetic, synthetic_per_batch=0, sweep="")
     parts = {
-        "denoiser": lambda: denoiser.fit(preset.denoiser(), denoiser_path),
-        "real": lambda: experiment.fit(preset.real(str(denoiser_path)), workdir / "real"),
-        "synthetic": lambda: experiment.fit(preset.synthetic(str(denoiser_path)), workdir / "synthetic"),
+        "denoiser": lambda: denoiser.fit(presets.config("quickstart", "denoiser"), workdir / "denoiser"),
+        "real": lambda: experiment.fit(real, workdir / "real"),
+        "synthetic": lambda: experiment.fit(synthetic, workdir / "synthetic"),
     }
     for number, (name, part) in enumerate(parts.items(), start=1):
         print(f"[{number}/4] {name}", flush=True)
