@@ -68,7 +68,8 @@ def train_step(
         return edm.loss(key_loss, denoiser(network, params), x0, config.noise_mean, config.noise_std)
 
     loss, gradient = jax.value_and_grad(objective)(state.params)
-    updates, opt_state = optimiser(config).update(gradient, state.optimiser, state.params)
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its int32 count
+        updates, opt_state = optimiser(config).update(gradient, state.optimiser, state.params)
     params = optax.apply_updates(state.params, updates)
     return state.replace(step=state.step + 1, params=params, optimiser=opt_state), loss
 

@@ -1,0 +1,57 @@
+"""No NaN anywhere on the way and no key used twice, on one lane with either agent and every rule of guidance."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+from pgd_jax import loop
+from tests import worlds
+
+CASES = [("td3_bc", "proximal", "heun", True), ("td3_bc", "paper", "euler", False), ("iql", "score", "euler", True)]
+
+
+def run_lane(world, num_phases):
+    """The phases of lane 0 without the vmap: JAX's checker takes every vmapped scan over keys for a reuse of them."""
+    state, hyper = jax.tree.map(lambda leaf: leaf[0], (world.init(), world.lanes.hypers))
+    step = functools.partial(loop.phase, world.program)
+
+    @jax.jit
+    def run(state, hyper, shared):
+        return jax.lax.scan(lambda state, _: step(hyper, shared, state), state, None, length=num_phases)
+
+    with jax.debug_nans(True), jax.debug_key_reuse(True):
+        return jax.block_until_ready(run(state, hyper, world.shared))
+
+
+@pytest.mark.parametrize(("agent", "rule", "sampler", "stochastic"), CASES)
+def test_no_nan_and_no_key_used_twice(agent, rule, sampler, stochastic):
+    sampling = dict(sampler=sampler, guidance=rule, stochastic=stochastic)
+    world = worlds.build(worlds.agent_config(sampling, agent=agent, num_seeds=1, sweep="guidance_coefficient=3"))
+    state, results = run_lane(world, 2)
+    chex.assert_tree_all_finite((state.agent, results))
+    assert int(state.phase) == 2
+
+
+def twice(key, batches):
+    return jax.random.normal(key, batches.reward.shape) + jax.random.uniform(key, batches.reward.shape)
+
+
+def bad(key, batches):
+    return jnp.log(-jnp.abs(batches.reward))
+
+
+@pytest.mark.parametrize(("reward", "message"), [(twice, "already consumed"), (bad, "nan")])
+def test_the_checks_see_a_fault(reward, message):
+    world = worlds.build(worlds.agent_config(num_seeds=1, sweep="", synthetic_per_batch=0))
+    agent = world.program.agent
+
+    def update(key, state, batches, hyper):
+        key_reward, key_update = jax.random.split(key)
+        return agent.update(key_update, state, batches._replace(reward=reward(key_reward, batches)), hyper)
+
+    program = world.program._replace(agent=agent._replace(update=update), env=None, network=None)
+    with pytest.raises(Exception, match=message):
+        run_lane(world._replace(program=program), 1)

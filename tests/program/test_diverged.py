@@ -1,0 +1,29 @@
+"""A value that is not finite stops a run, says where, and leaves it as it was before."""
+
+import jax
+import numpy as np
+import pytest
+
+from pgd_jax import experiment, metrics
+from pgd_jax.errors import Diverged
+from tests import worlds
+
+
+def test_a_diverging_lane_stops_the_run_and_keeps_the_checkpoint_before(dataset, tmp_path):
+    """IQL, one update a phase: the first step at a rate of 1e25 leaves finite losses behind, and a critic of infinities."""
+    config = worlds.agent_config(
+        denoiser="", dataset=dataset, synthetic_per_batch=0, environment="none", agent="iql", num_phases=4,
+        updates_per_phase=1, first_seed=5, sweep="agent.critic_lr=3e-4,1e25",
+    )  # fmt: skip
+    path = tmp_path / "run"
+    for _ in range(2):  # the same command runs into it again
+        with pytest.raises(Diverged, match=r"is not finite in lane 2, phase 1 \(seed 5, setting \{'agent.critic_lr': 1e\+25\}\)"):
+            experiment.fit(config, path)
+        assert not (path / "finished").exists()
+        _, states, num_phases = experiment.load(path)
+        assert num_phases == 1
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(states.agent)))
+    # The rows that tell of it are kept, once.
+    rows = metrics.read(path / "metrics.jsonl")
+    assert [(row["phase"], row["lane"]) for row in rows] == [(phase, lane) for phase in range(2) for lane in range(4)]
+    assert np.isfinite([row["critic_loss"] for row in rows[:4]]).all() and np.isfinite(rows[4]["critic_loss"])

@@ -1,0 +1,162 @@
+"""What the program learns from: guided or not, and nothing from beyond a generated terminal."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pgd_jax import experiment, loop
+from pgd_jax.data import codec as codecs
+from pgd_jax.diffusion import guidance, samplers, schedules, train
+from pgd_jax.networks.base import Network
+from tests import worlds
+from tests.worlds import LAYOUT, WINDOW
+
+
+def generator(world, rule):
+    """states -> windows f32[L, M, T, D] that the lanes' agents generate under `rule`."""
+    program = world.program._replace(plan=world.program.plan._replace(guidance=rule))
+
+    @jax.jit
+    def windows(states):
+        def one(state, hyper):
+            log_prob = functools.partial(program.agent.log_prob, state.agent)
+            return loop.generate(state.key, log_prob, hyper.guidance_coefficient, hyper, world.shared, program)
+
+        return jax.vmap(one)(states, world.lanes.hypers)
+
+    return lambda states: np.asarray(windows(states))
+
+
+@pytest.fixture(scope="module")
+def plain(world):
+    """The same windows from the sampler alone: no rule, no policy."""
+    plan = world.program.plan
+    denoise = train.denoiser(world.program.network, world.shared.denoiser)
+    shape = (plan.trajectories_per_batch, WINDOW, LAYOUT.dim)
+    sample = samplers.SAMPLERS.get(plan.sampler).sample
+
+    @jax.jit
+    def windows(keys, hypers):
+        def one(key, hyper):
+            keys = jax.random.split(key, plan.num_trajectories // plan.trajectories_per_batch)
+            sigmas = schedules.karras(plan.num_steps, hyper.sigma_min, hyper.sigma_max, hyper.rho)
+            batch = jax.lax.map(lambda k: sample(k, denoise, sigmas, shape), keys)
+            return batch.reshape(plan.num_trajectories, *shape[1:])
+
+        return jax.vmap(one)(keys, hypers)
+
+    return np.asarray(windows(world.init().key, world.lanes.hypers))
+
+
+@pytest.mark.parametrize("rule", guidance.GUIDANCE.names())
+def test_coefficient_zero_is_unguided(world, plain, rule):
+    """Lanes 0 and 1 have coefficient 0, lanes 2 and 3 have 1 and the same two seeds: lane 2 is lane 0 but for guidance.
+
+    Within one program no bit depends on the policy. Two programs, with and without a rule, are fused differently: their
+    rounding, 1e-7, grows to 1e-4 on the way from noise of 80 in three steps.
+    """
+    states, generate = world.init(), generator(world, rule)
+    windows = generate(states)
+    other = generate(states.replace(agent=jax.tree.map(lambda leaf: leaf[jnp.array([1, 0, 3, 2])], states.agent)))
+    np.testing.assert_array_equal(windows[:2], other[:2])
+    np.testing.assert_allclose(windows[:2], plain[:2], atol=2e-3)
+    action = LAYOUT.action
+    assert np.abs(windows[2:, ..., action] - other[2:, ..., action]).max() > 0.02
+    assert np.abs(windows[2:, ..., action] - plain[2:, ..., action]).max() > 0.02
+
+
+def test_the_first_phase_is_unguided_whatever_the_coefficient(world):
+    states, first = world.run(1, world.init())
+    assert first["synthetic_log_likelihood"].shape == (4, 1)
+    weights = jax.device_get(states.agent)
+    for name, values in first.items():
+        np.testing.assert_array_equal(values[:2], values[2:], err_msg=name)
+    chex.assert_trees_all_equal(*(jax.tree.map(lambda leaf: leaf[part], weights) for part in (slice(0, 2), slice(2, 4))))
+    _, second = world.run(1, states)
+    for name in ("synthetic_log_likelihood", "critic_loss"):
+        assert np.all(np.asarray(second[name][:2]) != np.asarray(second[name][2:]))
+
+
+def test_stronger_guidance_is_more_likely_under_the_policy():
+    """A network of zeros is the exact denoiser of N(0, I) windows (c_skip x = x / (1 + s^2)), so only guidance can move them.
+
+    Actions are tanh(u), u ~ N(0, 1), and the policy is N(0.5, 0.3^2), of log density -0.5 ((a - 0.5) / 0.3)^2 + 0.285. For
+    lambda = 0: E a^2 = 0.394, so the mean is -0.5 (0.394 + 0.25) / 0.09 + 0.285 = -3.29.
+    """
+    config = worlds.agent_config(
+        sampling=dict(num_steps=16, num_trajectories=512, trajectories_per_batch=512), updates_per_phase=2, num_seeds=1,
+        sweep="guidance_coefficient=0,0.1,0.3,1,3,10",
+    )  # fmt: skip
+    world = worlds.build(config)
+
+    def log_prob(state, obs, action):
+        return jnp.sum(-0.5 * ((action - 0.5) / 0.3) ** 2 - jnp.log(0.3 * jnp.sqrt(2.0 * jnp.pi)), axis=-1)
+
+    nothing = Network(lambda key: {}, lambda params, x, c_noise: jnp.zeros_like(x))
+    program = world.program._replace(agent=world.program.agent._replace(log_prob=log_prob), network=nothing, env=None)
+    codec = world.shared.codec.replace(mean=jnp.zeros(LAYOUT.dim), std=jnp.ones(LAYOUT.dim))
+    world = world._replace(program=program, shared=world.shared.replace(denoiser={}, codec=codec))
+    first = world.init()
+    _, results = world.run(1, first.replace(phase=jnp.ones_like(first.phase)))
+    likelihood = np.asarray(results["synthetic_log_likelihood"][:, 0])
+    # Standard deviation of the log density is about 4.5, over at least 512 actions: 0.2.
+    assert likelihood[0] == pytest.approx(-3.29, abs=0.6)
+    assert np.all(np.diff(likelihood) > 0.05)
+    assert -0.5 < likelihood[-1] < 0.285, "never above the density at the policy's mean"
+
+
+def with_terminals(world, terminal_at):
+    """Windows whose reward is 100 * window + row and whose terminal column is up at the given rows (None: nowhere)."""
+    num_windows, codec = len(terminal_at), world.shared.codec
+    rows = np.zeros((num_windows, WINDOW, LAYOUT.dim), np.float32)
+    rows[..., LAYOUT.reward] = 100.0 * np.arange(num_windows)[:, None] + np.arange(WINDOW)
+    for window, row in enumerate(terminal_at):
+        rows[window, [] if row is None else row, LAYOUT.terminal] = 1.0
+    return loop.flatten(codec, codecs.encode(codec, jnp.asarray(rows)))
+
+
+def test_rows_after_a_generated_terminal_are_never_drawn(world, key):
+    """Valid: up to the terminal and with it; without one, all but the last row, which has no successor."""
+    synthetic = with_terminals(world, [None, [3, 5], 0, WINDOW - 1])
+    expected = {*range(0, 7), *range(100, 104), 200, *range(300, 308)}
+    assert int(synthetic.num_valid) == len(expected)
+    hyper = loop.ProgramHyper(None)
+    plan = world.program.plan._replace(batch_size=400, synthetic_per_batch=400)
+    draw = jax.jit(lambda key: loop.draw(key, synthetic, hyper, world.shared, world.program._replace(plan=plan)))
+    rewards, counts = np.unique(np.rint(draw(key).reward), return_counts=True)
+    assert set(rewards.tolist()) == expected
+    # 800 draws over 20 rows: 40 each, standard deviation sqrt(40) = 6.3.
+    assert counts.min() > 40 - 28 and counts.max() < 40 + 28
+
+
+def test_a_batch_is_synthetic_then_real_with_rewards_scaled_alike(world, key):
+    synthetic = with_terminals(world, [None, 3])
+    hyper = loop.ProgramHyper(None, reward_scale=2.0, reward_shift=-1.0)
+    batch = jax.jit(lambda key: loop.draw(key, synthetic, hyper, world.shared, world.program))(key)
+    assert batch.obs.shape == (2, 8, 3) and batch.action.shape == (2, 8, 1) and batch.reward.shape == (2, 8)
+    reward = (np.asarray(batch.reward) + 1.0) / 2.0
+    made, real = np.rint(reward[:, :6]), reward[:, 6:]
+    assert np.isin(made, [*range(0, 7), *range(100, 104)]).all()
+    assert np.isclose(real[..., None], world.shared.real.reward, atol=1e-5).any(axis=-1).all()
+    # Columns stay together: each real row's observation is that of its reward.
+    source = np.argmin(np.abs(real[..., None] - np.asarray(world.shared.real.reward)), axis=-1)
+    np.testing.assert_array_equal(batch.obs[:, 6:], np.asarray(world.shared.real.obs)[source])
+
+
+def test_real_data_alone_generates_nothing_and_needs_no_denoiser(dataset, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("generated")
+
+    monkeypatch.setattr(loop, "generate", refuse)
+    config = worlds.agent_config(
+        denoiser="", dataset=dataset, synthetic_per_batch=0, environment="none", num_phases=1, sweep="", agent="iql"
+    )
+    assembled = experiment.assemble(config)
+    assert assembled.program.network is None and assembled.shared.denoiser is None
+    states = experiment.initial_states(assembled)
+    _, results = loop.run_chunk(assembled.program, 1, states, assembled.lanes.hypers, assembled.shared)
+    assert results["critic_loss"].shape == (2, 1) and not any(name.startswith("synthetic") for name in results)

@@ -1,0 +1,108 @@
+"""The smallest settings that still run every part of the program: pendulum's shapes, windows of 8 rows, tiny networks."""
+
+import dataclasses
+import pathlib
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgd_jax import config as configs, experiment, lanes, loop
+from pgd_jax.agents.base import AGENTS, AgentPlan
+from pgd_jax.data import export
+from pgd_jax.envs.base import ENVS
+from pgd_jax.networks import unet
+from pgd_jax.types import Codec, Layout, Params, Transition
+
+LAYOUT = Layout(obs_dim=3, action_dim=1)
+WINDOW = 8
+NUM_EPISODES, EPISODE_LENGTH = 12, 20
+
+
+def rows() -> export.Flat:
+    """12 episodes of 20 rows with the shapes of "pendulum"; the even ones end in a terminal, the odd ones in a timeout."""
+    generator = np.random.default_rng(0)
+    shape = (NUM_EPISODES, EPISODE_LENGTH)
+    phase = generator.uniform(0.0, 6.0, (NUM_EPISODES, 1)) + 0.2 * np.arange(EPISODE_LENGTH + 1)
+    obs = np.stack([np.cos(phase), np.sin(phase), 3.0 * np.cos(2.0 * phase)], axis=-1)
+    action = np.tanh(generator.normal(size=(*shape, 1)))
+    last = np.broadcast_to(np.arange(EPISODE_LENGTH) == EPISODE_LENGTH - 1, shape)
+    even = np.broadcast_to((np.arange(NUM_EPISODES) % 2 == 0)[:, None], shape)
+    arrays = (obs[:, :-1], action, -(action[..., 0] ** 2), obs[:, 1:], last & even, last & ~even)
+    return export.Flat(*(array.reshape(-1, *array.shape[2:]) for array in arrays))
+
+
+def write_dataset(path: pathlib.Path, **metadata: str) -> str:
+    export.write_hdf5(path, *rows(), metadata={"env": "pendulum"} | metadata)
+    return str(path)
+
+
+def denoiser_config(dataset: str, **training: float) -> configs.DenoiserConfig:
+    settings = dict(num_steps=20, steps_per_chunk=10, batch_size=8, ema_period=5, num_validation_windows=16)
+    return configs.DenoiserConfig(
+        data=configs.DataConfig(dataset=dataset, window_length=WINDOW, window_stride=4),
+        unet=configs.UNetConfig(width=8, num_blocks=2),
+        training=configs.TrainingConfig(**settings | training),
+    )
+
+
+SAMPLING = configs.SamplingConfig(num_steps=3, num_trajectories=8, trajectories_per_batch=4)
+AGENT_CONFIG = configs.AgentConfig(
+    denoiser="in memory", hidden_dim=16, num_hidden=1, sampling=SAMPLING, num_phases=4, updates_per_phase=4, batch_size=8,
+    synthetic_per_batch=6, num_episodes=2, num_seeds=2, sweep="guidance_coefficient=0,1",
+)  # fmt: skip
+
+
+def agent_config(sampling: dict | None = None, **changes) -> configs.AgentConfig:
+    """AGENT_CONFIG with `changes`, and with `sampling` changed within it."""
+    return dataclasses.replace(AGENT_CONFIG, sampling=dataclasses.replace(SAMPLING, **sampling or {}), **changes)
+
+
+class World(NamedTuple):
+    """What `loop.run_chunk` takes, without a file or a trained denoiser."""
+
+    program: loop.Program
+    shared: loop.Shared
+    lanes: lanes.Lanes
+
+    def init(self) -> loop.LaneState:
+        return loop.init(self.program, self.lanes.seeds, self.lanes.hypers)
+
+    def run(self, num_phases: int, states: loop.LaneState) -> tuple[loop.LaneState, loop.Metrics]:
+        return loop.run_chunk(self.program, num_phases, states, self.lanes.hypers, self.shared)
+
+
+def build(config: configs.AgentConfig = AGENT_CONFIG) -> World:
+    """A world with a U-Net of random weights that no training has seen, and random real data."""
+    network = unet.build(WINDOW, LAYOUT.dim, width=8, num_blocks=2, compute_dtype="float32")
+    params = jax.jit(lambda key: _noisy(key, network.init(key)))(jax.random.key(1))
+    codec = Codec(jnp.array([0.1, 0.0, 0.5, 0.0, -1.0, 0.1]), jnp.array([0.7, 0.7, 3.0, 0.8, 1.0, 0.2]), LAYOUT)
+    family = AGENTS.get(config.agent)
+    agent = family.build(LAYOUT.obs_dim, LAYOUT.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
+    program = loop.Program(experiment.plan_of(config, WINDOW), agent, network, ENVS.get("pendulum")())
+    shared = loop.Shared(params, codec, real_transitions())
+    return World(
+        program, shared, lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
+    )
+
+
+def _noisy(key: jax.Array, params: Params) -> Params:
+    """The output layer starts at zero: without this the network would not matter."""
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves) + 1)[1:]
+    return structure.unflatten(
+        [leaf + 0.1 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    )
+
+
+def real_transitions(num_rows: int = 40) -> Transition:
+    generator = np.random.default_rng(1)
+    columns = (
+        generator.normal(size=(num_rows, LAYOUT.obs_dim)),
+        generator.uniform(-1.0, 1.0, (num_rows, LAYOUT.action_dim)),
+        generator.normal(size=num_rows),
+        generator.normal(size=(num_rows, LAYOUT.obs_dim)),
+        generator.uniform(size=num_rows) < 0.1,
+    )
+    return Transition(*(jnp.asarray(column, jnp.float32) for column in columns))
