@@ -1,0 +1,119 @@
+"""Does guidance make data on-policy, and at what cost in truth? One policy and one noise, with guidance and without.
+
+Along a run, guided and unguided lanes train different policies, so their synthetic data differ for two reasons. Here
+each lane's final policy generates twice from the same key, once with coefficient 0: what differs is guidance alone. The
+measures are those of PGD (arXiv 2404.06356, section 5): log pi(a|s) per action, and the normalised squared error of the
+next observation.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgd_jax import loop
+from pgd_jax.analysis import dynamics_error as dynamics
+from pgd_jax.data import codec as codecs
+from pgd_jax.experiment import Experiment
+from pgd_jax.types import Transition
+
+MAX_WINDOWS = 256  # a lane and coefficient: 8,000 actions of a window of 32, enough for a mean to 1 %
+MAX_SHOWN = 64  # windows a lane and coefficient that come back for pictures
+MAX_REAL_ROWS = 16_384
+
+
+class Comparison(NamedTuple):
+    """Two sets of windows a lane: index 0 unguided, index 1 guided."""
+
+    coefficients: np.ndarray  # f32[L] of the guided set
+    metrics: dict[str, np.ndarray]  # `loop.describe`'s, [L, 2, ...]
+    windows: np.ndarray  # f32[L, 2, K, T, D] the first K of each, environment space
+    num_windows: int  # behind each mean
+
+
+def controlled(key: jax.Array, experiment: Experiment, agents: Any) -> Comparison:
+    """Generates with and without guidance by each lane's policy (`agents`, leading axis L), from the same noise.
+
+    An unguided lane's policy guides with the largest coefficient of the run, or 1 where all are 0.
+    """
+    hypers = experiment.lanes.hypers
+    own = hypers.guidance_coefficient
+    largest = jnp.max(own)
+    guided = jnp.where(own == 0.0, jnp.where(largest > 0.0, largest, 1.0), own)
+    coefficients = jnp.stack([jnp.zeros_like(guided), guided], axis=1)
+    program = _shortened(experiment.program)
+    keys = jax.random.split(key, own.shape[0])
+    metrics, windows = _generate_twice(program, keys, agents, hypers, coefficients, experiment.shared)
+    return Comparison(
+        np.asarray(guided), jax.device_get(metrics), jax.device_get(windows), program.plan.num_trajectories
+    )
+
+
+def real_log_likelihood(key: jax.Array, experiment: Experiment, agents: Any) -> np.ndarray:
+    """f32[L]: mean log pi(a|s) of the dataset's actions under each lane's policy, over at most 16,384 rows."""
+    real = _real_rows(key, experiment)
+    log_prob = functools.partial(_mean_log_prob, experiment.program, real)
+    return np.asarray(jax.jit(jax.vmap(log_prob))(agents))
+
+
+def real_dynamics_error(key: jax.Array, experiment: Experiment) -> float | None:
+    """Normalised squared error of the dataset's own next observations: what is left of 0 is the recording's rounding.
+
+    None where the environment cannot be put into the state of an observation.
+    """
+    env, codec = experiment.program.env, experiment.shared.codec
+    if env is None or env.from_obs is None:
+        return None
+    real = _real_rows(key, experiment)
+    obs, next_obs = codecs.decode_obs(codec, real.obs), codecs.decode_obs(codec, real.next_obs)
+    measure = jax.jit(functools.partial(dynamics.dynamics_error, env))
+    error = measure(obs, real.action, next_obs, codec.std[codec.layout.obs])
+    weight = 1.0 - real.terminal
+    return float(jnp.sum(weight * error) / jnp.sum(weight))
+
+
+def _real_rows(key: jax.Array, experiment: Experiment) -> Transition:
+    """All rows, or a random choice where there are more than are needed."""
+    real = experiment.shared.real
+    num_rows = real.reward.shape[0]
+    if num_rows <= MAX_REAL_ROWS:
+        return real
+    rows = jax.random.randint(key, (MAX_REAL_ROWS,), 0, num_rows)
+    return jax.tree.map(lambda leaf: leaf[rows], real)
+
+
+def _mean_log_prob(program: loop.Program, rows: Transition, agent: Any) -> jax.Array:
+    return jnp.mean(program.agent.log_prob(agent, rows.obs, rows.action))
+
+
+def _shortened(program: loop.Program) -> loop.Program:
+    """Fewer windows, in batches of half the run's size: two sets a lane take no more memory than the run's own."""
+    wanted = min(MAX_WINDOWS, program.plan.num_trajectories)
+    batch = max(min(program.plan.trajectories_per_batch, wanted) // 2, 1)
+    plan = program.plan._replace(trajectories_per_batch=batch, num_trajectories=wanted // batch * batch)
+    return program._replace(plan=plan)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _generate_twice(
+    program: loop.Program,
+    keys: jax.Array,
+    agents: Any,
+    hypers: loop.ProgramHyper,
+    coefficients: jax.Array,
+    shared: loop.Shared,
+) -> tuple[loop.Metrics, jax.Array]:
+    """keys [L], agents and hypers [L, ...], coefficients f32[L, 2] -> metrics [L, 2, ...], windows [L, 2, K, T, D]."""
+
+    def generate(
+        key: jax.Array, agent: Any, hyper: loop.ProgramHyper, coefficient: jax.Array
+    ) -> tuple[loop.Metrics, jax.Array]:
+        log_prob = functools.partial(program.agent.log_prob, agent)
+        windows = loop.generate(key, log_prob, coefficient, hyper, shared, program)
+        metrics = loop.describe(loop.flatten(shared.codec, windows), log_prob, shared, program)
+        return metrics, codecs.decode(shared.codec, windows[:MAX_SHOWN])
+
+    both = jax.vmap(generate, in_axes=(None, None, None, 0))
+    return jax.vmap(both)(keys, agents, hypers, coefficients)

@@ -1,0 +1,26 @@
+"""Makes a page with figures out of agent runs: scores with intervals, on-policy-ness, dynamics error, pictures, time.
+
+    pgd-report --runs=runs/quickstart/real,runs/quickstart/synthetic --out=runs/quickstart/report
+
+The runs must share dataset and agent. The report's directory gets report.md, report.json (every number shown) and PNG
+figures; an older report in it is replaced. Nothing is written into the runs.
+"""
+
+from absl import flags
+
+from pgd_jax import report
+from pgd_jax.cli import entry
+
+
+def run() -> None:
+    entry.run(_prepare, __doc__)
+
+
+def _prepare():
+    runs = flags.DEFINE_list("runs", None, "run directories of train_agent, separated by commas", required=True)
+    out = flags.DEFINE_string("out", None, "directory of the report: new, empty, or an older report", required=True)
+    return lambda: print(report.write(out.value, runs.value))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,126 @@
+"""What the report generates and times itself, on a run with an untrained denoiser."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pgd_jax import checkpoint, config as configs, denoiser, experiment, loop, metrics, report, rundir
+from pgd_jax.analysis import comparison, timing, windows
+from pgd_jax.data import collect
+from pgd_jax.diffusion import train
+from tests.runs import FINAL, SYNTHETIC_LANES, write_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on pendulum with an untrained denoiser: lanes of coefficient 0 and 3, 3 seeds each, one phase."""
+    folder = tmp_path_factory.mktemp("runs")
+    collect.write("pendulum-mixed-v0", folder / "data.hdf5", num_rows=800)
+    data = configs.DataConfig(dataset=str(folder / "data.hdf5"), window_length=8, validation_fraction=0.3)
+    config = configs.DenoiserConfig(data, configs.UNetConfig(width=8, num_blocks=1))
+    codec = denoiser.prepare(config).codec
+    with rundir.open_run(folder / "denoiser", denoiser.KIND, configs.to_dict(config)) as directory:
+        network = denoiser.network_of(config, codec.layout)
+        weights = jax.jit(lambda key: train.init(key, network, config.training))(jax.random.key(0))
+        metadata = {"layout": dataclasses.asdict(codec.layout)}
+        checkpoint.save(directory.checkpoints_path, 1, denoiser.Saved(weights, codec), metadata)
+        with metrics.MetricsWriter(directory.metrics_path) as writer:
+            writer.write(
+                [{"phase": 0, "step": 100 * i, "train_loss": 1.0 / i, "validation_loss": 1.1 / i} for i in (1, 2)]
+            )
+        directory.mark_finished()
+    sampling = configs.SamplingConfig(sampler="euler", num_steps=4, num_trajectories=16, trajectories_per_batch=8)
+    base = dict(updates_per_phase=8, batch_size=16, synthetic_per_batch=12, num_episodes=2, num_hidden=1, hidden_dim=16)
+    path = write_run(
+        folder / "run", [FINAL], SYNTHETIC_LANES, denoiser=str(folder / "denoiser"), dataset="", num_seeds=3,
+        sampling=sampling, sweep="guidance_coefficient=0,3", **base,
+    )  # fmt: skip
+    made = experiment.assemble(configs.from_dict(configs.AgentConfig, rundir.load_config(path, experiment.KIND)))
+    checkpoint.save(path / "checkpoints", 1, experiment.initial_states(made))
+    return path
+
+
+@pytest.fixture(scope="module")
+def loaded(run):
+    return experiment.load(run)
+
+
+def test_the_controlled_comparison_is_one_policy_with_and_without_guidance(loaded, key):
+    made, states, _ = loaded
+    found = comparison.controlled(key, made, states.agent)
+    assert found.coefficients.tolist() == [3.0] * 6  # the unguided lanes' policies guide with the run's largest
+    assert found.windows.shape == (6, 2, 16, 8, 6) and found.num_windows == 16
+    # By hand for lane 1: the same key, once with 0 and once with 3. Batches are half the run's.
+    program = made.program._replace(plan=made.program.plan._replace(trajectories_per_batch=4))
+    agent, hyper = jax.tree.map(lambda leaf: leaf[1], (states.agent, made.lanes.hypers))
+    log_prob = functools.partial(program.agent.log_prob, agent)
+    generate = jax.jit(lambda key, coefficient: loop.generate(key, log_prob, coefficient, hyper, made.shared, program))
+    for index, coefficient in enumerate((0.0, 3.0)):
+        generated = generate(jax.random.split(key, 6)[1], jnp.float32(coefficient))
+        wanted = loop.describe(loop.flatten(made.shared.codec, generated), log_prob, made.shared, program)
+        for name in ("synthetic_log_likelihood", "dynamics_error"):
+            np.testing.assert_allclose(found.metrics[name][1, index], wanted[name], rtol=1e-3)
+    likelihood = found.metrics["synthetic_log_likelihood"]
+    assert (likelihood[:, 1] > likelihood[:, 0]).all()
+
+
+def test_real_data_are_the_reference(loaded, key):
+    made, states, _ = loaded
+    real = made.shared.real
+    # TD3+BC's density is a unit Gaussian round its action; one action dimension.
+    agent = jax.tree.map(lambda leaf: leaf[2], states.agent)
+    gap = np.asarray(real.action - made.program.agent.act(agent, real.obs))
+    wanted = np.mean(-0.5 * gap[:, 0] ** 2 - 0.5 * math.log(2.0 * math.pi))
+    np.testing.assert_allclose(comparison.real_log_likelihood(key, made, states.agent)[2], wanted, rtol=1e-4)
+    assert comparison.real_dynamics_error(key, made) < 1e-6  # pendulum made these data
+
+
+def test_pictures_of_real_data_are_windows_of_the_dataset(loaded, key):
+    raw = loaded[0].raw
+    drawn = windows.real(key, raw, 8, 5)
+    for window in drawn:
+        (row,) = np.flatnonzero((raw.observations == window[0, :3]).all(axis=1))
+        np.testing.assert_array_equal(window[:, :3], raw.observations[row : row + 8])
+        assert not raw.timeouts[row : row + 7].any()
+
+
+def test_parts_are_scaled_to_a_phase(loaded, key, monkeypatch):
+    made, states, _ = loaded
+    monkeypatch.setattr(timing, "MAX_UPDATES", 4)
+    seconds = iter([0.5, 2.0, 3.0])
+    monkeypatch.setattr(timing, "_time", lambda *_: (next(seconds), None))
+    generate, learn, evaluate = timing.measure(key, made, states)
+    # 2 batches of 8 windows, one timed; 8 updates, 4 timed; 6 lanes x 2 episodes x 200 steps, all timed.
+    assert generate[:4] == ("generate", 1.0, 96, "trajectories") and generate.measured_share == 0.5
+    assert learn[:4] == ("learn", 4.0, 48, "updates") and learn.measured_share == 0.5 and learn.rate == 12.0
+    assert evaluate[:4] == ("evaluate", 3.0, 2_400, "environment steps") and evaluate.rate == 800.0
+
+
+def digests(path):
+    return {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in path.rglob("*") if file.is_file()}
+
+
+def test_a_whole_report_only_reads_its_runs(run, loaded, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "load", lambda path: loaded)  # the same, but its programs are compiled already
+    before, out = digests(run), tmp_path / "report"
+    page = report.write(out, [run]).read_text()
+    assert digests(run) == before
+    assert {path.name for path in out.iterdir()} == {report.PAGE, report.NUMBERS, *report.FIGURES}
+    assert all(f"]({name})" in page for name in report.FIGURES)
+    numbers = json.loads((out / report.NUMBERS).read_text())
+    assert numbers["task"]["environment"] == "pendulum" and not numbers["notes"]
+    guided = numbers["controlled"]["guided λ=3"]
+    assert min(guided["log_likelihood"]["difference"]["values"]) > 0.0  # guidance raises it, in every seed
+    by_position = guided["dynamics_error_by_position"]["guided"]
+    assert guided["dynamics_error"]["guided"]["mean"] == pytest.approx(
+        np.mean(by_position), rel=1e-4
+    )  # nothing is terminal
+    assert len(by_position) == 7
+    assert sum(part["share"] for part in numbers["timing"][0]["parts"]) == pytest.approx(1.0)
