@@ -36,7 +36,7 @@ def test_iql_flops_agree_with_xla(key):
 
 
 def test_td3_bc_flops_by_hand():
-    # One hidden layer of 1, one observation, one action. A layer of one number to one: 2. Actor 1-1-1: 4; critic 2-1-1: 6.
+    # One hidden layer of 1, one observation, one action; one number to one number: 2. Actor 1-1-1: 4; critic 2-1-1: 6.
     # Targets 4 + 2 * 6. Critics' gradients 2 * (3 * 6 - 4). Actor, every second update: (3 * 4 - 2 + 2 * 6) / 2.
     assert flops.td3_bc(1, 1, 1, 1) == 16 + 28 + 11
 
