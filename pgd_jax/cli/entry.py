@@ -22,13 +22,13 @@ def run(prepare: Callable[[], Callable[[], Any]], doc: str) -> None:
     with _plain_errors():
         main = prepare()
 
-    def guarded(argv: Sequence[str]) -> Any:
+    def guarded(argv: Sequence[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
         with _plain_errors():
             if len(argv) > 1:
                 raise UserError(f'unexpected argument "{argv[1]}": options are written --name=value (see --help)')
-            return main()
+            main()  # absl would take what it returns for the exit status
 
     sys.modules["__main__"].__doc__ = doc  # where absl looks for the text of --help
     app.run(guarded)
