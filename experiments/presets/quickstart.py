@@ -11,7 +11,7 @@ Expected: see the README's result.
 
 from pgd_jax.config import AgentConfig, DataConfig, DenoiserConfig, SamplingConfig, TrainingConfig, UNetConfig
 
-SAMPLING = SamplingConfig(num_steps=16, num_trajectories=512, trajectories_per_batch=512)
+SAMPLING = SamplingConfig(num_steps=16, num_trajectories=512, trajectories_per_batch=128)
 GUIDANCE_COEFFICIENT = 10
 
 

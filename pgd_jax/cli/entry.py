@@ -3,7 +3,6 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from absl import app, flags, logging
 
@@ -12,23 +11,23 @@ from pgd_jax.errors import Diverged, UserError
 USER_ERROR, DIVERGED = 2, 3  # exit statuses
 
 
-def run(prepare: Callable[[], Callable[[], Any]], doc: str) -> None:
+def run(prepare: Callable[[], Callable[[], int | None]], doc: str) -> None:
     """Runs a command under absl and exits; `doc` is what --help shows.
 
     `prepare()` defines the command's flags and returns its main function, called without arguments once they are
-    parsed. Flags are thus not defined at import, and several commands can be imported together. A UserError from either
+    parsed; it returns None, or the exit status. Flags are thus not defined at import, and several commands can be imported together. A UserError from either
     is printed to stderr as `error: ...`, with exit status 2; Diverged likewise, with 3.
     """
     with _plain_errors():
         main = prepare()
 
-    def guarded(argv: Sequence[str]) -> None:
+    def guarded(argv: Sequence[str]) -> int | None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
         with _plain_errors():
             if len(argv) > 1:
                 raise UserError(f'unexpected argument "{argv[1]}": options are written --name=value (see --help)')
-            main()  # absl would take what it returns for the exit status
+            return main()
 
     sys.modules["__main__"].__doc__ = doc  # where absl looks for the text of --help
     app.run(guarded)

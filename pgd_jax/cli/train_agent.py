@@ -21,7 +21,11 @@ def run() -> None:
 def _prepare():
     workdir = flags.DEFINE_string("workdir", None, "run directory to create or resume", required=True)
     config = settings.define(AgentConfig, "agent", settings.arguments())
-    return lambda: experiment.fit(config(), workdir.value)
+
+    def main() -> None:
+        experiment.fit(config(), workdir.value)
+
+    return main
 
 
 if __name__ == "__main__":

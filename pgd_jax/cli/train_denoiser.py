@@ -20,7 +20,11 @@ def run() -> None:
 def _prepare():
     workdir = flags.DEFINE_string("workdir", None, "run directory to create or resume", required=True)
     config = settings.define(DenoiserConfig, "denoiser", settings.arguments())
-    return lambda: denoiser.fit(config(), workdir.value)
+
+    def main() -> None:
+        denoiser.fit(config(), workdir.value)
+
+    return main
 
 
 if __name__ == "__main__":
