@@ -45,29 +45,13 @@ def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike]) -> pathlib
     """
     out = pathlib.Path(out)
     _refuse_strangers(out)
-    if not paths:
-        raise UserError("name at least one run directory of train_agent")
-    runs = [results.read(path) for path in paths]
+    runs = _read(paths)
     groups = results.groups(runs)
     warnings = [note for run in runs for note in provenance.warnings(run)]
     loaded = {run.path: found for run in runs if (found := _load(run, warnings)) is not None}
     task = provenance.task(runs, [found.experiment for found in loaded.values()])
-    updates, score = results.common_updates(groups), summary.score_key(groups)
-    measured = _measure(loaded, warnings)
-    numbers = {
-        "task": task,
-        "updates": updates,
-        "score": score,
-        "groups": summary.of_groups(groups, updates),
-        "differences": summary.differences(groups, score, updates) if score else [],
-        "controlled": summary.controlled(groups, measured.comparisons, measured.real_log_likelihood),
-        "real_dynamics_error": measured.real_dynamics_error,
-        "timing": measured.timing,
-        "denoiser": _denoiser(runs),
-        "runs": [provenance.describe(run) for run in runs],
-        "curves": summary.of_curves(groups),
-        "notes": warnings,
-    }
+    measured = _measure(loaded)
+    numbers = {"task": task, "notes": warnings} | _numbers(runs, groups, measured)
     notes.say("report: figures")
     out.mkdir(parents=True, exist_ok=True)
     for name in FIGURES:
@@ -78,6 +62,32 @@ def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike]) -> pathlib
     rundir.replace_text(out / NUMBERS, json.dumps(stats.as_json(numbers), indent=1, allow_nan=False) + "\n")
     rundir.replace_text(out / PAGE, page.render(numbers))
     return out / PAGE
+
+
+def _numbers(runs: Sequence[results.Run], groups: Sequence[results.Group], measured: Measured) -> dict[str, Any]:
+    updates, score = results.common_updates(groups), summary.score_key(groups)
+    return {
+        "updates": updates,
+        "score": score,
+        "groups": summary.of_groups(groups, updates),
+        "differences": summary.differences(groups, score, updates) if score else [],
+        "controlled": summary.controlled(groups, measured.comparisons, measured.real_log_likelihood),
+        "real_dynamics_error": measured.real_dynamics_error,
+        "timing": measured.timing,
+        "denoiser": _denoiser(runs),
+        "runs": [provenance.describe(run) for run in runs],
+        "curves": summary.of_curves(groups),
+    }
+
+
+def _read(paths: Sequence[str | os.PathLike]) -> list[results.Run]:
+    if not paths:
+        raise UserError("name at least one run directory of train_agent")
+    resolved = [pathlib.Path(path).resolve() for path in paths]
+    twice = [str(path) for path, real in zip(paths, resolved, strict=True) if resolved.count(real) > 1]
+    if twice:
+        raise UserError(f"{twice[0]} is named twice")
+    return [results.read(path) for path in paths]
 
 
 def _refuse_strangers(out: pathlib.Path) -> None:
@@ -98,7 +108,7 @@ def _load(run: results.Run, warnings: list[str]) -> Loaded | None:
         return None
 
 
-def _measure(loaded: dict[pathlib.Path, Loaded], warnings: list[str]) -> Measured:
+def _measure(loaded: dict[pathlib.Path, Loaded]) -> Measured:
     comparisons, likelihoods, times, real_error = {}, {}, [], None
     key_compare, key_real, key_time = jax.random.split(jax.random.key(0), 3)
     for path, (experiment, states, phases) in loaded.items():

@@ -3,7 +3,8 @@
 Along a run, guided and unguided lanes train different policies, so their synthetic data differ for two reasons. Here
 each lane's final policy generates twice from the same key, once with coefficient 0: what differs is guidance alone. The
 measures are those of PGD (arXiv 2404.06356, section 5): log pi(a|s) per action, and the normalised squared error of the
-next observation.
+next observation. The mean of that error hangs on few windows (one that starts inside a wall can outweigh the 255
+others), so the error of every window comes back too, for a median.
 """
 
 import functools
@@ -28,7 +29,7 @@ class Comparison(NamedTuple):
     """Two sets of windows a lane: index 0 unguided, index 1 guided."""
 
     coefficients: np.ndarray  # f32[L] of the guided set
-    metrics: dict[str, np.ndarray]  # `loop.describe`'s, [L, 2, ...]
+    metrics: dict[str, np.ndarray]  # `loop.describe`'s, [L, 2, ...], and dynamics_error_by_window f32[L, 2, M]
     windows: np.ndarray  # f32[L, 2, K, T, D] the first K of each, environment space
     num_windows: int  # behind each mean
 
@@ -96,6 +97,16 @@ def _shortened(program: loop.Program) -> loop.Program:
     return program._replace(plan=plan)
 
 
+def _error_by_window(synthetic: loop.Synthetic, shared: loop.Shared, program: loop.Program) -> jax.Array:
+    """f32[M]: mean dynamics error of each window's valid transitions; 0 for a window that is terminal at once."""
+    rows, codec = synthetic.transition, shared.codec
+    obs, next_obs = codecs.decode_obs(codec, rows.obs), codecs.decode_obs(codec, rows.next_obs)
+    error = dynamics.dynamics_error(program.env, obs, rows.action, next_obs, codec.std[codec.layout.obs])
+    weight = synthetic.valid.astype(jnp.float32) * (1.0 - rows.terminal)
+    shape = (-1, program.plan.window_length)
+    return jnp.sum((weight * error).reshape(shape), axis=1) / jnp.maximum(jnp.sum(weight.reshape(shape), axis=1), 1.0)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _generate_twice(
     program: loop.Program,
@@ -112,7 +123,10 @@ def _generate_twice(
     ) -> tuple[loop.Metrics, jax.Array]:
         log_prob = functools.partial(program.agent.log_prob, agent)
         windows = loop.generate(key, log_prob, coefficient, hyper, shared, program)
-        metrics = loop.describe(loop.flatten(shared.codec, windows), log_prob, shared, program)
+        synthetic = loop.flatten(shared.codec, windows)
+        metrics = loop.describe(synthetic, log_prob, shared, program)
+        if "dynamics_error" in metrics:
+            metrics["dynamics_error_by_window"] = _error_by_window(synthetic, shared, program)
         return metrics, codecs.decode(shared.codec, windows[:MAX_SHOWN])
 
     both = jax.vmap(generate, in_axes=(None, None, None, 0))

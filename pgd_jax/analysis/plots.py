@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import axes, colormaps, figure, ticker
+from matplotlib import axes, axis as matplotlib_axis, colormaps, figure, ticker
 
 from pgd_jax.analysis import stats
 from pgd_jax.analysis.results import Group
@@ -96,7 +96,7 @@ def dynamics_error(
     label = "normalised squared error of next obs"
     _lines(left, curves, palette)
     left.set(title="During training", ylabel=label, yscale="log")
-    _plain_log(left)
+    _plain_log(left.yaxis)
     for name, group in found.items():
         by_position = group["dynamics_error_by_position"]
         middle.plot(by_position["guided"], "-", color=palette[name], label=f"guided by policies of “{name}”")
@@ -105,17 +105,9 @@ def dynamics_error(
     middle.set(
         title="By position, final policies, mean of seeds", xlabel="row in the window", ylabel=label, yscale="log"
     )
-    _plain_log(middle)
+    _plain_log(middle.yaxis)
     middle.legend(fontsize=8)
-    for row, (name, group) in enumerate(found.items()):
-        _interval(right, row, group["dynamics_error"]["ratio"], palette[name])
-    right.axvline(1.0, color=REFERENCE, linewidth=1.0)
-    right.axvline(limit, color="#D55E00", linestyle="--", linewidth=1.5)
-    right.text(limit, -0.55, f" {limit:g}", color="#D55E00", va="top")
-    right.set_yticks(range(len(found)), [f"policies of\n“{name}”" for name in found])
-    right.set(
-        title="Guided / unguided error, same policies", xlabel="ratio of dynamics errors", ylim=(len(found) - 0.4, -0.6)
-    )
+    _ratios(right, found, limit, palette)
     _save(fig, path)
 
 
@@ -136,7 +128,7 @@ def denoiser(path: pathlib.Path, steps: Sequence[int], losses: Mapping[str, Sequ
         yscale="log",
     )
     axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-    _plain_log(axis)
+    _plain_log(axis.yaxis)
     axis.legend()
     _save(fig, path)
 
@@ -176,20 +168,38 @@ def _lines(axis: axes.Axes, curves: Mapping[str, Curve], palette: Mapping[str, A
         axis.legend(fontsize=8)
 
 
+def _ratios(panel: axes.Axes, found: Mapping[str, Any], limit: float, palette: Mapping[str, Any]) -> None:
+    for row, (name, group) in enumerate(found.items()):
+        _interval(panel, row - 0.1, group["dynamics_error"]["ratio"], palette[name], "o")
+        _interval(panel, row + 0.2, group["dynamics_error_median_window"]["ratio"], palette[name], "D")
+    for marker, label in (("o", "mean error"), ("D", "median window")):
+        panel.plot([], [], marker, color=REFERENCE, label=label)
+    panel.legend(fontsize=8)
+    panel.set_xscale("log")
+    _plain_log(panel.xaxis)
+    panel.axvline(1.0, color=REFERENCE, linewidth=1.0)
+    panel.axvline(limit, color="#D55E00", linestyle="--", linewidth=1.5)
+    panel.text(limit, -0.55, f" {limit:g}", color="#D55E00", va="top")
+    panel.set_yticks(range(len(found)), [f"policies of\n“{name}”" for name in found])
+    panel.set(
+        title="Guided / unguided error, same policies", xlabel="ratio of dynamics errors", ylim=(len(found) - 0.4, -0.6)
+    )
+
+
 def _level(axis: axes.Axes, y: float, text: str) -> None:
     axis.axhline(y, color=REFERENCE, linestyle=":", linewidth=1.0)
     axis.text(1.01, y, text, color="#555555", fontsize=8, ha="left", va="center", transform=axis.get_yaxis_transform())
 
 
-def _plain_log(axis: axes.Axes) -> None:
+def _plain_log(scale: matplotlib_axis.Axis) -> None:
     """Numbers such as 0.002 instead of 2 x 10^-3, at 1, 2 and 5."""
-    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter(ticker.NullFormatter())
+    scale.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    scale.set_major_formatter("{x:g}")
+    scale.set_minor_formatter(ticker.NullFormatter())
 
 
-def _interval(axis: axes.Axes, row: int, estimate: stats.Estimate, colour: Any) -> None:
-    axis.plot(estimate.values, [row - 0.12] * len(estimate.values), "|", color=colour, alpha=0.6)
+def _interval(panel: axes.Axes, row: float, estimate: stats.Estimate, colour: Any, marker: str) -> None:
+    panel.plot(estimate.values, [row - 0.1] * len(estimate.values), "|", color=colour, alpha=0.6)
     if estimate.has_interval:
-        axis.plot([estimate.low, estimate.high], [row, row], color=colour, linewidth=2.5)
-    axis.plot([estimate.mean], [row], "o", color=colour, markersize=8)
+        panel.plot([estimate.low, estimate.high], [row, row], color=colour, linewidth=2.5)
+    panel.plot([estimate.mean], [row], marker, color=colour, markersize=7)

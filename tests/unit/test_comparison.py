@@ -67,6 +67,10 @@ def test_the_controlled_comparison_is_one_policy_with_and_without_guidance(loade
         wanted = loop.describe(loop.flatten(made.shared.codec, generated), log_prob, made.shared, program)
         for name in ("synthetic_log_likelihood", "dynamics_error"):
             np.testing.assert_allclose(found.metrics[name][1, index], wanted[name], rtol=1e-3)
+    by_window = found.metrics["dynamics_error_by_window"]
+    np.testing.assert_allclose(
+        by_window.mean(axis=-1), found.metrics["dynamics_error"], rtol=1e-4
+    )  # nothing is terminal
     likelihood = found.metrics["synthetic_log_likelihood"]
     assert (likelihood[:, 1] > likelihood[:, 0]).all()
 

@@ -82,6 +82,8 @@ def test_what_cannot_be_compared_or_read_is_refused(tmp_path, written):
     other = write_run(tmp_path / "iql", [[1.0] * 3], REAL_LANES, agent="iql", hidden_dim=64)
     with pytest.raises(UserError, match="different agents"):
         report.write(tmp_path / "report", [*written, other])
+    with pytest.raises(UserError, match="named twice"):
+        report.write(tmp_path / "report", [other, tmp_path / "." / "iql"])
     with pytest.raises(UserError, match="not a run directory"):
         report.write(tmp_path / "report", [tmp_path / "nothing"])
     (write_run(tmp_path / "young", [], []) / "metrics.jsonl").touch()
@@ -111,7 +113,7 @@ def test_the_command_repeats_the_settings(written):
         ([1.0, 1.1, 1.2], "yes"),
         ([1.4, 1.5, 1.6], "not clear"),
         ([2.0, 2.1, 2.2], "no"),
-        ([1.0], "yes, by the mean alone"),
+        ([1.0], "yes (too few seeds)"),
     ],
 )
 def test_the_error_limit_is_judged_by_the_interval(ratios, wanted):
