@@ -15,8 +15,9 @@ def run(prepare: Callable[[], Callable[[], int | None]], doc: str) -> None:
     """Runs a command under absl and exits; `doc` is what --help shows.
 
     `prepare()` defines the command's flags and returns its main function, called without arguments once they are
-    parsed; it returns None, or the exit status. Flags are thus not defined at import, and several commands can be imported together. A UserError from either
-    is printed to stderr as `error: ...`, with exit status 2; Diverged likewise, with 3.
+    parsed; that returns None, or the exit status. Flags are thus not defined at import, and several commands can be
+    imported together. A UserError from either is printed to stderr as `error: ...`, with exit status 2; Diverged
+    likewise, with 3.
     """
     with _plain_errors():
         main = prepare()
