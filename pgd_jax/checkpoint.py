@@ -61,6 +61,11 @@ def save(directory: str | os.PathLike, step: int, tree: Tree, metadata: dict[str
     _prune(directory, step)
 
 
+def exists(directory: str | os.PathLike) -> bool:
+    """Whether any checkpoint, whole or damaged, was committed: a run that has only damaged ones must not start over."""
+    return bool(_folders(pathlib.Path(directory).absolute()))
+
+
 def latest(directory: str | os.PathLike) -> int | None:
     """The newest whole checkpoint's step, or None; warns of damaged ones it passes over."""
     newest = _newest_whole(pathlib.Path(directory).absolute())

@@ -53,7 +53,7 @@ def run(job: Job, directory: RunDir, initial: Callable[[], State], template: Sta
 
 
 def _start(directory: RunDir, initial: Callable[[], State], template: State) -> tuple[State, int]:
-    if checkpoint.latest(directory.checkpoints_path) is None:
+    if not checkpoint.exists(directory.checkpoints_path):
         return initial(), 0
     chunk, state = checkpoint.restore(directory.checkpoints_path, template)
     notes.say(f"{directory.path}: resuming after chunk {chunk}")

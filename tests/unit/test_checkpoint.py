@@ -287,3 +287,12 @@ def test_sigkill_at_any_time_leaves_the_last_committed_step(tmp_path):
         assert step in (reported[-1], reported[-1] + 1)  # the commit may come just before its report
         assert_same(back, {"w": jnp.full((20_000,), step, jnp.float32), "key": jax.random.key(step)})
         start = step + 1
+
+
+def test_a_run_with_damaged_checkpoints_alone_is_not_a_new_run(tmp_path):
+    assert not checkpoint.exists(tmp_path / "none")
+    checkpoint.save(tmp_path, 1, {"x": jnp.ones(3)})
+    next(tmp_path.glob("step_*/manifest.json")).unlink()
+    assert checkpoint.exists(tmp_path)
+    with pytest.raises(UserError, match="only damaged ones"):
+        checkpoint.restore(tmp_path, {"x": jnp.ones(3)})
