@@ -1,7 +1,8 @@
 """The whole method in one command: `make run`, or `python -m experiments.quickstart --workdir=runs/quickstart`.
 
-Generates Maze2d data by D4RL's recipe, trains a denoiser on it, trains TD3+BC on real, unguided and guided data (the last
-two as lanes of one compiled program) and writes a report. Run it again to resume; finished parts are not done again.
+Generates Maze2d data by D4RL's recipe, trains a denoiser on it, trains TD3+BC on real, unguided and guided data (the
+last two as lanes of one compiled program) and writes a report. Run it again to resume; finished parts are not done
+again.
 """
 
 import dataclasses

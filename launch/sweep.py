@@ -80,7 +80,7 @@ def _refuse_bad(base: Sequence[str], grid: Grid, defaults: dict[str, Any]) -> No
             raise UserError(f'grid: unknown setting "{name}"{nearest(name, defaults)} ({advice})')
         for value in values:
             if not re.fullmatch(LITERALS.get(type(defaults[name]), ".*"), value):
-                raise UserError(f'grid: {name}={value} does not read as the default, {defaults[name]!r}, does')
+                raise UserError(f"grid: {name}={value} does not read as the default, {defaults[name]!r}, does")
     for flag in base:
         name = flag.lstrip("-").partition("=")[0]
         if name == "workdir" or name.removeprefix("config.") in grid:

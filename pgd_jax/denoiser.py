@@ -53,7 +53,9 @@ def layout_of(raw: RawDataset) -> Layout:
 
 
 def network_of(config: configs.DenoiserConfig, layout: Layout) -> Network:
-    return unet.build(config.data.window_length, layout.dim, config.unet.width, config.unet.num_blocks, config.unet.compute_dtype)
+    return unet.build(
+        config.data.window_length, layout.dim, config.unet.width, config.unet.num_blocks, config.unet.compute_dtype
+    )
 
 
 def prepare(config: configs.DenoiserConfig) -> Data:
@@ -65,8 +67,8 @@ def prepare(config: configs.DenoiserConfig) -> Data:
     starts = episodes.window_starts(episodes.take(pieces, train_ids), data.window_length, data.window_stride)
     if config.training.batch_size > len(starts):
         raise UserError(
-            f"training.batch_size={config.training.batch_size} is larger than the data: {data.dataset} has {len(starts)} "
-            f"training windows of {data.window_length} rows; use a smaller batch or stride"
+            f"training.batch_size={config.training.batch_size} is larger than the data: {data.dataset} has "
+            f"{len(starts)} training windows of {data.window_length} rows; use a smaller batch or stride"
         )
     codec = codecs.fit(episodes.rows(raw), layout_of(raw))
     rows = codecs.encode(codec, jnp.asarray(episodes.rows(raw)))
@@ -121,13 +123,17 @@ def _job(config: configs.DenoiserConfig, network: Network, data: Data) -> driver
     return driver.Job(
         advance,
         rows,
-        summary=lambda rows: ", ".join(f"{name} {rows[-1][name]:.4f}" for name in ("train_loss", "validation_loss") if name in rows[-1]),
+        summary=_summary,
         num_chunks=training.num_steps // training.steps_per_chunk,
         phases_per_chunk=1,
         units_per_chunk=training.steps_per_chunk,
         unit="step",
         metadata={"layout": dataclasses.asdict(data.codec.layout)},
     )  # fmt: skip
+
+
+def _summary(rows: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{name} {rows[-1][name]:.4f}" for name in ("train_loss", "validation_loss") if name in rows[-1])
 
 
 def load(path: str | os.PathLike) -> Denoiser:

@@ -61,7 +61,13 @@ def _start(directory: RunDir, initial: Callable[[], State], template: State) -> 
 
 
 def _advance(
-    job: Job, directory: RunDir, writer: metrics.MetricsWriter, bar: tqdm.tqdm, stop: interrupt.Interrupt, state: State, chunk: int
+    job: Job,
+    directory: RunDir,
+    writer: metrics.MetricsWriter,
+    bar: tqdm.tqdm,
+    stop: interrupt.Interrupt,
+    state: State,
+    chunk: int,
 ) -> int:
     """Chunks `chunk`, `chunk` + 1, ... until the end or a signal; returns how many are done and on the disk."""
 
@@ -94,6 +100,6 @@ def _refuse_nonfinite(directory: RunDir, rows: list[metrics.Row]) -> None:
         row = next(row for row in rows if row["lane"] == found.lane and row["phase"] == found.phase)
         about = ", ".join(f"{key} {row[key]}" for key in ("seed", "setting") if key in row)
         raise Diverged(
-            f"{directory.path}: {found.key} is not finite in lane {found.lane}, phase {found.phase} ({about}); stopped. The "
-            "checkpoint before it is kept; lower the learning rate or the guidance coefficient in a new directory"
+            f"{directory.path}: {found.key} is not finite in lane {found.lane}, phase {found.phase} ({about}). "
+            "Stopped, with the checkpoint before it kept; lower the learning rate or the guidance coefficient in a new directory"
         )

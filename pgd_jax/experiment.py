@@ -83,7 +83,8 @@ def _refuse_bad_batches(config: configs.AgentConfig, batches_per_update: int, nu
     num_real = config.batch_size - config.synthetic_per_batch
     if num_real > num_rows:
         raise UserError(
-            f"batch_size={config.batch_size} takes {num_real} real rows, but {dataset} has {num_rows}; use a smaller batch"
+            f"batch_size={config.batch_size} takes {num_real} real rows, but {dataset} has {num_rows}; "
+            "use a smaller batch"
         )
     if config.updates_per_phase % batches_per_update:
         raise UserError(
@@ -109,11 +110,13 @@ def _environment(name: str, raw: RawDataset) -> EvalEnv | None:
 
 
 def _reference(raw: RawDataset, env: EvalEnv | None) -> str:
-    """The D4RL name whose scores normalise this task's returns, or "": nothing to normalise, or no tables to do it with."""
+    """The D4RL name whose scores normalise this task's returns, or "": nothing to normalise, or no tables for it."""
     if env is None or not raw.reference:
         return ""
     if not references.installed():
-        notes.say(f"{raw.name}: returns are not normalised: the tables of scores need `pip install --no-deps d4rl==1.1`")
+        notes.say(
+            f"{raw.name}: returns are not normalised: the tables of scores need `pip install --no-deps d4rl==1.1`"
+        )
         return ""
     return raw.reference if references.reference_scores(raw.reference) else ""
 
@@ -161,7 +164,13 @@ def _rows(experiment: Experiment, chunk: int, metrics: dict[str, np.ndarray], se
     for offset in range(config.phases_per_chunk):
         phase = chunk * config.phases_per_chunk + offset
         for lane, setting in enumerate(settings):
-            row = {"lane": lane, "phase": phase, "seed": int(seeds[lane]), "setting": setting, "group": group(config, setting)}
+            row = {
+                "lane": lane,
+                "phase": phase,
+                "seed": int(seeds[lane]),
+                "setting": setting,
+                "group": group(config, setting),
+            }
             row |= {"updates": (phase + 1) * config.updates_per_phase, "wall_s": seconds / config.phases_per_chunk}
             row |= {name: value[lane, offset] for name, value in metrics.items()}
             if experiment.reference:
@@ -176,7 +185,11 @@ def group(config: configs.AgentConfig, setting: dict[str, float]) -> str:
         kind = "real"
     else:
         kind = "unguided" if setting.get("guidance_coefficient", 1.0) == 0.0 else "guided"
-    others = [f"{name}={value:g}" for name, value in setting.items() if name != "guidance_coefficient" or value not in (0.0, 1.0)]
+    others = [
+        f"{name}={value:g}"
+        for name, value in setting.items()
+        if name != "guidance_coefficient" or value not in (0.0, 1.0)
+    ]
     return " ".join([kind, *others])
 
 
@@ -190,7 +203,7 @@ def _summary(rows: list[dict[str, Any]]) -> str:
 
 
 def load(path: str | os.PathLike) -> tuple[Experiment, loop.LaneState, int]:
-    """(experiment, states, phases done) of the newest whole checkpoint of the run in `path`, for those that only read it."""
+    """(experiment, states, phases done) of the newest whole checkpoint in run `path`, for those that only read it."""
     config = configs.from_dict(configs.AgentConfig, rundir.load_config(path, KIND))
     experiment = assemble(config)
     template = jax.eval_shape(functools.partial(initial_states, experiment))

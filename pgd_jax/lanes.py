@@ -27,7 +27,7 @@ def names(hyper: Any) -> list[str]:
 
 
 def parse_sweep(sweep: str, known: list[str]) -> dict[str, list[float]]:
-    """`"guidance_coefficient=0,1; agent.alpha=2.5"` -> values by name. Raises UserError naming the part that is wrong."""
+    """`"guidance_coefficient=0,1; agent.alpha=2.5"` -> values by name; UserError names the part that is wrong."""
     values: dict[str, list[float]] = {}
     for part in filter(None, (part.strip() for part in sweep.split(";"))):
         name, equals, text = (piece.strip() for piece in part.partition("="))

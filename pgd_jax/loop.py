@@ -1,9 +1,9 @@
 """The program: generate -> learn -> evaluate, as one jitted call over lanes and phases.
 
-    run_chunk    vmap over L lanes, scan over P phases
-      phase        generate: map over batches of windows, scan over N noise steps, guided by the lane's own policy
-                   learn:    scan over U updates of synthetic + real batches
-                   evaluate: E episodes, scan over the horizon
+run_chunk    vmap over L lanes, scan over P phases
+  phase        generate: map over batches of windows, scan over N noise steps, guided by the lane's own policy
+               learn:    scan over U updates of synthetic + real batches
+               evaluate: E episodes, scan over the horizon
 """
 
 import functools
@@ -42,7 +42,7 @@ class Plan(NamedTuple):
 
 
 class Program(NamedTuple):
-    """The static argument of `run_chunk`. Build it once and reuse it: it is compared by the identity of its functions."""
+    """The static argument of `run_chunk`. Build it once and reuse it: its functions are compared by identity."""
 
     plan: Plan
     agent: Agent
@@ -136,7 +136,12 @@ def draw(
 
 
 def learn(
-    key: jax.Array, state: AgentState, synthetic: Synthetic | None, hyper: ProgramHyper, shared: Shared, program: Program
+    key: jax.Array,
+    state: AgentState,
+    synthetic: Synthetic | None,
+    hyper: ProgramHyper,
+    shared: Shared,
+    program: Program,
 ) -> tuple[AgentState, Metrics]:
     """`updates_per_phase` gradient updates; logs are means over them."""
 
@@ -166,8 +171,11 @@ def evaluate(key: jax.Array, state: AgentState, hyper: ProgramHyper, shared: Sha
 
 
 def describe(synthetic: Synthetic, log_prob: LogProb, shared: Shared, program: Program) -> Metrics:
-    """How on-policy and how true the synthetic data are: log pi(a|s) per action under the policy that guided it, and the
-    normalised squared error of the next observation against the environment, also by position in the window f32[T - 1]."""
+    """How on-policy and how true the synthetic data are.
+
+    log pi(a|s) per action under the policy that guided them, and the normalised squared error of the next observation
+    against the environment, also by position in the window f32[T - 1].
+    """
     rows = synthetic.transition
     weight = synthetic.valid.astype(jnp.float32)
     total = jnp.sum(weight)

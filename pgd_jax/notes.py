@@ -1,4 +1,4 @@
-"""What a run tells its user: lines on stderr that do not break the progress bar. Warnings of damage go to absl's log."""
+"""What a run tells its user: lines on stderr that leave the progress bar whole. Warnings of damage go to absl's log."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """Presets: files in experiments/presets/, each a docstring and the settings of a named experiment.
 
-A preset file defines `denoiser() -> DenoiserConfig`, `agent() -> AgentConfig`, or both. Files are loaded by path, so that
-a folder called experiments/ in the user's own project is not in the way.
+A preset file defines `denoiser() -> DenoiserConfig`, `agent() -> AgentConfig`, or both. Files are loaded by path, so
+that a folder called experiments/ in the user's own project is not in the way.
 """
 
 import importlib.util

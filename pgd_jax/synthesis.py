@@ -29,7 +29,12 @@ def from_denoiser(path: str | os.PathLike, sampling: configs.SamplingConfig, see
 
 
 def from_experiment(
-    path: str | os.PathLike, lane: int, coefficient: float | None, num_trajectories: int, trajectories_per_batch: int, seed: int
+    path: str | os.PathLike,
+    lane: int,
+    coefficient: float | None,
+    num_trajectories: int,
+    trajectories_per_batch: int,
+    seed: int,
 ) -> export.Flat:
     """Rows guided by one lane's policy, from the newest checkpoint of the experiment in `path`.
 
@@ -37,12 +42,16 @@ def from_experiment(
     """
     experiment, states, _ = experiments.load(path)
     if experiment.program.network is None:
-        raise UserError(f"{path} trained on real data alone and has no denoiser; name a run that generates, or a denoiser run")
+        raise UserError(
+            f"{path} trained on real data alone and has no denoiser; name a run that generates, or a denoiser run"
+        )
     num_lanes = len(experiment.lanes.settings)
     if not 0 <= lane < num_lanes:
         raise UserError(f"lane={lane}: {path} has lanes 0 to {num_lanes - 1}")
     state, hyper = jax.tree.map(lambda leaf: leaf[lane], (states, experiment.lanes.hypers))
-    plan = experiment.program.plan._replace(num_trajectories=num_trajectories, trajectories_per_batch=trajectories_per_batch)
+    plan = experiment.program.plan._replace(
+        num_trajectories=num_trajectories, trajectories_per_batch=trajectories_per_batch
+    )
     strength = hyper.guidance_coefficient if coefficient is None else jnp.float32(coefficient)
     log_prob = functools.partial(experiment.program.agent.log_prob, state.agent)
     program = experiment.program._replace(plan=plan)
@@ -50,7 +59,12 @@ def from_experiment(
 
 
 def _rows(
-    seed: int, log_prob: LogProb, coefficient: jax.Array, hyper: loop.ProgramHyper, shared: loop.Shared, program: loop.Program
+    seed: int,
+    log_prob: LogProb,
+    coefficient: jax.Array,
+    hyper: loop.ProgramHyper,
+    shared: loop.Shared,
+    program: loop.Program,
 ) -> export.Flat:
     generate = jax.jit(lambda key: loop.generate(key, log_prob, coefficient, hyper, shared, program))
     return export.flatten_windows(shared.codec, *codecs.to_transitions(shared.codec, generate(jax.random.key(seed))))

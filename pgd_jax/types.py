@@ -57,8 +57,8 @@ class Layout:
 class Codec:
     """Environment space <-> network space of a trajectory row; fitted once, stored with the weights.
 
-    `squash` says whether actions are tanh-bounded (the rule for every real task); without it they are only standardised,
-    which makes Gaussian test worlds exact.
+    `squash` says whether actions are tanh-bounded (the rule for every real task); without it they are only
+    standardised, which makes Gaussian test worlds exact.
     """
 
     mean: jax.Array  # f32[D] of the pre-tanh columns

@@ -20,7 +20,7 @@ class GaussianWorld(NamedTuple):
         return (self.mean[None] + jnp.linalg.solve(noisy, deviation.T).T @ self.covariance).reshape(x.shape)
 
     def flow(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
-        """Where dx/ds = (x - D(x; s)) / s carries x from noise sigma to 0: scales eigendirections by sqrt(l / (l + s^2))."""
+        """Where dx/ds = (x - D(x; s)) / s carries x from sigma to 0: eigendirections times sqrt(l / (l + s^2))."""
         values, vectors = jnp.linalg.eigh(self.covariance)
         coordinates = (x.reshape(x.shape[0], -1) - self.mean[None]) @ vectors
         coordinates = coordinates * jnp.sqrt(values / (values + sigma**2))[None]

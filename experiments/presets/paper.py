@@ -3,9 +3,9 @@
     pgd-train-denoiser --preset=paper --workdir=runs/hopper/denoiser --config.data.dataset=hopper-medium-replay-v2
     pgd-train-agent --preset=paper --workdir=runs/hopper/agent --config.denoiser=runs/hopper/denoiser
 
-177 M-parameter-class U-Net (1024 x 3), 256 churned Heun steps with the paper's rule (767 denoiser calls a window), 8,192
-windows every 10,000 updates, 1 M updates. Sampling one run takes about 2e18 FLOP: hours on one such GPU.
-Expected score: not measured here; it needs D4RL's files and, for hopper, an in-graph environment.
+177 M-parameter-class U-Net (1024 x 3), 256 churned Heun steps with the paper's rule (767 denoiser calls a window),
+8,192 windows every 10,000 updates, 1 M updates. Sampling one run takes about 2e18 FLOP: hours on one such GPU. Expected
+score: not measured here; it needs D4RL's files and, for hopper, an in-graph environment.
 """
 
 from pgd_jax.config import AgentConfig, DataConfig, DenoiserConfig, SamplingConfig, TrainingConfig, UNetConfig

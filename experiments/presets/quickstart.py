@@ -2,12 +2,12 @@
 
     make run        or: python -m experiments.quickstart
 
-Two CPU cores, no GPU: about ten minutes. Sizes follow from that budget: a 0.9 M-parameter U-Net on windows of 16 rows, 16
-Heun steps, 512 windows every 2,000 updates, 24,000 updates. Two things were chosen by looking at runs of other seeds (0, 1
-and 10 to 13; this command uses 20 to 23): the noise distribution of training, wider than EDM's, without which too few
-samples reach the goal (4 % of rows rewarded at noise_std 1.2, 7 % at 2.0, 6.4 % in the data); and the guidance coefficient,
-at which the dynamics error of guided windows stays within 1.5 times that of unguided ones (1.2 to 1.3 at 1, with 0.27 more
-log-likelihood an action; 1.6 to 1.9 at 10, with 0.5 more). Expected: the README's result.
+Two CPU cores, no GPU: about ten minutes. Sizes follow from that budget: a 0.9 M-parameter U-Net on windows of 16 rows,
+16 Heun steps, 512 windows every 2,000 updates, 24,000 updates. Two things were chosen by looking at runs of other seeds
+(0, 1 and 10 to 13; this command uses 20 to 23): the noise distribution of training, wider than EDM's, without which too
+few samples reach the goal (4 % of rows rewarded at noise_std 1.2, 7 % at 2.0, 6.4 % in the data); and the guidance
+coefficient, at which the dynamics error of guided windows stays within 1.5 times that of unguided ones (1.2 to 1.3 at
+1, with 0.27 more log-likelihood an action; 1.6 to 1.9 at 10, with 0.5 more). Expected: the README's result.
 """
 
 from pgd_jax.config import AgentConfig, DataConfig, DenoiserConfig, SamplingConfig, TrainingConfig, UNetConfig

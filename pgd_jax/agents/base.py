@@ -26,12 +26,14 @@ class Agent(NamedTuple):
     """An offline RL algorithm as pure functions, like optax's GradientTransformation.
 
     Observations are in network space (standardised), actions in environment space ([-1, 1]).
-    `update` consumes `batches_per_update` batches at once, leading axis K, so that periodic work (TD3's delayed actor) is
-    a loop level, not a cond.
+    `update` consumes `batches_per_update` batches at once, leading axis K, so that periodic work (TD3's delayed actor)
+    is a loop level, not a cond.
     """
 
     init: Callable[[jax.Array, Hyper], State]  # (key, hyper) -> state
-    update: Callable[[jax.Array, State, Transition, Hyper], tuple[State, Logs]]  # (key, state, batches [K, B, ...], hyper)
+    update: Callable[
+        [jax.Array, State, Transition, Hyper], tuple[State, Logs]
+    ]  # (key, state, batches [K, B, ...], hyper)
     act: Callable[[State, jax.Array], jax.Array]  # (state, obs [..., O]) -> action [..., A], for evaluation
     log_prob: Callable[[State, jax.Array, jax.Array], jax.Array]  # (state, obs [..., O], action [..., A]) -> [...]
     batches_per_update: int

@@ -61,6 +61,6 @@ def advantage_weight(advantage: jax.Array, temperature: jax.Array, limit: jax.Ar
 
 
 def gaussian_log_prob(action: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:
-    """log N(action; mean, exp(log_std)^2), summed over the last axis. All [..., A] of one shape; finite for any action."""
+    """log N(action; mean, exp(log_std)^2), summed over the last axis. All [..., A]; finite for any action."""
     chex.assert_equal_shape([action, mean, log_std])
     return distrax.MultivariateNormalDiag(mean, jnp.exp(log_std)).log_prob(action)

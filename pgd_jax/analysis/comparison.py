@@ -2,7 +2,7 @@
 
 Along a run, guided and unguided lanes train different policies, so their synthetic data differ for two reasons. Here
 each lane's final policy generates twice from the same key, once with coefficient 0: what differs is guidance alone. The
-measures are those of PGD (arXiv 2404.06356, section 5): log pi(a|s) per action, and the normalised squared error of the
+measures are those of PGD (arXiv 2404.06356): log pi(a|s) per action, and the normalised squared error of the
 next observation. The mean of that error hangs on few windows (one that starts inside a wall can outweigh the 255
 others), so the error of every window comes back too, for a median.
 """

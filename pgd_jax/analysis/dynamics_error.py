@@ -1,4 +1,4 @@
-"""How far generated transitions are from the true dynamics (PGD, arXiv 2404.06356, section 5)."""
+"""How far generated transitions are from the true dynamics (a measure of PGD, arXiv 2404.06356)."""
 
 import jax
 import jax.numpy as jnp

@@ -1,6 +1,6 @@
 """Generates a built-in dataset into a D4RL-format HDF5 file.
 
-    pgd-collect --dataset=maze2d-umaze-waypoint-v0 --num_rows=1000000 --out=umaze.hdf5
+pgd-collect --dataset=maze2d-umaze-waypoint-v0 --num_rows=1000000 --out=umaze.hdf5
 """
 
 import functools

@@ -93,8 +93,8 @@ def decode(codec: Codec, x: jax.Array) -> jax.Array:
 def to_transitions(codec: Codec, x: jax.Array) -> tuple[Transition, jax.Array]:
     """Windows x f32[..., T, D] in network space -> (Transition with axes [..., T], valid bool[..., T]).
 
-    Transition t is (row t, obs of row t+1); its terminal is 1 where the decoded column exceeds 0.5. `valid[t]` says that
-    no row before t was terminal (what a generated trajectory holds after its end is not experience), and that the
+    Transition t is (row t, obs of row t+1); its terminal is 1 where the decoded column exceeds 0.5. `valid[t]` says
+    that no row before t was terminal (what a generated trajectory holds after its end is not experience), and that the
     transition is whole: the last row has no successor, so it counts only where it is terminal. Without it no synthetic
     terminal would ever be seen, as in the data a terminal is always a window's last row. The `next_obs` of a terminal
     row means nothing and must not be bootstrapped from.

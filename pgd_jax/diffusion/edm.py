@@ -1,4 +1,4 @@
-"""EDM: preconditioning and training loss (Karras et al. 2022, arXiv 2206.00364, Table 1, sigma_data = 1 unless said)."""
+"""EDM: preconditioning and training loss (Karras et al. 2022, arXiv 2206.00364, Table 1; sigma_data 1 unless said)."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ def loss(
     noise_std: float = NOISE_STD,
     sigma_data: float = SIGMA_DATA,
 ) -> jax.Array:
-    """Weighted denoising error (eq. 2 with Table 1's weight), mean over the batch x0 f32[B, T, D]; about 1 at the start."""
+    """Weighted denoising error (eq. 2 with Table 1's weight), mean over x0 f32[B, T, D]; about 1 at the start."""
     key_sigma, key_noise = jax.random.split(key)
     s = jnp.exp(noise_mean + noise_std * jax.random.normal(key_sigma, (x0.shape[0],)))
     noise = s[:, None, None] * jax.random.normal(key_noise, x0.shape)

@@ -1,17 +1,19 @@
 """Policy guidance: a Denoise (and, for the paper's rule, a Shift) wrapped round a policy's log density.
 
-The target is p_lambda(tau) ~ p_off(tau) prod_t pi(a_t | s_t)^lambda (arXiv 2404.06356, eq. 4 and section 4). The gradient is taken
-with respect to the network-space (pre-tanh, standardised) action columns only; nothing flows into states or the network.
+The target is p_lambda(tau) ~ p_off(tau) prod_t pi(a_t | s_t)^lambda, the behaviour-regularised target distribution of
+arXiv 2404.06356. The gradient is taken with respect to the network-space (pre-tanh, standardised) action columns only;
+nothing flows into states or the network.
 
 Given x at noise s, the clean window has mean D(x; s) and, for unit-variance data, variance v(s) = s^2 / (s^2 + 1). With
 g = grad log pi and h = -diag Hess log pi >= 0 at the actions of D(x; s):
 
     score       D_a + v lambda g                        the tilt to first order
-    proximal    D_a + v lambda g / (1 + v lambda h)     the exact tilt of a Gaussian by a Gaussian; stable for any lambda
+    proximal    D_a + v lambda g / (1 + v lambda h)     the exact tilt of a Gaussian; stable for any lambda
     paper       x_a <- x_a + lambda_n g before step n   the published rule, n of N steps:
                 lambda_n = lambda [(1 - n/N) + 0.3 sin(pi (n+1)/N)], 0 at the last step, g normalised per window
 
-For a Gaussian policy N(mu, sp^2) in network space h = 1/sp^2 and "proximal" is (D_a/v + lambda mu/sp^2) / (1/v + lambda/sp^2).
+For a Gaussian policy N(mu, sp^2) in network space h = 1/sp^2, and "proximal" is
+(D_a/v + lambda mu/sp^2) / (1/v + lambda/sp^2).
 """
 
 from collections.abc import Callable
@@ -61,7 +63,7 @@ def guide(
 
 
 def gradient(log_prob: LogProb, codec: Codec, x: jax.Array) -> jax.Array:
-    """g f32[B, T, A]: gradient of log pi(a | s) at the window x f32[B, T, D], w.r.t. its network-space action columns."""
+    """g f32[B, T, A]: gradient of log pi(a | s) at the window x f32[B, T, D] w.r.t. its action columns."""
     obs, u = x[..., codec.layout.obs], x[..., codec.layout.action]
     return jax.grad(lambda u: jnp.sum(log_prob(obs, codecs.decode_action(codec, u))))(u)
 
@@ -69,8 +71,9 @@ def gradient(log_prob: LogProb, codec: Codec, x: jax.Array) -> jax.Array:
 def tilt(log_prob: LogProb, codec: Codec, x: jax.Array) -> Tilt:
     """Gradient and Gauss-Newton curvature of log pi at the window x f32[B, T, D].
 
-    The policy's Hessian is taken in its own coordinates (exact for a Gaussian) and carried through tanh to first order, so it
-    stays positive semi-definite. One Hessian-vector product an action dimension; a policy network is evaluated once.
+    The policy's Hessian is taken in its own coordinates (exact for a Gaussian) and carried through tanh to first order,
+    so it stays positive semi-definite. One Hessian-vector product an action dimension; a policy network is evaluated
+    once.
     """
     obs, u = x[..., codec.layout.obs], x[..., codec.layout.action]
     action, slope = jax.jvp(lambda u: codecs.decode_action(codec, u), (u,), (jnp.ones_like(u),))

@@ -7,7 +7,8 @@
         d      = (x_hat - D(x_hat; t_hat)) / t_hat
         x      <- x_hat + (t_{i+1} - t_hat) d            Euler; Heun corrects with the slope at t_{i+1}
 
-Algorithm 2 steps from x_hat. The released PGD code steps from x: sampled std at N = 32 on unit data is then 1.34, not 1.05.
+Algorithm 2 steps from x_hat. The released PGD code steps from x: sampled std at N = 32 on unit data is then 1.34, not
+1.05.
 """
 
 import functools
@@ -48,7 +49,9 @@ def identity_shift(x: jax.Array, sigma: jax.Array, step: jax.Array) -> jax.Array
     return x
 
 
-def churned(key: jax.Array, x: jax.Array, sigma: jax.Array, churn: Churn | None, num_steps: int) -> tuple[jax.Array, jax.Array]:
+def churned(
+    key: jax.Array, x: jax.Array, sigma: jax.Array, churn: Churn | None, num_steps: int
+) -> tuple[jax.Array, jax.Array]:
     """Raises x from noise level sigma to sigma_hat (algorithm 2, lines 4-6); returns (x_hat, sigma_hat)."""
     if churn is None:
         return x, sigma
@@ -72,7 +75,8 @@ def sample_edm(
 ) -> jax.Array:
     """x f32[B, T, D] in network space from noise levels sigmas f32[N + 1] (decreasing, last 0).
 
-    `churn=None` is the deterministic ODE. N denoiser calls with Euler, 2N - 1 with Heun: the last step, to 0, is Euler's.
+    `churn=None` is the deterministic ODE. N denoiser calls with Euler, 2N - 1 with Heun: the last step, to 0, is
+    Euler's.
     """
     num_steps = sigmas.shape[0] - 1
     key_start, key_steps = jax.random.split(key)

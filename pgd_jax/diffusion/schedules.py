@@ -7,7 +7,10 @@ SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 80.0, 7.0  # EDM's sampling defaults
 
 
 def karras(
-    num_steps: int, sigma_min: jax.Array | float = SIGMA_MIN, sigma_max: jax.Array | float = SIGMA_MAX, rho: jax.Array | float = RHO
+    num_steps: int,
+    sigma_min: jax.Array | float = SIGMA_MIN,
+    sigma_max: jax.Array | float = SIGMA_MAX,
+    rho: jax.Array | float = RHO,
 ) -> jax.Array:
     """Evenly spaced in s^(1/rho) (Karras et al. 2022, eq. 5), N >= 2 levels from sigma_max to sigma_min, then 0."""
     fraction = jnp.linspace(0.0, 1.0, num_steps, dtype=jnp.float32)

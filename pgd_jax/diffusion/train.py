@@ -78,7 +78,7 @@ def train_step(
 def train_chunk(
     state: TrainState, windows: Windows, *, length: int, network: Network, config: TrainingConfig
 ) -> tuple[TrainState, jax.Array]:
-    """`steps_per_chunk` steps; returns the mean training loss f32[]. The average moves once an `ema_period`: a loop level."""
+    """`steps_per_chunk` steps; returns the mean loss f32[]. Averaging (once an `ema_period`) is a loop level."""
 
     def step(state: TrainState, key: jax.Array) -> tuple[TrainState, jax.Array]:
         return train_step(state, key, windows, length, network, config)

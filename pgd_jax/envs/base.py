@@ -13,8 +13,8 @@ EnvState = Any  # a pytree of arrays, the environment's own
 class EvalEnv(NamedTuple):
     """An in-graph environment. Observations in environment space, actions in [-1, 1]; one instance, to be vmapped.
 
-    `step` never resets; the time limit (`horizon`) is the caller's. `from_obs` gives a state that shows `obs`, which the
-    dynamics error needs; it is None where an observation does not determine a state.
+    `step` never resets; the time limit (`horizon`) is the caller's. `from_obs` gives a state that shows `obs`, which
+    the dynamics error needs; it is None where an observation does not determine a state.
     """
 
     name: str

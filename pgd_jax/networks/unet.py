@@ -84,8 +84,8 @@ def build(window_length: int, dim: int, width: int, num_blocks: int, compute_dty
     if window_length % factor:
         longer = (window_length // factor + 1) * factor
         raise UserError(
-            f"data.window_length={window_length} cannot be halved {num_blocks - 1} times (unet.num_blocks={num_blocks}): "
-            f"use a multiple of {factor}, such as {longer}, or fewer blocks"
+            f"data.window_length={window_length} cannot be halved {num_blocks - 1} times "
+            f"(unet.num_blocks={num_blocks}): use a multiple of {factor}, such as {longer}, or fewer blocks"
         )
     if width % NUM_GROUPS or width <= 0:
         raise UserError(f"unet.width={width} must be a positive multiple of {NUM_GROUPS} (GroupNorm's groups)")

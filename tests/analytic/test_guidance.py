@@ -39,7 +39,8 @@ def sample(rule, coefficient, num_steps=128, count=2_000, policy=constant_policy
 
 @pytest.mark.parametrize("coefficient", [0.0, 0.1, 0.7, 5.0, 1_000.0])
 def test_proximal_denoiser_is_the_exact_posterior_mean(coefficient, key):
-    # Precision-weighted mean of the observation (1/s^2), the unit prior (1, mean 0) and the policy (lambda/sp^2, mean c).
+    # Precision-weighted mean of the observation (1/s^2), the unit prior (1, mean 0) and the policy (lambda/sp^2, mean
+    # c).
     world, x = oracles.unit_world(SHAPE), 3.0 * jax.random.normal(key, (16, *SHAPE))
     for sigma in (0.01, 0.5, 3.0, 80.0):
         s, weight = jnp.float32(sigma), coefficient / STD**2
@@ -59,7 +60,8 @@ def test_proximal_samples_follow_the_tilted_gaussian():
 
 
 def test_score_is_right_to_first_order_in_lambda():
-    # Everything is linear in the starting noise: regressing guided on unguided samples (same key) gives the mean exactly.
+    # Everything is linear in the starting noise: regressing guided on unguided samples (same key) gives the mean
+    # exactly.
     free = sample("score", 0.0, 256)[..., 2].ravel()
     errors = []
     for coefficient in (0.04, 0.02, 0.01):
@@ -123,7 +125,11 @@ def test_tilt_through_tanh_by_hand():
 def test_diagonal_curvature_of_a_correlated_policy():
     # Precision [[3, 1], [1, 2]]: the diagonal is (3, 2), not its row sums (4, 3).
     precision = jnp.array([[3.0, 1.0], [1.0, 2.0]])
-    tilt = guidance.tilt(lambda obs, a: -0.5 * jnp.einsum("...i,ij,...j->...", a, precision, a), PLAIN, jnp.zeros((1, *SHAPE)))
+
+    def correlated(obs, a):
+        return -0.5 * jnp.einsum("...i,ij,...j->...", a, precision, a)
+
+    tilt = guidance.tilt(correlated, PLAIN, jnp.zeros((1, *SHAPE)))
     np.testing.assert_allclose(tilt.curvature[0, 0], [3.0, 2.0], rtol=1e-6)
 
 
@@ -131,14 +137,14 @@ def test_paper_rule_by_hand(key):
     # Constant gradient direction: with log pi = w . a, g = w in every row, normalised over the window's [T, A] block.
     w = jnp.array([3.0, 4.0])
     world, num_steps, coefficient = oracles.unit_world(SHAPE), 4, 0.5
-    guided = guidance.guide(
-        world.denoise, lambda obs, a: a @ w, PLAIN, jnp.float32(coefficient), num_steps, "paper"
-    )
+    guided = guidance.guide(world.denoise, lambda obs, a: a @ w, PLAIN, jnp.float32(coefficient), num_steps, "paper")
     x = jax.random.normal(key, (3, *SHAPE))
     for n in range(num_steps):
         # n = 0: 1 + 0.3 sin(pi/4); n = 1: 0.75 + 0.3; n = 2: 0.5 + 0.3 sin(3 pi/4); n = 3: the last step, 0.
         strength = [1 + 0.3 * np.sqrt(0.5), 1.05, 0.5 + 0.3 * np.sqrt(0.5), 0.0][n] * coefficient
         moved = guided.shift(x, jnp.float32(1.0), jnp.int32(n))
         # ||g|| over T = 4 rows of norm 5 is 10.
-        np.testing.assert_allclose((moved - x)[..., LAYOUT.action], jnp.broadcast_to(strength * w / 10.0, (3, 4, 2)), atol=1e-6)
+        np.testing.assert_allclose(
+            (moved - x)[..., LAYOUT.action], jnp.broadcast_to(strength * w / 10.0, (3, 4, 2)), atol=1e-6
+        )
         np.testing.assert_array_equal(moved[..., LAYOUT.obs], x[..., LAYOUT.obs])

@@ -17,7 +17,8 @@ def fitted_order(name: str) -> float:
         world = oracles.correlated_world(jnp.float64)
         top, errors, counts = 5.0, [], [16, 32, 64, 128]
         for num_steps in counts:
-            # Cubic spacing down to exactly 0: the last, always first-order, step is then of size N^-3 and hides nothing.
+            # Cubic spacing down to exactly 0: the last, always first-order, step is then of size N^-3 and hides
+            # nothing.
             sigmas = top * (1.0 - jnp.arange(num_steps + 1) / num_steps) ** 3
             key = jax.random.key(1)
             x = samplers.SAMPLERS.get(name).sample(key, world.denoise, sigmas, (8, *world.shape))
@@ -43,7 +44,8 @@ def test_gaussian_world_keeps_its_mean_and_covariance(name, churn, key):
         )
     )
     x = np.asarray(sample(key)).reshape(count, -1)
-    # Standard errors: sqrt(4 / 20,000) = 0.014 of a mean, 4 sqrt(2 / 20,000) = 0.04 of the largest variance, which is 4.
+    # Standard errors: sqrt(4 / 20,000) = 0.014 of a mean, 4 sqrt(2 / 20,000) = 0.04 of the largest variance, which is
+    # 4.
     first_order = churn is not None and samplers.SAMPLERS.get(name).order == 1
     np.testing.assert_allclose(x.mean(0), world.mean, atol=0.05)
     np.testing.assert_allclose(np.cov(x.T), world.covariance, atol=0.25 if first_order else 0.12)
