@@ -1,6 +1,7 @@
-"""The smallest settings that still run every part of the program: pendulum's shapes, windows of 8 rows, tiny networks."""
+"""The smallest settings that run every part of the program: pendulum's shapes, windows of 8 rows, tiny networks."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from pgd_jax.agents.base import AGENTS, AgentPlan
 from pgd_jax.data import export
 from pgd_jax.envs.base import ENVS
 from pgd_jax.networks import unet
+from pgd_jax.networks.base import Network
 from pgd_jax.types import Codec, Layout, Params, Transition
 
 LAYOUT = Layout(obs_dim=3, action_dim=1)
@@ -21,7 +23,7 @@ NUM_EPISODES, EPISODE_LENGTH = 12, 20
 
 
 def rows() -> export.Flat:
-    """12 episodes of 20 rows with the shapes of "pendulum"; the even ones end in a terminal, the odd ones in a timeout."""
+    """12 episodes of 20 rows with pendulum's shapes; the even ones end in a terminal, the odd ones in a timeout."""
     generator = np.random.default_rng(0)
     shape = (NUM_EPISODES, EPISODE_LENGTH)
     phase = generator.uniform(0.0, 6.0, (NUM_EPISODES, 1)) + 0.2 * np.arange(EPISODE_LENGTH + 1)
@@ -39,7 +41,7 @@ def write_dataset(path: pathlib.Path, **metadata: str) -> str:
 
 
 def denoiser_config(dataset: str, **training: float) -> configs.DenoiserConfig:
-    settings = dict(num_steps=20, steps_per_chunk=10, batch_size=8, ema_period=5, num_validation_windows=16)
+    settings = dict(num_steps=60, steps_per_chunk=10, batch_size=8, ema_period=5, num_validation_windows=16)
     return configs.DenoiserConfig(
         data=configs.DataConfig(dataset=dataset, window_length=WINDOW, window_stride=4),
         unet=configs.UNetConfig(width=8, num_blocks=2),
@@ -49,8 +51,8 @@ def denoiser_config(dataset: str, **training: float) -> configs.DenoiserConfig:
 
 SAMPLING = configs.SamplingConfig(num_steps=3, num_trajectories=8, trajectories_per_batch=4)
 AGENT_CONFIG = configs.AgentConfig(
-    denoiser="in memory", hidden_dim=16, num_hidden=1, sampling=SAMPLING, num_phases=4, updates_per_phase=4, batch_size=8,
-    synthetic_per_batch=6, num_episodes=2, num_seeds=2, sweep="guidance_coefficient=0,1",
+    denoiser="in memory", hidden_dim=16, num_hidden=1, sampling=SAMPLING, num_phases=4, updates_per_phase=4,
+    batch_size=8, synthetic_per_batch=6, num_episodes=2, num_seeds=2, sweep="guidance_coefficient=0,1",
 )  # fmt: skip
 
 
@@ -75,16 +77,22 @@ class World(NamedTuple):
 
 def build(config: configs.AgentConfig = AGENT_CONFIG) -> World:
     """A world with a U-Net of random weights that no training has seen, and random real data."""
-    network = unet.build(WINDOW, LAYOUT.dim, width=8, num_blocks=2, compute_dtype="float32")
-    params = jax.jit(lambda key: _noisy(key, network.init(key)))(jax.random.key(1))
+    network, params = network_and_params()
     codec = Codec(jnp.array([0.1, 0.0, 0.5, 0.0, -1.0, 0.1]), jnp.array([0.7, 0.7, 3.0, 0.8, 1.0, 0.2]), LAYOUT)
     family = AGENTS.get(config.agent)
     agent = family.build(LAYOUT.obs_dim, LAYOUT.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
     program = loop.Program(experiment.plan_of(config, WINDOW), agent, network, ENVS.get("pendulum")())
     shared = loop.Shared(params, codec, real_transitions())
     return World(
-        program, shared, lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
+        program, shared, lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds,
+        config.first_seed)
     )
+
+
+@functools.cache
+def network_and_params() -> tuple[Network, Params]:
+    network = unet.build(WINDOW, LAYOUT.dim, width=8, num_blocks=2, compute_dtype="float32")
+    return network, jax.jit(lambda key: _noisy(key, network.init(key)))(jax.random.key(1))
 
 
 def _noisy(key: jax.Array, params: Params) -> Params:

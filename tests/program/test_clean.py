@@ -10,7 +10,11 @@ import pytest
 from pgd_jax import loop
 from tests import worlds
 
-CASES = [("td3_bc", "proximal", "heun", True), ("td3_bc", "paper", "euler", False), ("iql", "score", "euler", True)]
+CASES = [
+    ("td3_bc", "proximal", "heun", True, True),
+    ("td3_bc", "paper", "euler", False, False),
+    ("iql", "score", "euler", True, False),
+]
 
 
 def run_lane(world, num_phases):
@@ -26,32 +30,31 @@ def run_lane(world, num_phases):
         return jax.block_until_ready(run(state, hyper, world.shared))
 
 
-@pytest.mark.parametrize(("agent", "rule", "sampler", "stochastic"), CASES)
-def test_no_nan_and_no_key_used_twice(agent, rule, sampler, stochastic):
+@pytest.mark.parametrize(("agent", "rule", "sampler", "stochastic", "evaluated"), CASES)
+def test_no_nan_and_no_key_used_twice(agent, rule, sampler, stochastic, evaluated):
     sampling = dict(sampler=sampler, guidance=rule, stochastic=stochastic)
     world = worlds.build(worlds.agent_config(sampling, agent=agent, num_seeds=1, sweep="guidance_coefficient=3"))
-    state, results = run_lane(world, 2)
+    env = world.program.env if evaluated else None
+    state, results = run_lane(world._replace(program=world.program._replace(env=env)), 2)
     chex.assert_tree_all_finite((state.agent, results))
     assert int(state.phase) == 2
 
 
-def twice(key, batches):
-    return jax.random.normal(key, batches.reward.shape) + jax.random.uniform(key, batches.reward.shape)
+def twice(key):
+    return jax.random.normal(key) + jax.random.uniform(key)
 
 
-def bad(key, batches):
-    return jnp.log(-jnp.abs(batches.reward))
+def not_a_number(key):
+    return jnp.log(-jax.random.uniform(key))
 
 
-@pytest.mark.parametrize(("reward", "message"), [(twice, "already consumed"), (bad, "nan")])
-def test_the_checks_see_a_fault(reward, message):
+@pytest.mark.parametrize(("faulty", "message"), [(twice, "already consumed"), (not_a_number, "nan")])
+def test_the_checks_see_a_fault(faulty, message):
+    """In the update of an agent that does nothing else."""
     world = worlds.build(worlds.agent_config(num_seeds=1, sweep="", synthetic_per_batch=0))
-    agent = world.program.agent
-
-    def update(key, state, batches, hyper):
-        key_reward, key_update = jax.random.split(key)
-        return agent.update(key_update, state, batches._replace(reward=reward(key_reward, batches)), hyper)
-
-    program = world.program._replace(agent=agent._replace(update=update), env=None, network=None)
+    stub = world.program.agent._replace(
+        init=lambda key, hyper: jnp.zeros(()), update=lambda key, state, batches, hyper: (state + faulty(key), {})
+    )
+    program = world.program._replace(agent=stub, env=None, network=None)
     with pytest.raises(Exception, match=message):
         run_lane(world._replace(program=program), 1)

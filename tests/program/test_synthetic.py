@@ -75,34 +75,40 @@ def test_the_first_phase_is_unguided_whatever_the_coefficient(world):
     weights = jax.device_get(states.agent)
     for name, values in first.items():
         np.testing.assert_array_equal(values[:2], values[2:], err_msg=name)
-    chex.assert_trees_all_equal(*(jax.tree.map(lambda leaf: leaf[part], weights) for part in (slice(0, 2), slice(2, 4))))
+    unguided, guided = (jax.tree.map(lambda leaf: leaf[part], weights) for part in (slice(0, 2), slice(2, 4)))
+    chex.assert_trees_all_equal(unguided, guided)
     _, second = world.run(1, states)
     for name in ("synthetic_log_likelihood", "critic_loss"):
         assert np.all(np.asarray(second[name][:2]) != np.asarray(second[name][2:]))
 
 
-def test_stronger_guidance_is_more_likely_under_the_policy():
-    """A network of zeros is the exact denoiser of N(0, I) windows (c_skip x = x / (1 + s^2)), so only guidance can move them.
+def test_stronger_guidance_is_more_likely_under_the_policy(key):
+    """A network of zeros is the exact denoiser of N(0, I) windows (c_skip x = x / (1 + s^2)): only guidance moves them.
 
-    Actions are tanh(u), u ~ N(0, 1), and the policy is N(0.5, 0.3^2), of log density -0.5 ((a - 0.5) / 0.3)^2 + 0.285. For
-    lambda = 0: E a^2 = 0.394, so the mean is -0.5 (0.394 + 0.25) / 0.09 + 0.285 = -3.29.
+    Actions are tanh(u), u ~ N(0, 1), and the policy is N(0.5, 0.3^2), of log density -0.5 ((a - 0.5) / 0.3)^2 + 0.285.
+    For lambda = 0: E a^2 = 0.394, so the mean is -0.5 (0.394 + 0.25) / 0.09 + 0.285 = -3.29.
     """
     config = worlds.agent_config(
-        sampling=dict(num_steps=16, num_trajectories=512, trajectories_per_batch=512), updates_per_phase=2, num_seeds=1,
+        sampling=dict(num_steps=16, num_trajectories=512, trajectories_per_batch=512), num_seeds=1,
         sweep="guidance_coefficient=0,0.1,0.3,1,3,10",
     )  # fmt: skip
     world = worlds.build(config)
 
-    def log_prob(state, obs, action):
+    def log_prob(obs, action):
         return jnp.sum(-0.5 * ((action - 0.5) / 0.3) ** 2 - jnp.log(0.3 * jnp.sqrt(2.0 * jnp.pi)), axis=-1)
 
     nothing = Network(lambda key: {}, lambda params, x, c_noise: jnp.zeros_like(x))
-    program = world.program._replace(agent=world.program.agent._replace(log_prob=log_prob), network=nothing, env=None)
+    program = world.program._replace(network=nothing, env=None)
     codec = world.shared.codec.replace(mean=jnp.zeros(LAYOUT.dim), std=jnp.ones(LAYOUT.dim))
-    world = world._replace(program=program, shared=world.shared.replace(denoiser={}, codec=codec))
-    first = world.init()
-    _, results = world.run(1, first.replace(phase=jnp.ones_like(first.phase)))
-    likelihood = np.asarray(results["synthetic_log_likelihood"][:, 0])
+    shared = world.shared.replace(denoiser={}, codec=codec)
+
+    @jax.jit
+    @jax.vmap
+    def measure(hyper):
+        windows = loop.generate(key, log_prob, hyper.guidance_coefficient, hyper, shared, program)
+        return loop.describe(loop.flatten(codec, windows), log_prob, shared, program)
+
+    likelihood = np.asarray(measure(world.lanes.hypers)["synthetic_log_likelihood"])
     # Standard deviation of the log density is about 4.5, over at least 512 actions: 0.2.
     assert likelihood[0] == pytest.approx(-3.29, abs=0.6)
     assert np.all(np.diff(likelihood) > 0.05)
@@ -157,6 +163,7 @@ def test_real_data_alone_generates_nothing_and_needs_no_denoiser(dataset, tmp_pa
     )
     assembled = experiment.assemble(config)
     assert assembled.program.network is None and assembled.shared.denoiser is None
-    states = experiment.initial_states(assembled)
-    _, results = loop.run_chunk(assembled.program, 1, states, assembled.lanes.hypers, assembled.shared)
-    assert results["critic_loss"].shape == (2, 1) and not any(name.startswith("synthetic") for name in results)
+    states = jax.eval_shape(functools.partial(experiment.initial_states, assembled))
+    run = functools.partial(loop.run_chunk, assembled.program, 3)
+    _, results = jax.eval_shape(run, states, assembled.lanes.hypers, assembled.shared)
+    assert results["critic_loss"].shape == (2, 3) and not any(name.startswith("synthetic") for name in results)

@@ -1,0 +1,136 @@
+"""A run killed at any moment and started again ends where an undisturbed one does, to the last bit."""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from pgd_jax import config as configs, denoiser, experiment, metrics
+from pgd_jax.errors import UserError
+from tests import worlds
+
+TIMEOUT_S = 240.0
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+    """One compilation for all processes of this file: each is then mostly its imports."""
+    cache = str(tmp_path_factory.mktemp("compiled"))
+    return os.environ | {
+        "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }  # fmt: skip
+
+
+def flags(config, prefix="config"):
+    for name, value in configs.to_dict(config).items():
+        if isinstance(value, dict):
+            yield from flags(getattr(config, name), f"{prefix}.{name}")
+        else:
+            yield f"--{prefix}.{name}={value}"
+
+
+class Command:
+    """A command line on one run directory, started as often as one likes."""
+
+    def __init__(self, module, config, path, environment):
+        self.path, self.environment = path, environment
+        self.line = [sys.executable, "-m", f"pgd_jax.cli.{module}", f"--workdir={path}", *flags(config)]
+
+    def start(self):
+        pipe = subprocess.PIPE
+        return subprocess.Popen(self.line, env=self.environment, stdout=pipe, stderr=pipe, text=True)
+
+    def finish(self):
+        process = self.start()
+        _, stderr = process.communicate(timeout=TIMEOUT_S)
+        assert process.returncode == 0, stderr
+        return stderr
+
+    def signal_after(self, number, num_chunks, delay_s):
+        """Starts it, and sends the signal `delay_s` after `num_chunks` more checkpoints; returns (status, stderr)."""
+        goal, process, deadline = self.newest() + num_chunks, self.start(), time.monotonic() + TIMEOUT_S
+        while self.newest() < goal:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        time.sleep(delay_s)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=TIMEOUT_S)
+        return process.returncode, stderr
+
+    def newest(self):
+        """The newest checkpoint's number by its name alone; 0 before the first."""
+        found = [int(p.name[5:]) for p in (self.path / "checkpoints").glob("step_*") if p.name[5:].isdigit()]
+        return max(found, default=0)
+
+
+def content(path):
+    """(rows without their times, {leaf: (dtype, shape, bytes)} of the last checkpoint)."""
+    rows = metrics.read(path / "metrics.jsonl")
+    rows = [{key: value for key, value in row.items() if key != "wall_s"} for row in rows]
+    kind = json.loads((path / "config.json").read_text())["kind"]
+    tree = experiment.load(path)[1] if kind == experiment.KIND else denoiser.load(path)[2:]
+    leaves = {jax.tree_util.keystr(name): leaf for name, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return rows, {name: bits(leaf) for name, leaf in leaves.items()}
+
+
+def bits(leaf):
+    data = jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+    return str(data.dtype), data.shape, np.asarray(data).tobytes()
+
+
+def test_killed_and_resumed_is_undisturbed(undisturbed, environment, tmp_path):
+    command, chance = Command("train_agent", undisturbed.config, tmp_path / "run", environment), random.Random()
+    # The first kill comes before any checkpoint is sure to be there, the others between two or while one is written.
+    plan = [(0, 1.0 + 3.0 * chance.random())] + [(chance.randint(1, 3), 0.1 * chance.random()) for _ in range(3)]
+    for num_chunks, delay_s in plan:
+        status, _ = command.signal_after(signal.SIGKILL, num_chunks, delay_s)
+        assert status == -signal.SIGKILL
+    assert command.newest() < undisturbed.config.num_phases
+    assert "resuming after chunk" in command.finish()
+    rows, arrays = content(command.path)
+    expected_rows, expected_arrays = content(undisturbed.path)
+    assert rows == expected_rows, plan
+    assert arrays == expected_arrays, plan
+
+
+def test_sigterm_ends_cleanly_and_resumes(undisturbed, environment, tmp_path):
+    command = Command("train_agent", undisturbed.config, tmp_path / "run", environment)
+    status, stderr = command.signal_after(signal.SIGTERM, 2, 0.0)
+    assert status == 0, stderr
+    done = command.newest()
+    assert f"stopped by SIGTERM after chunk {done} of 24; the same command resumes" in stderr
+    assert 2 <= done < 24 and "Traceback" not in stderr
+    rows, _ = content(command.path)
+    assert rows[-1]["phase"] == done - 1
+    assert f"resuming after chunk {done}" in command.finish()
+    assert content(command.path) == content(undisturbed.path)
+
+
+def test_a_finished_run_is_left_alone_and_another_config_refused(undisturbed, capfd):
+    config, path = undisturbed.config, undisturbed.path
+    before = {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file() and p.name != "lock"}
+    assert experiment.fit(config, path)
+    assert f"{path}: already finished" in capfd.readouterr().err
+    changed = dataclasses.replace(config, num_phases=48, sampling=dataclasses.replace(config.sampling, num_steps=4))
+    with pytest.raises(UserError) as error:
+        experiment.fit(changed, path)
+    assert "num_phases: run has 24, command has 48" in str(error.value)
+    assert "sampling.num_steps: run has 3, command has 4" in str(error.value)
+    assert {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file() and p.name != "lock"} == before
+
+
+def test_a_killed_denoiser_is_undisturbed(dataset, trained, environment, tmp_path):
+    command = Command("train_denoiser", worlds.denoiser_config(dataset), tmp_path / "run", environment)
+    status, _ = command.signal_after(signal.SIGKILL, 2, 0.1 * random.random())
+    assert status == -signal.SIGKILL and 2 <= command.newest() < 6
+    assert "resuming after chunk" in command.finish()
+    assert content(command.path) == content(trained)
