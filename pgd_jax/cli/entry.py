@@ -31,7 +31,15 @@ def run(prepare: Callable[[], Callable[[], int | None]], doc: str) -> None:
             return main()
 
     sys.modules["__main__"].__doc__ = doc  # where absl looks for the text of --help
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    with _plain_errors():
+        try:
+            return flags.FLAGS(argv)
+        except flags.Error as error:  # absl alone would print it with a page of help and exit with status 1
+            raise UserError(str(error)) from None
 
 
 @contextlib.contextmanager
