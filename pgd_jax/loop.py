@@ -174,7 +174,7 @@ def describe(synthetic: Synthetic, log_prob: LogProb, shared: Shared, program: P
     """How on-policy and how true the synthetic data are.
 
     log pi(a|s) per action under the policy that guided them, and the normalised squared error of the next observation
-    against the environment, also by position in the window f32[T - 1].
+    against the environment: of all rows, of rows in reachable states, and by position in the window f32[T - 1].
     """
     rows = synthetic.transition
     weight = synthetic.valid.astype(jnp.float32)
@@ -185,15 +185,15 @@ def describe(synthetic: Synthetic, log_prob: LogProb, shared: Shared, program: P
         "synthetic_reward_mean": jnp.sum(weight * rows.reward) / total,
     }
     if program.env is not None and program.env.from_obs is not None:
-        codec = shared.codec
-        obs, next_obs = codecs.decode_obs(codec, rows.obs), codecs.decode_obs(codec, rows.next_obs)
-        error = dynamics.dynamics_error(program.env, obs, rows.action, next_obs, codec.std[codec.layout.obs])
-        # A terminal row's next observation means nothing, so it has no dynamics error.
-        weight = (weight * (1.0 - rows.terminal)).reshape(-1, program.plan.window_length)
-        error = weight * error.reshape(weight.shape)
-        metrics["dynamics_error"] = jnp.sum(error) / jnp.sum(weight)
-        by_position = jnp.sum(error, axis=0) / jnp.maximum(jnp.sum(weight, axis=0), 1.0)
-        metrics["dynamics_error_by_position"] = by_position[:-1]  # the last row has no successor
+        measured = dynamics.of_transitions(program.env, shared.codec, rows, synthetic.valid)
+        error, weight, reachable = (leaf.reshape(-1, program.plan.window_length) for leaf in measured)
+        by_position = jnp.sum(weight * error, axis=0) / jnp.maximum(jnp.sum(weight, axis=0), 1.0)
+        metrics |= {
+            "dynamics_error": jnp.sum(weight * error) / jnp.sum(weight),
+            "dynamics_error_reachable": jnp.sum(weight * reachable * error) / jnp.sum(weight * reachable),
+            "synthetic_reachable_share": jnp.sum(weight * reachable) / jnp.sum(weight),
+            "dynamics_error_by_position": by_position[:-1],  # the last row has no successor
+        }
     return metrics
 
 

@@ -100,10 +100,7 @@ def _shortened(program: loop.Program) -> loop.Program:
 
 def _error_by_window(synthetic: loop.Synthetic, shared: loop.Shared, program: loop.Program) -> jax.Array:
     """f32[M]: mean dynamics error of each window's valid transitions; 0 for a window that is terminal at once."""
-    rows, codec = synthetic.transition, shared.codec
-    obs, next_obs = codecs.decode_obs(codec, rows.obs), codecs.decode_obs(codec, rows.next_obs)
-    error = dynamics.dynamics_error(program.env, obs, rows.action, next_obs, codec.std[codec.layout.obs])
-    weight = synthetic.valid.astype(jnp.float32) * (1.0 - rows.terminal)
+    error, weight, _ = dynamics.of_transitions(program.env, shared.codec, synthetic.transition, synthetic.valid)
     shape = (-1, program.plan.window_length)
     return jnp.sum((weight * error).reshape(shape), axis=1) / jnp.maximum(jnp.sum(weight.reshape(shape), axis=1), 1.0)
 

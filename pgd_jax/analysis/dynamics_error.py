@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+from pgd_jax.data import codec as codecs
 from pgd_jax.envs.base import EvalEnv
 from pgd_jax.errors import UserError
+from pgd_jax.types import Codec, Transition
 
 
 def dynamics_error(
@@ -36,3 +38,21 @@ def dynamics_error(
     flat = jax.vmap(true_next)(obs.reshape(-1, env.obs_dim), action.reshape(-1, env.action_dim))
     error = (next_obs.reshape(-1, env.obs_dim) - flat) / obs_std[None, :]
     return jnp.mean(error**2, axis=-1).reshape(leading)
+
+
+def of_transitions(
+    env: EvalEnv, codec: Codec, rows: Transition, valid: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(error, weight, reachable), each f32[...], of generated transitions [...] and their valid bool[...].
+
+    The weight is 0 where there is nothing to measure: rows that do not count, and terminal rows, whose next observation
+    means nothing. `reachable` is 0 where the environment can never be in the row's state, such as deep in a wall: there
+    it answers with a violent push, and a few such rows can make most of a mean.
+    """
+    obs, next_obs = codecs.decode_obs(codec, rows.obs), codecs.decode_obs(codec, rows.next_obs)
+    error = dynamics_error(env, obs, rows.action, next_obs, codec.std[codec.layout.obs])
+    weight = valid.astype(jnp.float32) * (1.0 - rows.terminal)
+    if env.is_reachable is None:
+        return error, weight, jnp.ones_like(weight)
+    reachable = jax.vmap(env.is_reachable)(obs.reshape(-1, env.obs_dim)).reshape(weight.shape)
+    return error, weight, reachable.astype(jnp.float32)

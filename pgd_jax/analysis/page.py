@@ -19,6 +19,11 @@ INTERVALS = (
     "Square brackets: 95 % Student-t interval of the mean over seeds, given from 3 seeds on; "
     "with fewer, the seeds' own values stand in round brackets."
 )
+ERRORS = {
+    "all rows": "dynamics_error",
+    "reachable states": "dynamics_error_reachable",
+    "median window": "dynamics_error_median_window",
+}
 NOT_EVALUATED = "No scores: the task has no in-graph environment, or evaluation was switched off."
 CONTROLLED = (
     "The controlled comparison: each lane's final policy generates windows twice, from the same noise, with "
@@ -27,8 +32,9 @@ CONTROLLED = (
 TD3_BC_POLICY = ", a unit Gaussian round TD3+BC's action (at most −0.92 per action dimension)"
 DYNAMICS = (
     "Squared error of the next observation against one step of the environment, in units of the dataset's standard "
-    "deviation, mean over dimensions; same windows as above. A few windows that are far off can make most of the mean, "
-    "so the median window stands beside it. The ratio is a geometric mean over seeds, and should not exceed "
+    "deviation, mean over dimensions; same windows as above. Rows in states that the environment can never be in (deep "
+    "in a wall) are answered by a violent push, and a few of them can make most of the mean: beside it stand the mean "
+    "over reachable states and the median window. The ratio is a geometric mean over seeds, and should not exceed "
     f"{summary.ERROR_RATIO_LIMIT:g}. The dataset's own transitions score "
 )
 CURVES = "Learning curves: mean over seeds; bands are 95 % intervals, thin lines single seeds"
@@ -143,14 +149,20 @@ def _dynamics(numbers: dict[str, Any]) -> list[str]:
     columns = {"unguided": ".2g", "guided": ".2g", "difference": "+.2g", "ratio": ".2f"}
     rows = []
     for name, group in found.items():
-        for of, key in (("mean", "dynamics_error"), ("median window", "dynamics_error_median_window")):
+        for of, key in ERRORS.items():
             error = group[key]
             texts = [show(error[column], digits) for column, digits in columns.items()]
             rows.append([name, f"{group['guidance_coefficient']:g}", of, *texts, error["within_limit"]])
     limit = f"≤ {summary.ERROR_RATIO_LIMIT:g}"
     header = ["policies of", "coefficient", "of", "unguided", "guided", "guided − unguided", "guided / unguided", limit]
     text = f"{DYNAMICS}{numbers['real_dynamics_error']:.1g}."
-    return ["## Dynamics error", text, table(header, rows), *_figure(numbers, "dynamics_error.png", "Dynamics error")]
+    shares = "; ".join(
+        f"{show(group['reachable_share']['unguided'], '.2%')} unguided, "
+        f"{show(group['reachable_share']['guided'], '.2%')} guided (policies of {name})"
+        for name, group in found.items()
+    )
+    parts = [text, table(header, rows), f"Share of generated rows in reachable states: {shares}."]
+    return ["## Dynamics error", *parts, *_figure(numbers, "dynamics_error.png", "Dynamics error")]
 
 
 def _pictures(numbers: dict[str, Any]) -> list[str]:

@@ -170,9 +170,10 @@ def _lines(axis: axes.Axes, curves: Mapping[str, Curve], palette: Mapping[str, A
 
 def _ratios(panel: axes.Axes, found: Mapping[str, Any], limit: float, palette: Mapping[str, Any]) -> None:
     for row, (name, group) in enumerate(found.items()):
-        _interval(panel, row - 0.1, group["dynamics_error"]["ratio"], palette[name], "o")
+        _interval(panel, row - 0.2, group["dynamics_error"]["ratio"], palette[name], "o")
+        _interval(panel, row, group["dynamics_error_reachable"]["ratio"], palette[name], "s")
         _interval(panel, row + 0.2, group["dynamics_error_median_window"]["ratio"], palette[name], "D")
-    for marker, label in (("o", "mean error"), ("D", "median window")):
+    for marker, label in (("o", "all rows"), ("s", "reachable states"), ("D", "median window")):
         panel.plot([], [], marker, color=REFERENCE, label=label)
     panel.legend(fontsize=8)
     panel.set_xscale("log")

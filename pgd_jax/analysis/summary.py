@@ -12,7 +12,7 @@ from pgd_jax.analysis.comparison import Comparison
 from pgd_jax.analysis.results import Group
 
 SCORES = ("normalised_score", "return_mean")  # agents are judged by the first that they have
-LIKELIHOOD, ERROR = "synthetic_log_likelihood", "dynamics_error"
+LIKELIHOOD, ERROR, REACHABLE = "synthetic_log_likelihood", "dynamics_error", "synthetic_reachable_share"
 MEASURES = (*SCORES, LIKELIHOOD, ERROR)
 ERROR_RATIO_LIMIT = 1.5  # guidance must not make synthetic data less true than this
 
@@ -84,7 +84,14 @@ def controlled(
             continue
         taken = {
             key: np.array([comparisons[path].metrics[key][lane] for path, lane in lanes], np.float64)
-            for key in (LIKELIHOOD, ERROR, f"{ERROR}_by_position", f"{ERROR}_by_window")
+            for key in (
+                LIKELIHOOD,
+                ERROR,
+                REACHABLE,
+                f"{ERROR}_reachable",
+                f"{ERROR}_by_position",
+                f"{ERROR}_by_window",
+            )
             if all(key in comparisons[path].metrics for path, _ in lanes)
         }
         first, lane = lanes[0]
@@ -97,7 +104,12 @@ def controlled(
         if ERROR in taken:
             by_position = taken[f"{ERROR}_by_position"].mean(axis=0)
             mean, median = _error(taken[ERROR]), _error(np.median(taken[f"{ERROR}_by_window"], axis=-1))
-            found[group.name] |= {"dynamics_error": mean, "dynamics_error_median_window": median}
+            found[group.name] |= {
+                "dynamics_error": mean,
+                "dynamics_error_reachable": _error(taken[f"{ERROR}_reachable"]),
+                "dynamics_error_median_window": median,
+                "reachable_share": _paired(taken[REACHABLE]),
+            }
             found[group.name]["dynamics_error_by_position"] = dict(
                 zip(("unguided", "guided"), by_position, strict=True)
             )

@@ -25,6 +25,8 @@ class EvalEnv(NamedTuple):
     # (key, state, action [A]) -> (obs [O], state, reward [], terminal bool[])
     step: Callable[[jax.Array, EnvState, jax.Array], tuple[jax.Array, EnvState, jax.Array, jax.Array]]
     from_obs: Callable[[jax.Array], EnvState] | None  # obs [O] -> state
+    # obs [O] -> bool[]: whether the environment can ever show it; None where every observation is taken to be possible.
+    is_reachable: Callable[[jax.Array], jax.Array] | None = None
 
 
 ENVS: Registry[Callable[[], EvalEnv]] = Registry("environment")

@@ -23,6 +23,9 @@ class Maze(NamedTuple):
     horizon: int
 
 
+# A ball that hits a wall head on at full speed sinks 0.027 into it before the contact throws it back.
+DEEPEST_CONTACT = 0.03
+
 MAZES = {
     "open": Maze(("#######", "#OOOOO#", "#OOGOO#", "#OOOOO#", "#######"), 150),
     "umaze": Maze(("#####", "#GOO#", "###O#", "#OOO#", "#####"), 300),
@@ -207,6 +210,13 @@ class Maze2d(environment.Environment[EnvState, EnvParams]):
         return spaces.Box(-jnp.inf, jnp.inf, (4,))
 
 
+def is_reachable(layout: str, obs: jax.Array) -> jax.Array:
+    """obs f32[4] -> bool[]: whether the ball sinks no deeper into a wall than contact lets it at full speed."""
+    boxes, position = jnp.asarray(walls(layout)), obs[:2]
+    outside = jnp.maximum(jnp.maximum(boxes[:, :2] - position[None], position[None] - boxes[:, 2:]), 0.0)
+    return point_mass.RADIUS - jnp.min(jnp.linalg.norm(outside, axis=-1)) <= DEEPEST_CONTACT
+
+
 def from_obs(obs: jax.Array) -> EnvState:
     """obs f32[4] -> the state that shows it."""
     return EnvState(position=obs[:2], velocity=obs[2:], time=jnp.int32(0))
@@ -215,7 +225,8 @@ def from_obs(obs: jax.Array) -> EnvState:
 @functools.cache
 def make(layout: str, reward: str = "sparse") -> base.EvalEnv:
     """The maze called `layout` with a "sparse" or "dense" reward; raises UserError for an unknown name."""
-    return gymnax.adapt(Maze2d(layout, reward), from_obs)
+    env = gymnax.adapt(Maze2d(layout, reward), from_obs)
+    return env._replace(is_reachable=functools.partial(is_reachable, layout))
 
 
 for _layout in MAZES:

@@ -227,3 +227,20 @@ def test_unknown_names_are_refused():
         maze2d.make("umze")
     with pytest.raises(UserError, match='did you mean "sparse"'):
         maze2d.make("umaze", "spare")
+
+
+def test_what_is_reachable():
+    # umaze's left wall ends at x = 0.3: a ball of radius 0.1 touches it at 0.4 and sinks at most 0.03 deeper.
+    obs = jnp.array([[0.41, 3.0, 0, 0], [0.375, 3.0, 0, 0], [0.365, 3.0, 0, 0], [0.1, 3.0, 0, 0]])
+    reachable = [bool(maze2d.is_reachable("umaze", row)) for row in obs]
+    assert reachable == [True, True, False, False]
+
+
+def test_a_full_speed_hit_stays_reachable():
+    env = maze2d.make("umaze")
+    state, seen = env.from_obs(jnp.array([1.0, 1.5, -5.0, 0.0])), []
+    for _ in range(40):
+        obs, state, _, _ = env.step(jax.random.key(0), state, jnp.array([-1.0, 0.0]))
+        seen.append(obs)
+    assert min(float(obs[0]) for obs in seen) < 0.4, "it must have hit the wall"
+    assert all(bool(env.is_reachable(obs)) for obs in seen)
