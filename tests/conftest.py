@@ -1,4 +1,4 @@
-"""Strictness for every test: no silent rank or dtype promotion; pytest.ini turns warnings into errors."""
+"""Strictness for every test: no silent rank or dtype promotion; setup.cfg turns warnings into errors."""
 
 import os
 
