@@ -101,5 +101,5 @@ def _refuse_nonfinite(directory: RunDir, rows: list[metrics.Row]) -> None:
         about = ", ".join(f"{key} {row[key]}" for key in ("seed", "setting") if key in row)
         raise Diverged(
             f"{directory.path}: {found.key} is not finite in lane {found.lane}, phase {found.phase} ({about}). "
-            "Stopped, with the checkpoint before it kept; try a lower learning rate or coefficient in a new directory"
+            "Stopped; checkpoints from before are kept. Try a lower learning rate or coefficient in a new directory"
         )

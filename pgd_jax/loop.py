@@ -188,10 +188,13 @@ def describe(synthetic: Synthetic, log_prob: LogProb, shared: Shared, program: P
         measured = dynamics.of_transitions(program.env, shared.codec, rows, synthetic.valid)
         error, weight, reachable = (leaf.reshape(-1, program.plan.window_length) for leaf in measured)
         by_position = jnp.sum(weight * error, axis=0) / jnp.maximum(jnp.sum(weight, axis=0), 1.0)
+        # At least 1: a generation of nothing but terminal rows has no error to speak of, and must not stop the run.
+        num_rows = jnp.maximum(jnp.sum(weight), 1.0)
+        num_reachable = jnp.maximum(jnp.sum(weight * reachable), 1.0)
         metrics |= {
-            "dynamics_error": jnp.sum(weight * error) / jnp.sum(weight),
-            "dynamics_error_reachable": jnp.sum(weight * reachable * error) / jnp.sum(weight * reachable),
-            "synthetic_reachable_share": jnp.sum(weight * reachable) / jnp.sum(weight),
+            "dynamics_error": jnp.sum(weight * error) / num_rows,
+            "dynamics_error_reachable": jnp.sum(weight * reachable * error) / num_reachable,
+            "synthetic_reachable_share": jnp.sum(weight * reachable) / num_rows,
             "dynamics_error_by_position": by_position[:-1],  # the last row has no successor
         }
     return metrics

@@ -57,7 +57,8 @@ def guide(
 ) -> Guided:
     """Folds the policy's score into `denoise` with strength `coefficient` (lambda, f32[]).
 
-    lambda = 0 gives unguided samples bit for bit. `num_steps` is the sampler's N, which only "paper" depends on.
+    lambda = 0 gives unguided samples bit for bit; only between separately compiled programs may XLA's rounding differ.
+    `num_steps` is the sampler's N, which only "paper" depends on.
     """
     return GUIDANCE.get(rule)(denoise, log_prob, codec, coefficient, num_steps)
 
