@@ -9,7 +9,7 @@ run: $(READY)  ## the quickstart: data, denoiser, agents, report in runs/quickst
 	$(VENV)/bin/python -m experiments.quickstart
 
 test: $(READY)  ## all tests
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 bench: $(READY)  ## speed of the parts against the machine's matrix-multiply rate
 	$(VENV)/bin/python -m experiments.bench.speed
