@@ -70,8 +70,9 @@ def prepare(config: configs.DenoiserConfig) -> Data:
             f"training.batch_size={config.training.batch_size} is larger than the data: {data.dataset} has "
             f"{len(starts)} training windows of {data.window_length} rows; use a smaller batch or stride"
         )
-    codec = codecs.fit(episodes.rows(raw), layout_of(raw))
-    rows = codecs.encode(codec, jnp.asarray(episodes.rows(raw)))
+    recorded = episodes.rows(raw)
+    codec = codecs.fit(recorded, layout_of(raw))
+    rows = codecs.encode(codec, jnp.asarray(recorded))
     try:
         held_out = episodes.window_starts(episodes.take(pieces, validation_ids), data.window_length, data.window_stride)
         validation = train.Windows(rows, jnp.asarray(held_out))

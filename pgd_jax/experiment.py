@@ -127,7 +127,6 @@ def initial_states(experiment: Experiment) -> loop.LaneState:
 
 def fit(config: configs.AgentConfig, path: str | os.PathLike) -> bool:
     """Runs the experiment in directory `path`, or resumes, or returns at once; returns whether it is finished."""
-    configs.validate_agent(config)
     experiment = assemble(config)
     with rundir.open_run(path, KIND, configs.to_dict(config)) as directory:
         if directory.is_finished:
