@@ -27,6 +27,26 @@ class EvalEnv(NamedTuple):
     from_obs: Callable[[jax.Array], EnvState] | None  # obs [O] -> state
     # obs [O] -> bool[]: whether the environment can ever show it; None where every observation is taken to be possible.
     is_reachable: Callable[[jax.Array], jax.Array] | None = None
+    # state -> (qpos, qvel): what D4RL's files keep under infos/; None where there is no such simulator.
+    simulator: Callable[[EnvState], tuple[jax.Array, jax.Array]] | None = None
 
 
 ENVS: Registry[Callable[[], EvalEnv]] = Registry("environment")
+
+
+class HostEnv(NamedTuple):
+    """An environment outside the program, for tasks without an in-graph twin and as a cross-check of those with one.
+
+    `make` gives one Gymnasium environment with flat observations f32[O] as the dataset has them, actions in [-1, 1] and
+    its own time limit (`horizon`) as truncation.
+    """
+
+    name: str
+    obs_dim: int
+    action_dim: int
+    horizon: int
+    make: Callable[[], Any]  # () -> gymnasium.Env
+
+
+# Under the same name as its in-graph twin, where it has one.
+HOST_ENVS: Registry[Callable[[], HostEnv]] = Registry("host environment")
