@@ -1,4 +1,5 @@
-"""Environments that run inside the program; importing the package registers them."""
+"""Environments inside the program and beside it; importing the package registers them."""
 
+from pgd_jax.envs import gymnasium as gymnasium
 from pgd_jax.envs import gymnax as gymnax
 from pgd_jax.envs import maze2d as maze2d

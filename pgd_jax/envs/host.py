@@ -1,0 +1,109 @@
+"""Episodes of a policy in Gymnasium environments on the host: for tasks without an in-graph twin, and as a cross-check.
+
+It runs between chunks, never inside the program. The agents' actions come from one compiled call over all lanes and
+episodes a step, on the CPU, so that an accelerator that is at work on the next chunk is not waited for.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium
+import jax
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from pgd_jax.envs.base import HostEnv
+
+# At once. A simulator's model takes up to 100 MB (the kitchen's meshes); the compiled call of the policy, about 0.2 ms,
+# is well shared by 64.
+MAX_ENVIRONMENTS = 64
+
+
+class Episodes(NamedTuple):
+    """L lanes of E finished episodes. A return is NaN where the policy gave a non-finite action during the episode."""
+
+    returns: np.ndarray  # f64[L, E] sum of rewards
+    discounted_returns: np.ndarray  # f64[L, E] sum of discount^t rewards
+    lengths: np.ndarray  # i64[L, E] steps, the last one included
+
+
+class OneEpisode(gymnasium.Wrapper):
+    """Stands still after the end of an episode, until it is reset with a seed.
+
+    The vector environment resets what has ended in the step after (without a seed): that reset, and all steps that
+    follow, return the last observation and no reward, at no cost. A non-finite action ends the episode with a reward of
+    NaN: no simulator is asked to take it.
+    """
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        if seed is not None:
+            self._last_obs, _ = self.env.reset(seed=seed, options=options)
+            self._is_over = False
+        return self._last_obs, {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        if self._is_over:
+            return self._last_obs, 0.0, False, False, {}
+        if not np.isfinite(action).all():
+            self._is_over = True
+            return self._last_obs, float("nan"), False, True, {}
+        self._last_obs, reward, terminated, truncated, _ = self.env.step(action)
+        self._is_over = terminated or truncated
+        return self._last_obs, float(reward), terminated, truncated, {}
+
+
+class Evaluator:
+    """The environments of L lanes, built once and used for all evaluations of a run."""
+
+    def __init__(self, env: HostEnv, num_lanes: int, num_episodes: int):
+        self.num_lanes, self.num_episodes, self.horizon = num_lanes, num_episodes, env.horizon
+        # A whole number of rounds, all of one shape: one compilation of the policy.
+        limit = max(MAX_ENVIRONMENTS // num_lanes, 1)
+        self.episodes_at_once = max(n for n in range(1, num_episodes + 1) if num_episodes % n == 0 and n <= limit)
+        self._obs_dim, self._action_dim = env.obs_dim, env.action_dim
+        makers = [lambda: OneEpisode(env.make())] * (num_lanes * self.episodes_at_once)
+        self._envs = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+    def evaluate(
+        self, policy: Callable[[np.ndarray], Any], seeds: np.ndarray, number: int, discount: np.ndarray
+    ) -> Episodes:
+        """Runs E episodes a lane, each to its end or to the environment's horizon.
+
+        `policy` maps obs f32[L, n, O] to actions f32[L, n, A], both in environment space. Episode e of a lane starts
+        from a random state that only the lane's seed (`seeds` i32[L]), `number` (of the evaluation) and e decide, so
+        that lanes of one seed start alike, and a resumed run repeats its numbers. `discount` is f32[L].
+        """
+        rounds = range(0, self.num_episodes, self.episodes_at_once)
+        parts = [self._round(policy, self._reset_seeds(seeds, number, first), discount) for first in rounds]
+        return Episodes(*(np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True)))
+
+    def _reset_seeds(self, seeds: np.ndarray, number: int, first: int) -> list[int]:
+        episodes = range(first, first + self.episodes_at_once)
+        words = [np.random.SeedSequence([int(seed), number, e]) for seed in seeds for e in episodes]
+        return [int(word.generate_state(1)[0]) for word in words]
+
+    def _round(self, policy: Callable[[np.ndarray], Any], reset_seeds: list[int], discount: np.ndarray) -> Episodes:
+        shape = self.num_lanes, self.episodes_at_once
+        obs, _ = self._envs.reset(seed=reset_seeds)
+        alive, weight = np.ones(shape, bool), np.ones((self.num_lanes, 1))
+        returns, discounted, lengths = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
+        for _ in range(self.horizon):
+            action = np.asarray(policy(obs.reshape(*shape, self._obs_dim)))
+            obs, reward, terminated, truncated, _ = self._envs.step(action.reshape(-1, self._action_dim))
+            reward = reward.reshape(shape)
+            returns += reward
+            discounted += weight * reward
+            lengths += alive
+            alive &= ~(terminated | truncated).reshape(shape)
+            weight = weight * discount[:, None]
+            if not alive.any():
+                break
+        return Episodes(returns, discounted, lengths)
+
+
+def device() -> jax.Device | None:
+    """Where the policy runs: the CPU, or (None) JAX's default device where JAX was told to use nothing else."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
