@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from pgd_jax import checkpoint, config as configs, driver, notes, rundir
-from pgd_jax.data import codec as codecs, d4rl, episodes
+from pgd_jax.data import codec as codecs, episodes, sources
 from pgd_jax.data.base import RawDataset
 from pgd_jax.diffusion import train
 from pgd_jax.errors import UserError
@@ -61,7 +61,7 @@ def network_of(config: configs.DenoiserConfig, layout: Layout) -> Network:
 def prepare(config: configs.DenoiserConfig) -> Data:
     """Loads, splits and encodes the dataset; statistics are of all rows. Raises UserError where it cannot be used."""
     data = config.data
-    raw = d4rl.load(data.dataset, data.download)
+    raw = sources.load(data.dataset, data.download)
     pieces = episodes.segments(raw)
     train_ids, validation_ids = episodes.split(pieces, data.validation_fraction, data.split_seed)
     starts = episodes.window_starts(episodes.take(pieces, train_ids), data.window_length, data.window_stride)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pgd_jax import checkpoint, config as configs, denoiser as denoisers, driver, lanes, loop, notes, rundir
 from pgd_jax.agents.base import AGENTS, AgentPlan
-from pgd_jax.data import codec as codecs, d4rl, episodes, references
+from pgd_jax.data import catalogue, codec as codecs, episodes, sources
 from pgd_jax.data.base import RawDataset
 from pgd_jax.diffusion import guidance, samplers
 from pgd_jax.envs.base import ENVS, EvalEnv
@@ -42,7 +42,7 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     lanes_ = lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
     trained = denoisers.load(config.denoiser) if config.denoiser else None
     dataset = config.dataset or (trained.config.data.dataset if trained else configs.DataConfig().dataset)
-    raw = d4rl.load(dataset, config.download)
+    raw = sources.load(dataset, config.download)
     layout = denoisers.layout_of(raw)
     if trained is not None and trained.codec.layout != layout:
         raise UserError(
@@ -110,15 +110,10 @@ def _environment(name: str, raw: RawDataset) -> EvalEnv | None:
 
 
 def _reference(raw: RawDataset, env: EvalEnv | None) -> str:
-    """The D4RL name whose scores normalise this task's returns, or "": nothing to normalise, or no tables for it."""
+    """The D4RL name whose scores normalise this task's returns, or "": nothing to normalise, or no such scores."""
     if env is None or not raw.reference:
         return ""
-    if not references.installed():
-        notes.say(
-            f"{raw.name}: returns are not normalised: the tables of scores need `pip install --no-deps d4rl==1.1`"
-        )
-        return ""
-    return raw.reference if references.reference_scores(raw.reference) else ""
+    return raw.reference if catalogue.reference_scores(raw.reference) else ""
 
 
 def initial_states(experiment: Experiment) -> loop.LaneState:
@@ -173,7 +168,7 @@ def _rows(experiment: Experiment, chunk: int, metrics: dict[str, np.ndarray], se
             row |= {"updates": (phase + 1) * config.updates_per_phase, "wall_s": seconds / config.phases_per_chunk}
             row |= {name: value[lane, offset] for name, value in metrics.items()}
             if experiment.reference:
-                row["normalised_score"] = references.normalised_score(experiment.reference, float(row["return_mean"]))
+                row["normalised_score"] = catalogue.normalised_score(experiment.reference, float(row["return_mean"]))
             rows.append(row)
     return rows
 

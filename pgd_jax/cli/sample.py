@@ -12,7 +12,7 @@ from absl import flags
 
 from pgd_jax import config as configs, denoiser, experiment, rundir, synthesis
 from pgd_jax.cli import entry
-from pgd_jax.data import d4rl, export
+from pgd_jax.data import export, sources
 from pgd_jax.diffusion import samplers
 from pgd_jax.errors import UserError
 
@@ -64,7 +64,7 @@ def _origin(options: flags.FlagValues) -> dict[str, str]:
         dataset = config.dataset or denoiser.load(config.denoiser).config.data.dataset
     else:
         dataset = denoiser.load(source).config.data.dataset
-    raw = d4rl.load(dataset)
+    raw = sources.load(dataset)
     made = {"source": "pgd_jax synthetic", "run": source, "dataset": raw.name, "seed": str(options.seed)}
     if options.run:
         made |= {"lane": str(options.lane), "coefficient": str(options.coefficient)}

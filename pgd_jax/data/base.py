@@ -26,5 +26,5 @@ class RawDataset:
     timeouts: np.ndarray  # bool[N]
 
 
-# Built-in datasets: name -> () -> RawDataset. D4RL names and file paths are resolved by d4rl.load.
+# Built-in datasets: name -> () -> RawDataset. D4RL names and file paths are resolved by sources.load.
 DATASETS: Registry[Callable[[], RawDataset]] = Registry("dataset")

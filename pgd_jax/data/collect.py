@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from pgd_jax.data import d4rl, export, waypoint
+from pgd_jax.data import export, sources, waypoint
 from pgd_jax.data.base import DATASETS, RawDataset
 from pgd_jax.envs import gymnax, maze2d
 from pgd_jax.errors import UserError
@@ -170,7 +170,7 @@ def load(name: str) -> RawDataset:
     if not path.is_file():
         print(f"generating {name} into {path}", file=sys.stderr, flush=True)
         write(name, path)
-    return d4rl.load(str(path))
+    return sources.load(str(path))
 
 
 def _add(name: str, recipe: Recipe) -> None:

@@ -17,116 +17,23 @@ kitchen, antmaze, adroit
   - Flags may be float and, like rewards, [N, 1]; kitchen has no timeouts: taken as never, so that only terminals cut.
 """
 
-import contextlib
-import http.client
-import os
 import pathlib
 import re
-import urllib.request
-from collections.abc import Iterator
 
 import h5py
 import numpy as np
-import tqdm
 
-from pgd_jax.data import references
-from pgd_jax.data.base import DATASETS, RawDataset
+from pgd_jax.data import catalogue
+from pgd_jax.data.base import RawDataset
 from pgd_jax.errors import UserError
-from pgd_jax.registry import nearest
 
 ACTION_TOLERANCE = 1e-4  # how far outside [-1, 1] rounding may have put an action
-DOWNLOAD_TIMEOUT_S = 30.0  # of silence
-CHUNK_BYTES = 1 << 20
 
 Arrays = dict[str, np.ndarray]
 
 
-def load(dataset: str, download: bool = False) -> RawDataset:
-    """The dataset called `dataset`: the path of an HDF5 file, a built-in name, or a D4RL name.
-
-    D4RL names are looked for where the d4rl package keeps them ($D4RL_DATASET_DIR, else ~/.d4rl/datasets) and fetched
-    only if `download` is set. Raises UserError for an unknown name, a missing file and anything wrong inside it.
-    """
-    path = pathlib.Path(dataset).expanduser()
-    if path.is_file() or path.suffix in (".hdf5", ".h5") or os.sep in dataset:
-        return _read(path, name=path.stem, reference=_reference_of_file(path))
-    if dataset in DATASETS:
-        return DATASETS.get(dataset)()
-    known = references.names() if references.installed() else []
-    if dataset in known:
-        return _read(_cached(dataset, download), name=dataset, reference=dataset)
-    more = "" if references.installed() else "; D4RL names need the d4rl package: pip install d4rl"
-    raise UserError(
-        f'unknown dataset "{dataset}"{nearest(dataset, [*DATASETS, *known])}; '
-        f"built in: {', '.join(DATASETS) or 'none'}; otherwise a D4RL name or the path of an HDF5 file{more}"
-    )
-
-
-def cache_path(name: str) -> pathlib.Path:
-    """Where the file of D4RL dataset `name` is kept, by the d4rl package as well."""
-    folder = pathlib.Path(os.environ.get("D4RL_DATASET_DIR", "~/.d4rl/datasets")).expanduser()
-    return folder / references.dataset_url(name).rsplit("/", 1)[-1]
-
-
-def _cached(name: str, fetch: bool) -> pathlib.Path:
-    path, url = cache_path(name), references.dataset_url(name)
-    if not path.is_file():
-        if not fetch:
-            raise UserError(f'D4RL dataset "{name}" is not here: put {url} at {path}, or fetch it with --download')
-        download(url, path)
-    return path
-
-
-@contextlib.contextmanager
-def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary path beside `path`, renamed to it at the end and removed on failure: a file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def download(url: str, path: str | pathlib.Path) -> None:
-    """Fetches an HDF5 file to `path` with a progress bar. Raises UserError, leaving nothing behind, on any failure."""
-    path = pathlib.Path(path)
-    try:
-        with replacing(path) as temporary:
-            with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as response, open(temporary, "wb") as file:
-                expected = int(response.headers.get("Content-Length", 0))
-                with tqdm.tqdm(desc=path.name, total=expected or None, unit="B", unit_scale=True) as progress:
-                    while chunk := response.read(CHUNK_BYTES):
-                        progress.update(file.write(chunk))
-            found = temporary.stat().st_size
-            if expected and found != expected:
-                raise OSError(f"the connection closed after {found} of {expected} bytes")
-            if not h5py.is_hdf5(temporary):
-                raise OSError(f"what came back ({found} bytes) is not an HDF5 file")
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise UserError(
-            f"could not fetch {url}: {error}; get the file (or a mirror's copy) another way and put it at {path}"
-        ) from error
-
-
-def _reference_of_file(path: pathlib.Path) -> str:
-    if not references.installed():
-        return ""
-    return path.stem if path.stem in references.names() else references.name_of_file(path.name)
-
-
-def _env_of(name: str) -> str:
-    """The in-graph environment of a D4RL name or file stem ("hopper-medium-v2", "maze2d-umaze-sparse-v1"), or ""."""
-    name = name.replace("_", "-")
-    if match := re.fullmatch(r"(hopper|halfcheetah|walker2d|ant)-(random|medium|expert|full|mixed).*", name):
-        return match[1]
-    if match := re.fullmatch(r"(maze2d-(?:eval-)?(?:open|umaze|medium|large)(?:-dense)?)(?:-sparse)?-v\d+", name):
-        return match[1]
-    return ""
-
-
-def _read(path: pathlib.Path, name: str, reference: str) -> RawDataset:
+def read(path: pathlib.Path, name: str, reference: str) -> RawDataset:
+    """The dataset in file `path`; `reference` is the D4RL name that it belongs to, or ""."""
     if not path.is_file():
         raise UserError(f"no dataset file at {path}; expected the path of a D4RL-format HDF5 file")
     if not h5py.is_hdf5(path):
@@ -138,7 +45,7 @@ def _read(path: pathlib.Path, name: str, reference: str) -> RawDataset:
         raise UserError(f"{path} is damaged or cut short ({error}); fetch it again") from error
     arrays = check(str(path), arrays)
     reference = metadata.get("reference", reference)
-    env = metadata.get("env", _env_of(reference or name))
+    env = metadata.get("env", catalogue.TASKS[reference].env if reference in catalogue.TASKS else "")
     is_d4rl_maze2d = "env" not in metadata and env.startswith("maze2d") and "next_observations" not in arrays
     if is_d4rl_maze2d:
         arrays = _without_stale_rows(_with_subgoals_as_timeouts(arrays))

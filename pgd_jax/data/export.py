@@ -1,4 +1,4 @@
-"""Synthetic trajectories -> D4RL-format HDF5 files, which `d4rl.load` and any D4RL reader take."""
+"""Synthetic trajectories -> D4RL-format HDF5 files, which `sources.load` and any D4RL reader take."""
 
 import pathlib
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from pgd_jax.data import codec as codecs
-from pgd_jax.data import d4rl
+from pgd_jax.data import d4rl, fetch
 from pgd_jax.errors import UserError
 from pgd_jax.types import Codec, Transition
 
@@ -48,7 +48,7 @@ def write_hdf5(
     timeouts: np.ndarray,
     metadata: dict[str, str],
 ) -> None:
-    """Writes Flat arrays and `metadata/<key>` strings ("env" and "reference" are read back by `d4rl.load`).
+    """Writes Flat arrays and `metadata/<key>` strings ("env" and "reference" are read back by `sources.load`).
 
     Raises UserError, writing nothing, where `path` exists or the arrays would not load back (see `d4rl.check`).
     """
@@ -57,7 +57,7 @@ def write_hdf5(
         raise UserError(f"{path} exists already; choose another name or remove it first")
     flat = Flat(observations, actions, rewards, next_observations, terminals, timeouts)
     arrays = d4rl.check(f"what was to be written to {path}", flat._asdict())
-    with d4rl.replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with fetch.replacing(path) as temporary, h5py.File(temporary, "w") as file:
         for key, array in arrays.items():
             file.create_dataset(key, data=array)
         for key, text in metadata.items():

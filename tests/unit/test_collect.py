@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pgd_jax.analysis.dynamics_error import dynamics_error
-from pgd_jax.data import collect, d4rl
+from pgd_jax.data import collect, sources
 from pgd_jax.envs import maze2d
 from pgd_jax.envs.base import ENVS
 from pgd_jax.errors import UserError
@@ -97,18 +97,18 @@ def test_same_seed_same_bytes(maze):
 
 def test_built_in_name_is_generated_once_and_read_back(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PGD_JAX_CACHE_DIR", str(tmp_path))
-    raw = d4rl.load("pendulum-mixed-v0")
+    raw = sources.load("pendulum-mixed-v0")
     assert (raw.name, raw.env, raw.reference) == ("pendulum-mixed-v0", "pendulum", "")
     assert raw.observations.shape == raw.next_observations.shape == (100_000, 3) and raw.timeouts.sum() == 500
     assert "generating pendulum-mixed-v0" in capsys.readouterr().err
     monkeypatch.setattr(collect, "generate", None)
-    np.testing.assert_array_equal(d4rl.load("pendulum-mixed-v0").actions, raw.actions)
+    np.testing.assert_array_equal(sources.load("pendulum-mixed-v0").actions, raw.actions)
 
 
 def test_written_file_says_what_judges_it(tmp_path):
     path = tmp_path / "some.hdf5"
     collect.write("maze2d-umaze-dense-waypoint-v0", path, num_rows=300)
-    raw = d4rl.load(str(path))
+    raw = sources.load(str(path))
     assert (raw.env, raw.reference, len(raw.rewards)) == ("maze2d-umaze-dense", "maze2d-umaze-dense-v1", 300)
     before = path.read_bytes()
     with pytest.raises(UserError, match="some.hdf5 exists already"):

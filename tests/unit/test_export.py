@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pgd_jax.data import codec as codecs
-from pgd_jax.data import d4rl, episodes, export
+from pgd_jax.data import episodes, export, sources
 from pgd_jax.errors import UserError
 from pgd_jax.types import Codec, Layout
 
@@ -41,7 +41,7 @@ def test_each_window_is_one_episode_of_its_valid_transitions():
 def test_a_written_file_loads_back(tmp_path):
     rows, path = flat(), tmp_path / "new" / "synthetic.hdf5"
     export.write_hdf5(path, *rows, metadata={"env": "maze2d-umaze", "reference": "maze2d-umaze-v1", "source": "test"})
-    raw = d4rl.load(str(path))
+    raw = sources.load(str(path))
     assert (raw.name, raw.env, raw.reference) == ("synthetic", "maze2d-umaze", "maze2d-umaze-v1")
     for key, array in rows._asdict().items():
         np.testing.assert_array_equal(getattr(raw, key), array, err_msg=key)

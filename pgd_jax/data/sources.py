@@ -1,0 +1,53 @@
+"""Where a dataset comes from: a path, a built-in name, a D4RL name, or a Minari dataset."""
+
+import os
+import pathlib
+
+from pgd_jax.data import catalogue, d4rl, fetch
+from pgd_jax.data.base import DATASETS, RawDataset
+from pgd_jax.errors import UserError
+from pgd_jax.registry import nearest
+
+MINARI = "minari:"
+
+
+def load(dataset: str, download: bool = False) -> RawDataset:
+    """The dataset called `dataset`: the path of an HDF5 file, a built-in name, a D4RL name, or "minari:<id>".
+
+    D4RL names are looked for where the d4rl package keeps them ($D4RL_DATASET_DIR, else ~/.d4rl/datasets) and fetched
+    only if `download` is set, from D4RL's server or from $D4RL_MIRROR. Raises UserError for an unknown name, a missing
+    file and anything wrong inside it.
+    """
+    if dataset.startswith(MINARI):
+        from pgd_jax.data import minari  # an extra
+
+        return minari.load(dataset.removeprefix(MINARI), download)
+    path = pathlib.Path(dataset).expanduser()
+    if path.is_file() or path.suffix in (".hdf5", ".h5") or os.sep in dataset:
+        return d4rl.read(path, name=path.stem, reference=catalogue.name_of_file(path.name))
+    if dataset in DATASETS:
+        return DATASETS.get(dataset)()
+    if dataset in catalogue.TASKS:
+        return d4rl.read(_cached(catalogue.TASKS[dataset], download), name=dataset, reference=dataset)
+    raise UserError(
+        f'unknown dataset "{dataset}"{nearest(dataset, [*DATASETS, *catalogue.TASKS])}; '
+        f"built in: {', '.join(DATASETS) or 'none'}; otherwise a D4RL name (pgd-datasets lists them), "
+        '"minari:<id>", or the path of an HDF5 file'
+    )
+
+
+def cache_path(name: str) -> pathlib.Path:
+    """Where the file of D4RL dataset `name` is kept, by the d4rl package too (offline_env.py)."""
+    folder = pathlib.Path(os.environ.get("D4RL_DATASET_DIR", "~/.d4rl/datasets")).expanduser()
+    return folder / catalogue.task(name).file_name
+
+
+def _cached(task: catalogue.Task, download: bool) -> pathlib.Path:
+    path, url = cache_path(task.name), fetch.url_of(task)
+    if not path.is_file():
+        if not download:
+            raise UserError(
+                f'D4RL dataset "{task.name}" is not here: put {url} at {path}, or fetch it with the `download` setting'
+            )
+        fetch.download(url, path)
+    return path
