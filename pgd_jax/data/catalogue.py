@@ -203,8 +203,8 @@ def name_of_file(file_name: str) -> str:
 
 
 def dims(env: str) -> tuple[int, int] | None:
-    """(O, A) of the named environment's dataset; None for an environment that D4RL has no dataset of."""
-    return DIMS.get(env) or DIMS.get(env.split("-")[0])
+    """(O, A) of the datasets of environment `env`; None for one that D4RL has no dataset of, "" too."""
+    return DIMS[env.split("-")[0]] if env and any(task.env == env for task in TASKS.values()) else None
 
 
 def reference_scores(name: str) -> Scores | None:
