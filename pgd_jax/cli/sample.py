@@ -1,9 +1,11 @@
-"""Writes a synthetic dataset as a D4RL-format HDF5 file, for any other offline RL library to train on.
+"""Writes a synthetic dataset in D4RL's or in Minari's format, for any other offline RL library to train on.
 
     pgd-sample --run=runs/guided --lane=3 --num_trajectories=8192 --out=guided.hdf5        guided by a trained policy
     pgd-sample --denoiser=runs/umaze --num_trajectories=8192 --out=unguided.hdf5           straight from a denoiser
+    pgd-sample --run=runs/guided --lane=3 --out=minari:pgd/umaze-guided-v0                 as a Minari dataset
 
-Each window is an episode. Observations and rewards are in the units of the dataset, actions in [-1, 1].
+A Minari dataset is kept where Minari keeps them: $MINARI_DATASETS_PATH, else ~/.minari/datasets. Each window is an
+episode. Observations and rewards are in the units of the dataset, actions in [-1, 1].
 """
 
 import pathlib
@@ -12,7 +14,7 @@ from absl import flags
 
 from pgd_jax import config as configs, denoiser, experiment, rundir, synthesis
 from pgd_jax.cli import entry
-from pgd_jax.data import export, sources
+from pgd_jax.data import export, minari, minari_export, sources
 from pgd_jax.diffusion import samplers
 from pgd_jax.errors import UserError
 
@@ -24,7 +26,7 @@ def run() -> None:
 def _prepare():
     flags.DEFINE_string("run", "", "run directory of train_agent: sample guided by one of its lanes")
     flags.DEFINE_string("denoiser", "", "run directory of train_denoiser: sample unguided")
-    flags.DEFINE_string("out", None, "HDF5 file to write; an existing one is never overwritten", required=True)
+    flags.DEFINE_string("out", None, "HDF5 file or minari:<id> to write; never overwritten", required=True)
     flags.DEFINE_integer("num_trajectories", 8_192, "windows to generate")
     flags.DEFINE_integer("trajectories_per_batch", 512, "windows sampled at once: sets peak memory")
     flags.DEFINE_integer("seed", 0, "seed of the samples")
@@ -38,7 +40,9 @@ def _prepare():
 def _sample(options: flags.FlagValues) -> None:
     if bool(options.run) == bool(options.denoiser):
         raise UserError("name one source: --run=<train_agent directory> or --denoiser=<train_denoiser directory>")
-    if pathlib.Path(options.out).exists():
+    if options.out.startswith(minari.PREFIX):
+        minari_export.check_new(options.out.removeprefix(minari.PREFIX))
+    elif pathlib.Path(options.out).exists():
         raise UserError(f"{options.out} exists already; choose another name or remove it first")
     sampling = configs.SamplingConfig(
         sampler=options.sampler, num_steps=options.num_steps, num_trajectories=options.num_trajectories,
@@ -52,8 +56,15 @@ def _sample(options: flags.FlagValues) -> None:
         )  # fmt: skip
     else:
         flat = synthesis.from_denoiser(options.denoiser, sampling, options.seed)
-    export.write_hdf5(options.out, *flat, metadata=_origin(options))
-    print(f"{len(flat.rewards)} rows in {sampling.num_trajectories} windows: {options.out}")
+    place = _write(options.out, flat, _origin(options))
+    print(f"{len(flat.rewards)} rows in {sampling.num_trajectories} windows: {place}")
+
+
+def _write(out: str, flat: export.Flat, metadata: dict[str, str]) -> str | pathlib.Path:
+    if out.startswith(minari.PREFIX):
+        return minari_export.write(out.removeprefix(minari.PREFIX), flat, metadata)
+    export.write_hdf5(out, *flat, metadata=metadata)
+    return out
 
 
 def _origin(options: flags.FlagValues) -> dict[str, str]:

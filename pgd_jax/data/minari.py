@@ -1,0 +1,204 @@
+"""Minari datasets (https://minari.farama.org), local and remote -> RawDataset.
+
+They are read by the `minari` library (the extra `minari`), in any of its storage formats (HDF5; Arrow and Parquet where
+`minari[arrow]` is installed), from $MINARI_DATASETS_PATH, else ~/.minari/datasets. An episode takes the library about a
+millisecond to read: a dataset is converted once, to a flat HDF5 file in this library's cache, which is made anew when
+the dataset's files change.
+
+Minari's D4RL/... and mujoco/... datasets were recorded anew on other versions of the tasks: they are not D4RL's, so no
+reference scores apply to them, and the task that judges them is named only where it is the same (`ENVIRONMENTS`).
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from pgd_jax import notes
+from pgd_jax.data import catalogue, d4rl, export, fetch, minari_rows
+from pgd_jax.data.base import RawDataset
+from pgd_jax.errors import UserError
+from pgd_jax.registry import nearest
+
+PREFIX = "minari:"  # of a dataset's name on command lines: "minari:D4RL/pen/human-v2"
+CACHE_VERSION = 1  # of the conversion: another one makes every cached file anew
+
+# minari/dataset/minari_dataset.py, DATASET_ID_RE, with a version: a namespace has at least two characters.
+ID = re.compile(r"(?:[-\w](?:[-\w]|/(?=[-\w]))*[-\w]/)?[-\w]+-v\d+")
+
+# Gymnasium's environment -> the same task here. Hopper-v5 pays no healthy reward in the step that falls: 1 less an
+# episode. Missing because they differ: Walker2d-v5 (friction of a foot), Ant-v5 (contact forces), PointMaze and AntMaze
+# (moving goals, other coordinates), FrankaKitchen (velocities, no goal).
+ENVIRONMENTS = {
+    "Hopper-v4": "hopper",
+    "Hopper-v5": "hopper",
+    "HalfCheetah-v4": "halfcheetah",
+    "HalfCheetah-v5": "halfcheetah",
+    "Walker2d-v4": "walker2d",
+    "Ant-v4": "ant",
+    "Pendulum-v1": "pendulum",
+    "MountainCarContinuous-v0": "mountain-car-continuous",
+    "AdroitHandPen-v1": "pen",
+    "AdroitHandHammer-v1": "hammer",
+    "AdroitHandDoor-v1": "door",
+    "AdroitHandRelocate-v1": "relocate",
+}
+HARMLESS_ARGUMENTS = {"render_mode", "width", "height", "camera_id", "camera_name"}
+
+
+def load(dataset_id: str, download: bool = False) -> RawDataset:
+    """Minari dataset `dataset_id` ("D4RL/pen/human-v2"), from its flat copy; fetched only if `download` is set.
+
+    Columns and flags: see minari_rows. Raises UserError for an unknown dataset, one that cannot be read, and one whose
+    spaces are not vectors.
+    """
+    folder = _find(dataset_id, download)
+    cached = cache_path(dataset_id, folder)
+    if not cached.is_file():
+        _convert(dataset_id, folder, cached)
+    return d4rl.read(cached, name=PREFIX + dataset_id, reference="")
+
+
+def root() -> pathlib.Path:
+    """Where Minari keeps datasets (minari/storage/datasets_root_dir.py), which the library would create at a look."""
+    return pathlib.Path(os.environ.get("MINARI_DATASETS_PATH", "~/.minari/datasets")).expanduser()
+
+
+def cache_path(dataset_id: str, folder: pathlib.Path) -> pathlib.Path:
+    """The flat copy of the dataset in `folder` as its files are now: their names, sizes and times, in its name."""
+    files = sorted(path for path in (folder / "data").rglob("*") if path.is_file())
+    facts = [(path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    digest = hashlib.sha256(json.dumps([CACHE_VERSION, dataset_id, facts]).encode()).hexdigest()
+    cache = pathlib.Path(os.environ.get("PGD_JAX_CACHE_DIR", "~/.cache/pgd_jax/datasets")).expanduser()
+    return cache / "minari" / dataset_id / f"{digest[:16]}.hdf5"
+
+
+def _find(dataset_id: str, download: bool) -> pathlib.Path:
+    folder = root() / dataset_id
+    if not ID.fullmatch(dataset_id):
+        raise UserError(
+            f'"{dataset_id}" is no name of a Minari dataset; expected one such as D4RL/pen/human-v2{_near(dataset_id)}'
+        )
+    if (folder / "data").is_dir():
+        return folder
+    if folder.exists():
+        raise UserError(f'{folder} holds no Minari dataset (it has no folder "data"); remove it, and fetch it again')
+    if not download:
+        raise UserError(
+            f'Minari dataset "{dataset_id}" is not in {root()}{_near(dataset_id)}; '
+            "fetch it with --download, or put it there"
+        )
+    _download(dataset_id, folder)
+    return folder
+
+
+def _near(dataset_id: str) -> str:
+    """`nearest` among the local datasets (`minari.list_local_datasets` raises if one of them has a malformed name)."""
+    files = root().glob("**/data/metadata.json")
+    return nearest(dataset_id, [file.parent.parent.relative_to(root()).as_posix() for file in files])
+
+
+def _download(dataset_id: str, folder: pathlib.Path) -> None:
+    minari = library()
+    try:
+        with staged(), quiet(), contextlib.redirect_stdout(sys.stderr):
+            minari.download_dataset(dataset_id)
+        if not (folder / "data").is_dir():
+            raise OSError("nothing came")
+    except Exception as error:  # of the remote's client, which may be any of several libraries
+        raise UserError(
+            f'could not fetch Minari dataset "{dataset_id}": {error}; get it another way and put it at {folder}'
+        ) from error
+
+
+def _convert(dataset_id: str, folder: pathlib.Path, cached: pathlib.Path) -> None:
+    """Reads a dataset by the library and writes its flat copy, in place of older ones."""
+    minari, source = library(), PREFIX + dataset_id
+    try:
+        with quiet():
+            dataset = minari.load_dataset(dataset_id)
+            rows, done = minari_rows.convert(
+                source, dataset.observation_space, dataset.action_space, dataset.iterate_episodes()
+            )
+            kept = dataset.storage.metadata.get("pgd_jax", {})  # what minari_export.write left there
+            env = kept.get("env", _env_of(dataset.env_spec, rows))
+    except UserError:
+        raise
+    except Exception as error:  # what a damaged dataset makes of minari, h5py, Arrow and Gymnasium
+        raise UserError(
+            f"{folder} cannot be read by minari {minari.__version__} ({type(error).__name__}: {error}); "
+            "fetch or write it again, or install what is missing"
+        ) from error
+    rows = rows._replace(**d4rl.check(source, rows._asdict()))
+    with fetch.replacing(cached) as temporary:  # another process may be writing the same
+        metadata = {"env": env, "reference": kept.get("reference", ""), "minari": dataset_id}
+        export.write_hdf5(temporary, **rows._asdict(), metadata=metadata)
+    for path in set(cached.parent.glob("*.hdf5")) - {cached}:
+        path.unlink(missing_ok=True)
+    notes.say(f"{source}: {len(rows.rewards)} rows kept in {cached}{'; ' * bool(done)}{done}")
+
+
+def _env_of(spec: Any, rows: minari_rows.Rows) -> str:
+    """The environment here that is Gymnasium's `spec`, or ""."""
+    if spec is None or spec.additional_wrappers:
+        return ""
+    arguments = {key: value for key, value in spec.kwargs.items() if key not in HARMLESS_ARGUMENTS}
+    env = ENVIRONMENTS.get(spec.id, "")
+    dims = (rows.observations.shape[1], rows.actions.shape[1])
+    return env if arguments in ({}, {"reward_type": "dense"}) and catalogue.DIMS.get(env, dims) == dims else ""
+
+
+def library() -> Any:
+    """The module `minari`. Raises UserError where it is not installed."""
+    try:
+        with quiet():
+            import minari
+    except ImportError as error:
+        raise UserError(
+            f'Minari datasets need the package "minari" ({error}): pip install "pgd_jax[minari]"'
+        ) from error
+    return minari
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without Minari's warnings of metadata that one might give, newer versions and old namespaces."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def staged() -> Iterator[None]:
+    """Lets Minari work on an empty folder, whose datasets are moved to `root` where the block succeeds.
+
+    A dataset is thus whole or not there, and never takes the place of another.
+    """
+    target = root()
+    target.mkdir(parents=True, exist_ok=True)
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    with tempfile.TemporaryDirectory(prefix=".", dir=target) as place:  # Minari looks over hidden folders
+        os.environ["MINARI_DATASETS_PATH"] = place
+        try:
+            yield
+        finally:
+            del os.environ["MINARI_DATASETS_PATH"]
+            if before is not None:
+                os.environ["MINARI_DATASETS_PATH"] = before
+        _move(pathlib.Path(place), target)
+
+
+def _move(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Moves what `target` does not have; namespaces are folders of datasets, and are joined."""
+    for entry in source.iterdir():
+        if not (target / entry.name).exists():
+            os.rename(entry, target / entry.name)
+        elif entry.is_dir() and not (entry / "data").exists():
+            _move(entry, target / entry.name)

@@ -1,0 +1,77 @@
+"""Synthetic rows -> Minari datasets, which `minari.load_dataset` and every library on top of it take."""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from pgd_jax.data import catalogue, d4rl, episodes, export, minari
+from pgd_jax.data.base import RawDataset
+from pgd_jax.errors import UserError
+
+
+def check_new(dataset_id: str) -> None:
+    """Raises UserError where `write` could not write a dataset of this name."""
+    if not minari.ID.fullmatch(dataset_id):
+        raise UserError(f'"{dataset_id}" is no name of a Minari dataset; expected one such as pgd/hopper-guided-v0')
+    minari.library()
+    if (folder := minari.root() / dataset_id).exists():
+        raise UserError(f"{folder} exists already; choose another name or version, or remove it first")
+
+
+def write(dataset_id: str, flat: export.Flat, metadata: dict[str, str]) -> pathlib.Path:
+    """Writes rows as a Minari dataset, an episode for each uninterrupted piece of them; returns its folder.
+
+    Its metadata keep `metadata` under "pgd_jax" ("env" and "reference" are read back by `minari.load`), and Gymnasium's
+    specification of the environment where there is one, for `recover_environment`. Raises UserError, leaving nothing
+    behind, where the name is taken or the rows would not load back.
+    """
+    check_new(dataset_id)
+    folder = minari.root() / dataset_id
+    arrays = d4rl.check(f"what was to be written to {folder}", flat._asdict())
+    raw = RawDataset(dataset_id, metadata.get("env", ""), metadata.get("reference", ""), **arrays)
+    unbounded = np.full(raw.observations.shape[1], np.inf, np.float32)
+    ones = np.ones(raw.actions.shape[1], np.float32)
+    with minari.staged(), minari.quiet():
+        dataset = minari.library().create_dataset_from_buffers(
+            dataset_id,
+            list(_buffers(raw)),
+            observation_space=gymnasium.spaces.Box(-unbounded, unbounded),
+            action_space=gymnasium.spaces.Box(-ones, ones),
+            algorithm_name="Policy-Guided Diffusion",
+            author="pgd_jax",
+            description=f"Synthetic trajectories. {'; '.join(f'{k}: {text}' for k, text in metadata.items())}",
+            data_format="hdf5",
+        )
+        dataset.storage.update_metadata({"pgd_jax": metadata} | _specification(raw))
+    return folder
+
+
+def _buffers(raw: RawDataset) -> Iterator[Any]:
+    """A minari.EpisodeBuffer for each segment: its rows, and the next observation of the last."""
+    from minari.data_collector import EpisodeBuffer
+
+    pieces = episodes.segments(raw)
+    for start, stop, is_terminal in zip(pieces.start, pieces.stop, pieces.ends_in_terminal, strict=True):
+        is_last = np.arange(start, stop) == stop - 1
+        yield EpisodeBuffer(
+            observations=np.concatenate([raw.observations[start:stop], raw.next_observations[stop - 1 : stop]]),
+            actions=raw.actions[start:stop],
+            rewards=raw.rewards[start:stop],
+            terminations=is_last & is_terminal,
+            truncations=is_last & ~is_terminal,
+        )
+
+
+def _specification(raw: RawDataset) -> dict[str, str]:
+    """Gymnasium's description of the environment, where actions are the same there (Pendulum's are in [-2, 2])."""
+    dims = (raw.observations.shape[1], raw.actions.shape[1])
+    ids = [name for name, env in minari.ENVIRONMENTS.items() if env == raw.env and env != "pendulum"]
+    try:
+        return (
+            {"env_spec": gymnasium.spec(ids[0]).to_json()} if ids and catalogue.DIMS.get(raw.env, dims) == dims else {}
+        )
+    except gymnasium.error.Error:  # registered by a package that is not installed
+        return {}
