@@ -90,6 +90,10 @@ class AgentConfig:
     batch_size: int = option(256, "transitions of an update")
     synthetic_per_batch: int = option(240, "of which synthetic; 0 trains on real data alone and generates nothing")
     num_episodes: int = option(16, "evaluation episodes after each phase")
+    host_episodes: int = option(
+        0,
+        "episodes on the host (Gymnasium) after each chunk, a cross-check; 0: num_episodes, where nothing else judges",
+    )
     num_seeds: int = option(4, "seeds per value of the sweep")
     first_seed: int = option(0, "the first of them")
     sweep: str = option(
@@ -162,6 +166,10 @@ def validate_agent(config: AgentConfig) -> None:
         raise UserError(
             f"synthetic_per_batch={config.synthetic_per_batch} must lie between 0 and batch_size={config.batch_size}"
         )
+    if config.host_episodes < 0:
+        raise UserError(f"host_episodes={config.host_episodes} must be at least 0")
+    if config.host_episodes and config.environment == "none":
+        raise UserError(f"host_episodes={config.host_episodes}, but environment=none switches evaluation off; set one")
     if config.num_phases % config.phases_per_chunk:
         raise UserError(
             f"num_phases={config.num_phases} must be a multiple of phases_per_chunk={config.phases_per_chunk}"

@@ -27,6 +27,8 @@ class Job(NamedTuple):
     units_per_chunk: int  # what the progress bar counts
     unit: str
     metadata: dict[str, Any]  # JSON data kept with each checkpoint
+    # (chunk, a copy of the state after it, its rows) -> the rows with what the host measures, while the device works on
+    judge: Callable[[int, State, list[metrics.Row]], list[metrics.Row]] | None = None
 
 
 def run(job: Job, directory: RunDir, initial: Callable[[], State], template: State) -> bool:
@@ -73,6 +75,8 @@ def _advance(
 
     def settle(done: int, snapshot: State, chunk_metrics: dict[str, jax.Array], seconds: float) -> None:
         rows = job.rows(done - 1, jax.device_get(chunk_metrics), seconds)
+        if job.judge is not None:
+            rows = job.judge(done - 1, snapshot, rows)
         writer.write(rows)
         _refuse_nonfinite(directory, rows)
         checkpoint.save(directory.checkpoints_path, done, snapshot, job.metadata)

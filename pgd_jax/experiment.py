@@ -3,21 +3,22 @@
 import functools
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax import checkpoint, config as configs, denoiser as denoisers, driver, lanes, loop, notes, rundir
+from pgd_jax import checkpoint, config as configs, denoiser as denoisers, driver, judges, lanes, loop, notes, rundir
 from pgd_jax.agents.base import AGENTS, AgentPlan
 from pgd_jax.data import catalogue, codec as codecs, episodes, sources
 from pgd_jax.data.base import RawDataset
 from pgd_jax.diffusion import guidance, samplers
-from pgd_jax.envs.base import ENVS, EvalEnv
 from pgd_jax.errors import UserError
 
 KIND = "agent"
+SUMMARISED = ("normalised_score", "return_mean", "host_normalised_score", "host_return_mean", "critic_loss")
 
 
 class Experiment(NamedTuple):
@@ -29,6 +30,7 @@ class Experiment(NamedTuple):
     lanes: lanes.Lanes
     raw: RawDataset
     reference: str  # D4RL name whose scores normalise returns; "" where none does
+    host: judges.HostPlan | None  # what the host evaluates besides
 
 
 def assemble(config: configs.AgentConfig) -> Experiment:
@@ -37,8 +39,7 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     family = AGENTS.get(config.agent)
     samplers.SAMPLERS.get(config.sampling.sampler)
     guidance.GUIDANCE.get(config.sampling.guidance)
-    if config.environment not in ("", "none"):
-        ENVS.get(config.environment)
+    judges.refuse_unknown(config.environment)
     lanes_ = lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
     trained = denoisers.load(config.denoiser) if config.denoiser else None
     dataset = config.dataset or (trained.config.data.dataset if trained else configs.DataConfig().dataset)
@@ -52,13 +53,16 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     codec = trained.codec if trained else codecs.fit(episodes.rows(raw), layout)
     real = jax.tree.map(jnp.asarray, episodes.transitions(raw, episodes.segments(raw), codec))
     agent = family.build(layout.obs_dim, layout.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
-    env = _environment(config.environment or raw.env, raw)
+    name = config.environment or raw.env
+    env = judges.in_graph(name, raw)
+    host = judges.on_host(name, raw, config, has_twin=env is not None)
+    _say_who_judges(name, raw, env is not None, host)
     synthetic = config.synthetic_per_batch > 0
     plan = plan_of(config, trained.config.data.window_length if trained else 2)
     _refuse_bad_batches(config, agent.batches_per_update, real.reward.shape[0], dataset)
     program = loop.Program(plan, agent, trained.network if synthetic else None, env)
     shared = loop.Shared(trained.params if synthetic else None, codec, real)
-    return Experiment(config, program, shared, lanes_, raw, _reference(raw, env))
+    return Experiment(config, program, shared, lanes_, raw, _reference(raw, env is not None or host is not None), host)
 
 
 def plan_of(config: configs.AgentConfig, window_length: int) -> loop.Plan:
@@ -93,25 +97,20 @@ def _refuse_bad_batches(config: configs.AgentConfig, batches_per_update: int, nu
         )
 
 
-def _environment(name: str, raw: RawDataset) -> EvalEnv | None:
-    """The in-graph environment, or None (said in the log) where the task has none."""
-    if name == "none" or name not in ENVS:
-        why = "environment=none" if name == "none" else f'no in-graph environment for "{name or raw.name}"'
-        notes.say(f"{raw.name}: trains without evaluation ({why})")
-        return None
-    env = ENVS.get(name)()
-    dims = raw.observations.shape[1], raw.actions.shape[1]
-    if dims != (env.obs_dim, env.action_dim):
-        raise UserError(
-            f'environment "{name}" has observations of {env.obs_dim} and actions of {env.action_dim}, {raw.name} has '
-            f"{dims[0]} and {dims[1]}: name another environment, or environment=none"
+def _say_who_judges(name: str, raw: RawDataset, in_graph: bool, host: judges.HostPlan | None) -> None:
+    if host is not None and not in_graph:
+        notes.say(
+            f'{raw.name}: "{name}" is not among the in-graph environments; judged on the host, {host.num_episodes} '
+            "episodes a lane after each chunk"
         )
-    return env
+    elif not in_graph:
+        why = "environment=none" if name == judges.SWITCHED_OFF else f'no environment for "{name or raw.name}"'
+        notes.say(f"{raw.name}: trains without evaluation ({why})")
 
 
-def _reference(raw: RawDataset, env: EvalEnv | None) -> str:
+def _reference(raw: RawDataset, is_judged: bool) -> str:
     """The D4RL name whose scores normalise this task's returns, or "": nothing to normalise, or no such scores."""
-    if env is None or not raw.reference:
+    if not is_judged or not raw.reference:
         return ""
     return raw.reference if catalogue.reference_scores(raw.reference) else ""
 
@@ -147,6 +146,7 @@ def _job(experiment: Experiment) -> driver.Job:
         units_per_chunk=config.phases_per_chunk * config.updates_per_phase * num_lanes,
         unit="update",
         metadata={},
+        judge=None if experiment.host is None else _host_judge(experiment),
     )
 
 
@@ -167,10 +167,28 @@ def _rows(experiment: Experiment, chunk: int, metrics: dict[str, np.ndarray], se
             }
             row |= {"updates": (phase + 1) * config.updates_per_phase, "wall_s": seconds / config.phases_per_chunk}
             row |= {name: value[lane, offset] for name, value in metrics.items()}
-            if experiment.reference:
+            if experiment.reference and "return_mean" in row:
                 row["normalised_score"] = catalogue.normalised_score(experiment.reference, float(row["return_mean"]))
             rows.append(row)
     return rows
+
+
+def _host_judge(experiment: Experiment) -> Callable[..., list[dict[str, Any]]]:
+    """Adds the host's measures to the rows of a chunk's last phase: the only one whose policies outlive the chunk."""
+    judge = judges.HostJudge(experiment.host, experiment.program.agent, experiment.shared.codec, experiment.lanes)
+
+    def judged(chunk: int, states: loop.LaneState, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        last = (chunk + 1) * experiment.config.phases_per_chunk - 1
+        measures = judge.evaluate(states, last)
+        if experiment.reference:
+            scores = catalogue.normalised_score(experiment.reference, measures["host_return_mean"])
+            measures["host_normalised_score"] = scores
+        return [
+            row | {name: values[row["lane"]] for name, values in measures.items()} if row["phase"] == last else row
+            for row in rows
+        ]
+
+    return judged
 
 
 def group(config: configs.AgentConfig, setting: dict[str, float]) -> str:
@@ -190,7 +208,7 @@ def group(config: configs.AgentConfig, setting: dict[str, float]) -> str:
 def _summary(rows: list[dict[str, Any]]) -> str:
     """The mean of the last phase over each group."""
     last = [row for row in rows if row["phase"] == rows[-1]["phase"]]
-    key = next((key for key in ("normalised_score", "return_mean", "critic_loss") if key in last[0]), "phase")
+    key = next((key for key in SUMMARISED if key in last[0]), "phase")
     groups = dict.fromkeys(row["group"] for row in last)
     means = {name: np.mean([row[key] for row in last if row["group"] == name]) for name in groups}
     return f"{key}: " + ", ".join(f"{name} {mean:.1f}" for name, mean in means.items())
