@@ -2,4 +2,5 @@
 
 from pgd_jax.envs import gymnasium as gymnasium
 from pgd_jax.envs import gymnax as gymnax
+from pgd_jax.envs import locomotion as locomotion
 from pgd_jax.envs import maze2d as maze2d

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from gymnax.environments import environment
-from gymnax.environments.classic_control import pendulum
+from gymnax.environments.classic_control import continuous_mountain_car, pendulum
+from gymnax.environments.misc import point_robot, reacher, swimmer
 
 from pgd_jax.envs import base
 
@@ -53,10 +54,49 @@ def pendulum_from_obs(obs: jax.Array) -> pendulum.EnvState:
     return pendulum.EnvState(theta=jnp.arctan2(obs[1], obs[0]), theta_dot=obs[2], last_u=jnp.float32(0.0), time=0)
 
 
+class MountainCar(continuous_mountain_car.ContinuousMountainCar):
+    """gymnax's, stopped by the left wall as Gymnasium's is: gymnax leaves the car its speed towards the wall."""
+
+    def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple[Any, ...]:
+        _, state, reward, terminal, info = super().step_env(key, state, action, params)
+        stopped = (state.position <= params.min_position) & (state.velocity < 0.0)
+        state = state.replace(velocity=jnp.where(stopped, 0.0, state.velocity))
+        return self.get_obs(state), state, reward, terminal, info
+
+
+def mountain_car_from_obs(obs: jax.Array) -> continuous_mountain_car.EnvState:
+    """obs f32[2] = (position, velocity) -> state"""
+    return continuous_mountain_car.EnvState(position=obs[0], velocity=obs[1], time=0)
+
+
+def reacher_from_obs(obs: jax.Array) -> reacher.EnvState:
+    """obs f32[8] = (cos, sin and velocity of two joints, goal x, y) -> state"""
+    cos, sin, velocity, goal = obs.reshape(4, 2)
+    return reacher.EnvState(angles=jnp.arctan2(sin, cos), angle_vels=velocity, goal_xy=goal, time=0.0)
+
+
+def swimmer_from_obs(obs: jax.Array) -> swimmer.EnvState:
+    """obs f32[16] = (x, y of five urchins, of the swimmer, its velocity, its goal) -> state"""
+    points = obs.reshape(8, 2)
+    return swimmer.EnvState(urchin_xys=points[:5], xy=points[5], xy_vel=points[6], goal_xy=points[7], time=0)
+
+
+# name: gymnax's environment, and the state that shows an observation. Point robot's goal is hidden: it has none.
+TASKS = {
+    "pendulum": (pendulum.Pendulum, pendulum_from_obs),
+    "mountain-car-continuous": (MountainCar, mountain_car_from_obs),
+    "reacher-misc": (reacher.Reacher, reacher_from_obs),
+    "swimmer-misc": (swimmer.Swimmer, swimmer_from_obs),
+    "point-robot-misc": (point_robot.PointRobot, None),
+}
+
+
 @functools.cache
-def make_pendulum() -> base.EvalEnv:
-    """Pendulum-v1: swing up and balance; 200 steps, never terminal."""
-    return adapt(pendulum.Pendulum(), pendulum_from_obs)._replace(name="pendulum")
+def make(name: str) -> base.EvalEnv:
+    """One of TASKS."""
+    env, from_obs = TASKS[name]
+    return adapt(env(), from_obs)._replace(name=name)
 
 
-base.ENVS.add("pendulum", make_pendulum)
+for _name in TASKS:
+    base.ENVS.add(_name, functools.partial(make, _name))

@@ -8,7 +8,7 @@ from pgd_jax.envs import gymnax as adapter
 
 def test_pendulum_worked_by_hand():
     """v' = v + 0.05 (15 sin(theta) + 3 torque), theta' = theta + 0.05 v', torque = 2 action, clipped."""
-    env = adapter.make_pendulum()
+    env = adapter.make("pendulum")
     upright = env.from_obs(jnp.array([1.0, 0.0, 0.0]))
     for action, torque in ((0.5, 1.0), (7.0, 2.0)):
         obs, _, reward, terminal = env.step(jax.random.key(0), upright, jnp.array([action]))
@@ -20,7 +20,7 @@ def test_pendulum_worked_by_hand():
 
 
 def test_never_resets_at_gymnax_s_own_time_limit():
-    env = adapter.make_pendulum()
+    env = adapter.make("pendulum")
     state = env.from_obs(jnp.array([1.0, 0.0, 0.0])).replace(time=jnp.int32(199))
     obs, state, _, _ = env.step(jax.random.key(0), state, jnp.zeros(1))
     np.testing.assert_allclose(obs, [1.0, 0.0, 0.0], atol=1e-7)  # gymnax's `step` would return a random start here
@@ -30,9 +30,9 @@ def test_never_resets_at_gymnax_s_own_time_limit():
 def test_the_library_is_the_one_that_is_wrapped():
     env, params = gymnax.make("Pendulum-v1")
     obs, state = env.reset_env(jax.random.key(3), params)
-    ours, our_state = adapter.make_pendulum().reset(jax.random.key(3))
+    ours, our_state = adapter.make("pendulum").reset(jax.random.key(3))
     np.testing.assert_array_equal(ours, obs)
     theirs = env.step_env(jax.random.key(4), state, jnp.array([-1.2]), params)
-    found = adapter.make_pendulum().step(jax.random.key(4), our_state, jnp.array([-0.6]))
+    found = adapter.make("pendulum").step(jax.random.key(4), our_state, jnp.array([-0.6]))
     np.testing.assert_allclose(found[0], theirs[0], atol=1e-6)
     np.testing.assert_allclose(found[2], theirs[2], atol=1e-5)
