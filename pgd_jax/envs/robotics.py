@@ -1,0 +1,75 @@
+"""D4RL's tasks that have no in-graph twin, on the host: adroit, antmaze and kitchen.
+
+Adroit (Rajeswaran et al. 2018, arXiv 1709.10087) is gymnasium-robotics' `AdroitHand*-v1` with dense rewards. Its models
+are D4RL's, number for number. What differs from d4rl 1.1 (`hand_manipulation_suite/*_v0.py`) is put right here:
+
+- hammer, door, relocate: gymnasium-robotics *pays* 0.1 times the distance of palm and object, D4RL charges it;
+- pen: D4RL ends the episode when the pen is below 0.075, and after 100 steps, not 200.
+
+Known differences that remain: MuJoCo 3 instead of 2.0/2.1, and all episodes have 100 or 200 steps, where D4RL's
+"longhorizon" names have 200 to 600.
+"""
+
+import functools
+import importlib
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from pgd_jax.envs.gymnasium import add
+
+# Of the observation: palm minus object, or their two positions.
+HAMMER_PALM, HAMMER_OBJECT = slice(33, 36), slice(36, 39)
+DOOR_OFFSET, RELOCATE_OFFSET = slice(35, 38), slice(30, 33)
+PEN_HEIGHT, FALLEN = 26, 0.075
+ROBOTICS = ("mujoco", "imageio", "gymnasium_robotics")
+
+
+class ChargedDistance(gymnasium.Wrapper):
+    """Takes 0.2 times the distance of palm and object off the reward: what was paid, and what D4RL charges."""
+
+    def __init__(self, env: gymnasium.Env, task: str):
+        super().__init__(env)
+        self._task = task
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        if self._task == "hammer":
+            offset = obs[HAMMER_PALM] - obs[HAMMER_OBJECT]
+        else:
+            offset = obs[DOOR_OFFSET if self._task == "door" else RELOCATE_OFFSET]
+        return obs, float(reward) - 0.2 * float(np.linalg.norm(offset)), terminated, truncated, info
+
+
+class EndsOnFall(gymnasium.Wrapper):
+    """Ends the episode when the pen has fallen out of the hand."""
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        obs, reward, _, truncated, info = self.env.step(action)
+        return obs, reward, bool(obs[PEN_HEIGHT] < FALLEN), truncated, info
+
+
+def _adroit(task: str) -> gymnasium.Env:
+    module = importlib.import_module(f"gymnasium_robotics.envs.adroit_hand.adroit_{task}")
+    env = getattr(module, f"AdroitHand{task.capitalize()}Env")(reward_type="dense")
+    return EndsOnFall(env) if task == "pen" else ChargedDistance(env, task)
+
+
+def _antmaze(maze: str) -> gymnasium.Env:
+    return importlib.import_module("pgd_jax.envs.antmaze").make(maze)
+
+
+def _kitchen(task: str) -> gymnasium.Env:
+    return importlib.import_module("pgd_jax.envs.kitchen").make(task)
+
+
+for _task, _obs_dim, _action_dim, _horizon in (
+    ("pen", 45, 24, 100), ("hammer", 46, 26, 200), ("door", 39, 28, 200), ("relocate", 39, 30, 200),
+):  # fmt: skip
+    add(_task, _obs_dim, _action_dim, _horizon, functools.partial(_adroit, _task), *ROBOTICS, extra="robotics")
+for _maze, _horizon in (("umaze", 700), ("medium", 1000), ("large", 1000)):
+    _make = functools.partial(_antmaze, _maze)
+    add(f"antmaze-{_maze}", 29, 8, _horizon, _make, "mujoco", "imageio", extra="mujoco")
+for _variant in ("complete", "partial", "mixed"):
+    add(f"kitchen-{_variant}", 60, 9, 280, functools.partial(_kitchen, _variant), *ROBOTICS, extra="robotics")
