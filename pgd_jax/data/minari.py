@@ -5,8 +5,9 @@ They are read by the `minari` library (the extra `minari`), in any of its storag
 millisecond to read: a dataset is converted once, to a flat HDF5 file in this library's cache, which is made anew when
 the dataset's files change.
 
-Minari's D4RL/... and mujoco/... datasets were recorded anew on other versions of the tasks: they are not D4RL's, so no
-reference scores apply to them, and the task that judges them is named only where it is the same (`ENVIRONMENTS`).
+Minari's D4RL/... and mujoco/... datasets were recorded anew on other versions of the tasks: they are not D4RL's. So
+their returns are never normalised, by D4RL's scores or by Minari's own (ref_min_score, which few of them have), and the
+task that judges them is named only where it is the same (`ENVIRONMENTS`).
 """
 
 import contextlib
@@ -63,7 +64,10 @@ def load(dataset_id: str, download: bool = False) -> RawDataset:
     cached = cache_path(dataset_id, folder)
     if not cached.is_file():
         _convert(dataset_id, folder, cached)
-    return d4rl.read(cached, name=PREFIX + dataset_id, reference="")
+    try:
+        return d4rl.read(cached, name=PREFIX + dataset_id, reference="")
+    except UserError as error:
+        raise UserError(f"{PREFIX}{dataset_id}, in its flat copy: {error}") from error
 
 
 def root() -> pathlib.Path:

@@ -24,9 +24,10 @@ def check_new(dataset_id: str) -> None:
 def write(dataset_id: str, flat: export.Flat, metadata: dict[str, str]) -> pathlib.Path:
     """Writes rows as a Minari dataset, an episode for each uninterrupted piece of them; returns its folder.
 
-    Its metadata keep `metadata` under "pgd_jax" ("env" and "reference" are read back by `minari.load`), and Gymnasium's
-    specification of the environment where there is one, for `recover_environment`. Raises UserError, leaving nothing
-    behind, where the name is taken or the rows would not load back.
+    Its metadata keep `metadata` under "pgd_jax" ("env" and "reference" are read back by `minari.load`), and what
+    Minari's `recover_environment` and `get_normalized_score` need: Gymnasium's specification of the environment, D4RL's
+    reference scores, where there are any. Raises UserError, leaving nothing behind, where the name is taken or the rows
+    would not load back.
     """
     check_new(dataset_id)
     folder = minari.root() / dataset_id
@@ -45,7 +46,7 @@ def write(dataset_id: str, flat: export.Flat, metadata: dict[str, str]) -> pathl
             description=f"Synthetic trajectories. {'; '.join(f'{k}: {text}' for k, text in metadata.items())}",
             data_format="hdf5",
         )
-        dataset.storage.update_metadata({"pgd_jax": metadata} | _specification(raw))
+        dataset.storage.update_metadata({"pgd_jax": metadata} | _specification(raw) | _scores(raw))
     return folder
 
 
@@ -75,3 +76,9 @@ def _specification(raw: RawDataset) -> dict[str, str]:
         )
     except gymnasium.error.Error:  # registered by a package that is not installed
         return {}
+
+
+def _scores(raw: RawDataset) -> dict[str, float]:
+    """D4RL's scores under Minari's names. `create_dataset_from_buffers` would drop them, given no environment."""
+    scores = catalogue.reference_scores(raw.reference)
+    return dict(zip(("ref_min_score", "ref_max_score"), scores, strict=True)) if scores else {}

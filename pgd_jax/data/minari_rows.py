@@ -52,7 +52,8 @@ def convert(
 ) -> tuple[Rows, str]:
     """(rows of `episodes`, minari.EpisodeData; what was done to their columns, "" where nothing was).
 
-    Raises UserError about `source` for what cannot become rows.
+    All of it is in memory, the observations for a moment three times. Raises UserError about `source` for what cannot
+    become rows.
     """
     parts = _parts(source, observation_space)
     _check_actions(source, action_space)

@@ -131,6 +131,7 @@ REFUSED = {
     "discrete": (dict(action_space=spaces.Discrete(3)), dict(actions=np.zeros(2, int)), "actions are Discrete"),
     "unbounded": (dict(action_space=vector(1)), {}, r"bounds of actions are \[-inf, inf\]"),
     "range": ({}, dict(actions=np.array([[0.0], [1.5]])), r"actions must lie in \[-1, 1\]; row 1"),
+    "constant": ({}, dict(observations=np.ones((3, 1))), "in its flat copy: .*all 2 observations are the same"),
     "nan": ({}, dict(rewards=np.array([0.0, np.nan])), "rewards holds NaN or infinity, first in row 1"),
     "overflow": ({}, dict(rewards=np.array([0.0, 1e300])), "rewards holds NaN or infinity, first in row 1"),
     "short": ({}, dict(observations=np.zeros((2, 1))), r"0 has observations of shape \(2, 1\); expected \(3, 1\)"),
@@ -145,7 +146,7 @@ def test_what_cannot_become_rows_is_refused_by_name(case, tmp_path):
     with pytest.raises(UserError, match=message) as caught:
         minari.load("toy/bad-v0")
     assert "minari:toy/bad-v0" in str(caught.value)
-    assert not list(tmp_path.glob("cache/**/*.hdf5*"))
+    assert not list(tmp_path.glob("cache/**/*.part"))
 
 
 def test_no_episodes():
@@ -265,7 +266,7 @@ TASKS = [
 
 @pytest.mark.parametrize(("spec", "obs_dim", "action_dim", "env"), TASKS)
 def test_the_task_is_named_where_it_is_the_same(spec, obs_dim, action_dim, env):
-    one = episode(2, observations=np.zeros((3, obs_dim)), actions=np.zeros((2, action_dim)))
+    one = episode(2, observations=np.arange(3.0 * obs_dim).reshape(3, obs_dim), actions=np.zeros((2, action_dim)))
     space = spaces.Box(-1.0, 1.0, (action_dim,))
     create("toy/task-v0", [one], vector(obs_dim), space, env_spec=spec.to_json())
     raw = minari.load("toy/task-v0")

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import pathlib
 import shutil
 import sys
@@ -139,6 +140,30 @@ def test_minari_reads_every_episode():
     metadata = dataset.storage.metadata
     assert metadata["author"] == {"pgd_jax"} and "source: test" in metadata["description"]
     assert list(library.list_local_datasets()) == ["pgd/hopper-guided-v0"]
+    # D4RL's scores of hopper: -20.272305 is 0 and 3234.3 is 1 to Minari.
+    np.testing.assert_allclose(library.get_normalized_score(dataset, np.array([-20.272305, 3234.3])), [0.0, 1.0])
+
+
+def test_minari_recovers_the_environment():
+    library, _ = pytest.importorskip("minari"), pytest.importorskip("mujoco")
+    minari_export.write("pgd/hopper-guided-v0", rows(), METADATA)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Hopper-v4 is said to be out of date
+        env = library.load_dataset("pgd/hopper-guided-v0").recover_environment()
+    assert env.observation_space.shape == (11,) and env.action_space.shape == (3,)
+    env.close()
+    minari_export.write("pgd/other-v0", rows(), {"env": "ant", "reference": "nothing"})  # of another shape
+    metadata = library.load_dataset("pgd/other-v0").storage.metadata
+    assert "env_spec" not in metadata and "ref_max_score" not in metadata
+
+
+def test_minaris_own_place_is_used_and_the_variable_left_alone(tmp_path, monkeypatch):
+    pytest.importorskip("minari")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("MINARI_DATASETS_PATH")
+    folder = minari_export.write("toy-v0", rows(), METADATA)
+    assert folder == tmp_path / ".minari" / "datasets" / "toy-v0" and "MINARI_DATASETS_PATH" not in os.environ
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["toy-v0"]
 
 
 def test_synthetic_to_minari_and_back():
