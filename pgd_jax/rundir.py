@@ -3,6 +3,7 @@
 The same command on the same directory resumes; another config on it is refused. One process at a time works on a run.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import fcntl
@@ -26,6 +27,7 @@ CONFIG = "config.json"
 LOCK = "lock"
 FINISHED = "finished"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
+WORLDS = ("gymnax", "gymnasium", "mujoco", "mujoco-mjx", "gymnasium-robotics")  # where they are installed
 
 
 def sync(path: pathlib.Path) -> None:
@@ -210,8 +212,11 @@ def _record(kind: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    return {"python": platform.python_version(), "pgd_jax": pgd_jax.__version__, **versions}
+    versions = {"python": platform.python_version(), "pgd_jax": pgd_jax.__version__}
+    for name in (*LIBRARIES, *WORLDS):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def _warn_of_versions(path: pathlib.Path, recorded: dict[str, str]) -> None:

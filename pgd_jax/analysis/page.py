@@ -11,10 +11,19 @@ from pgd_jax.analysis.stats import Estimate
 LABELS = {
     "normalised_score": "normalised score (0 random, 100 expert)",
     "return_mean": "return of an episode",
+    "host_normalised_score": "normalised score on the host (0 random, 100 expert)",
+    "host_return_mean": "return of an episode on the host",
     "synthetic_log_likelihood": "log-likelihood per action",
     "dynamics_error": "dynamics error",
 }
-DIGITS = {"normalised_score": ".1f", "return_mean": ".1f", "synthetic_log_likelihood": ".2f", "dynamics_error": ".2g"}
+DIGITS = {
+    "normalised_score": ".1f",
+    "return_mean": ".1f",
+    "host_normalised_score": ".1f",
+    "host_return_mean": ".1f",
+    "synthetic_log_likelihood": ".2f",
+    "dynamics_error": ".2g",
+}
 INTERVALS = (
     "Square brackets: 95 % Student-t interval of the mean over seeds, given from 3 seeds on; "
     "with fewer, the seeds' own values stand in round brackets."
@@ -24,7 +33,7 @@ ERRORS = {
     "reachable states": "dynamics_error_reachable",
     "median window": "dynamics_error_median_window",
 }
-NOT_EVALUATED = "No scores: the task has no in-graph environment, or evaluation was switched off."
+NOT_EVALUATED = "No scores: nothing judges this task, or evaluation was switched off."
 CONTROLLED = (
     "The controlled comparison: each lane's final policy generates windows twice, from the same noise, with "
     "coefficient 0 and with guidance (an unguided lane's policy with the run's largest coefficient)"
@@ -88,9 +97,15 @@ def _head(numbers: dict[str, Any]) -> list[str]:
         parts.append(NOT_EVALUATED)
     else:
         where = f" in `{task['environment']}`" if task["environment"] else ""
-        judged = f"{LABELS[key].capitalize()}{where}, {task['num_episodes']} episodes a seed: "
+        num_episodes = task["num_host_episodes" if key.startswith("host_") else "num_episodes"]
+        judged = f"{LABELS[key].capitalize()}{where}, {num_episodes} episodes a seed: "
         means = (f"{name} {show(group['last'][key], DIGITS[key])}" for name, group in groups.items())
         parts += [judged + "; ".join(means) + ".", _bullets(sentence(d, key) for d in numbers["differences"])]
+        if task["num_host_episodes"]:
+            parts.append(
+                f"On the host: {task['num_host_episodes']} episodes a seed after the last phase of each chunk, with "
+                f"{' / '.join(task['host_versions'])}."
+            )
     if len(numbers["differences"]) > 1:
         parts.append("Each interval stands alone: none is corrected for the number of comparisons.")
     parts.append(INTERVALS)

@@ -2,13 +2,16 @@
 
 import dataclasses
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pgd_jax import config as configs, denoiser as denoisers, metrics, rundir
 from pgd_jax.analysis.results import Run
 from pgd_jax.errors import UserError
 from pgd_jax.experiment import Experiment
+
+
+HOST_PACKAGES = ("gymnasium", "mujoco", "gymnasium-robotics")
 
 
 def warnings(run: Run) -> list[str]:
@@ -28,7 +31,9 @@ def warnings(run: Run) -> list[str]:
 def task(runs: Sequence[Run], experiments: Sequence[Experiment]) -> dict[str, Any]:
     """What the runs have in common; UserError where they judge different things."""
     config = runs[0].config
-    environments = {found.program.env.name for found in experiments if found.program.env is not None}
+    judges = [found.program.env or (found.host and found.host.env) for found in experiments]
+    environments = {env.name for env in judges if env is not None}
+    with_host = [run for run in runs if any("host_return_mean" in row for row in run.rows)]
     datasets = {run.path: _dataset(run) for run in runs}
     for what, values in (
         ("agents", {run.path: run.config.agent for run in runs}),
@@ -46,9 +51,21 @@ def task(runs: Sequence[Run], experiments: Sequence[Experiment]) -> dict[str, An
         "dataset": next(filter(None, datasets.values()), "unknown dataset"),
         "environment": next(iter(environments), config.environment),
         "agent": config.agent,
-        "num_episodes": "/".join(dict.fromkeys(str(run.config.num_episodes) for run in runs)),
+        "num_episodes": _counts(run.config.num_episodes for run in runs),
+        "num_host_episodes": _counts(run.config.host_episodes or run.config.num_episodes for run in with_host),
+        "host_versions": list(dict.fromkeys(_host_versions(run) for run in with_host)),
         "hardware": list(dict.fromkeys(_hardware(run) for run in runs)),
     }
+
+
+def _counts(counts: Iterable[int]) -> str:
+    """ "16", or "16/64" where runs differ; "" for no runs."""
+    return "/".join(dict.fromkeys(map(str, counts)))
+
+
+def _host_versions(run: Run) -> str:
+    versions = run.record["versions"]
+    return ", ".join(f"{name} {versions[name]}" for name in HOST_PACKAGES if name in versions)
 
 
 def _dataset(run: Run) -> str:

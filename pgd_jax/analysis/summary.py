@@ -11,7 +11,8 @@ from pgd_jax.analysis import plots, results, stats
 from pgd_jax.analysis.comparison import Comparison
 from pgd_jax.analysis.results import Group
 
-SCORES = ("normalised_score", "return_mean")  # agents are judged by the first that they have
+# Agents are judged by the first that they have; the others stand beside it.
+SCORES = ("normalised_score", "return_mean", "host_normalised_score", "host_return_mean")
 LIKELIHOOD, ERROR, REACHABLE = "synthetic_log_likelihood", "dynamics_error", "synthetic_reachable_share"
 MEASURES = (*SCORES, LIKELIHOOD, ERROR)
 ERROR_RATIO_LIMIT = 1.5  # guidance must not make synthetic data less true than this

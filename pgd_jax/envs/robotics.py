@@ -10,8 +10,11 @@ Known differences that remain: MuJoCo 3 instead of 2.0/2.1, and all episodes hav
 "longhorizon" names have 200 to 600.
 """
 
+import contextlib
 import functools
 import importlib
+import io
+from types import ModuleType
 from typing import Any
 
 import gymnasium
@@ -50,18 +53,24 @@ class EndsOnFall(gymnasium.Wrapper):
         return obs, reward, bool(obs[PEN_HEIGHT] < FALLEN), truncated, info
 
 
+def _import(module: str) -> ModuleType:
+    """Without the notice that gymnasium-robotics prints: it is about the rewards that `ChargedDistance` puts right."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        return importlib.import_module(module)
+
+
 def _adroit(task: str) -> gymnasium.Env:
-    module = importlib.import_module(f"gymnasium_robotics.envs.adroit_hand.adroit_{task}")
+    module = _import(f"gymnasium_robotics.envs.adroit_hand.adroit_{task}")
     env = getattr(module, f"AdroitHand{task.capitalize()}Env")(reward_type="dense")
     return EndsOnFall(env) if task == "pen" else ChargedDistance(env, task)
 
 
 def _antmaze(maze: str) -> gymnasium.Env:
-    return importlib.import_module("pgd_jax.envs.antmaze").make(maze)
+    return _import("pgd_jax.envs.antmaze").make(maze)
 
 
 def _kitchen(task: str) -> gymnasium.Env:
-    return importlib.import_module("pgd_jax.envs.kitchen").make(task)
+    return _import("pgd_jax.envs.kitchen").make(task)
 
 
 for _task, _obs_dim, _action_dim, _horizon in (
