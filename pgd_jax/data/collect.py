@@ -111,7 +111,7 @@ def swing_up(obs: jax.Array) -> jax.Array:
 @functools.partial(jax.jit, static_argnums=1)
 def collect_pendulum(key: jax.Array, num_episodes: int) -> export.Flat:
     """Arrays [num_episodes, horizon, ...] of behaviours of mixed quality."""
-    env = gymnax.make_pendulum()
+    env = gymnax.make("pendulum")
 
     def episode(key: jax.Array) -> export.Flat:
         key_reset, key_kind, key_std, key_steps = jax.random.split(key, 4)
