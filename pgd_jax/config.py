@@ -26,6 +26,7 @@ def nested(factory: type) -> Any:
 class DataConfig:
     dataset: str = option("maze2d-umaze-waypoint-v0", "built-in dataset, D4RL name, or path of a D4RL-format HDF5 file")
     download: bool = option(False, "fetch a D4RL dataset that is not in $D4RL_DATASET_DIR")
+    max_rows: int = option(0, "read only so many rows of the dataset, the first ones; 0: all")
     window_length: int = option(32, "rows T of a trajectory window (the paper reports 16, its code 32)")
     window_stride: int = option(8, "rows between the starts of windows along an episode")
     validation_fraction: float = option(0.05, "share of episodes held out for the validation loss")
@@ -79,6 +80,7 @@ class AgentConfig:
     denoiser: str = option("", "run directory of train_denoiser; may be empty when synthetic_per_batch is 0")
     dataset: str = option("", "dataset of the real rows; empty: the denoiser's own")
     download: bool = option(False, "fetch a D4RL dataset that is not in $D4RL_DATASET_DIR")
+    max_rows: int = option(0, "read only so many rows, the first ones; 0: all, or the denoiser's of its own dataset")
     environment: str = option("", 'environment that judges the agent; empty: the dataset\'s own; "none": no evaluation')
     agent: str = option("td3_bc", "offline RL algorithm")
     hidden_dim: int = option(256, "width of the agent's networks")
@@ -127,10 +129,16 @@ def require_positive(config: Any, *names: str) -> None:
             raise UserError(f"{name}={getattr(config, name)} must be at least 1")
 
 
+def _require_max_rows(config: Any) -> None:
+    if config.max_rows < 0:
+        raise UserError(f"max_rows={config.max_rows} must be a number of rows, or 0 for all of them")
+
+
 def validate_denoiser(config: DenoiserConfig) -> None:
     """Raises UserError for settings that cannot work, before anything is read or written."""
     training, data = config.training, config.data
     require_positive(data, "window_length", "window_stride")
+    _require_max_rows(data)
     require_positive(config.unet, "width", "num_blocks")
     require_positive(training, "num_steps", "steps_per_chunk", "batch_size", "ema_period", "num_validation_windows")
     if data.window_length < 2:
@@ -166,6 +174,7 @@ def validate_agent(config: AgentConfig) -> None:
         raise UserError(
             f"synthetic_per_batch={config.synthetic_per_batch} must lie between 0 and batch_size={config.batch_size}"
         )
+    _require_max_rows(config)
     if config.host_episodes < 0:
         raise UserError(f"host_episodes={config.host_episodes} must be at least 0")
     if config.host_episodes and config.environment == "none":

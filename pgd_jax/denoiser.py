@@ -61,7 +61,7 @@ def network_of(config: configs.DenoiserConfig, layout: Layout) -> Network:
 def prepare(config: configs.DenoiserConfig) -> Data:
     """Loads, splits and encodes the dataset; statistics are of all rows. Raises UserError where it cannot be used."""
     data = config.data
-    raw = sources.load(data.dataset, data.download)
+    raw = sources.load(data.dataset, data.download, data.max_rows)
     pieces = episodes.segments(raw)
     train_ids, validation_ids = episodes.split(pieces, data.validation_fraction, data.split_seed)
     starts = episodes.window_starts(episodes.take(pieces, train_ids), data.window_length, data.window_stride)

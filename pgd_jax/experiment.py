@@ -42,8 +42,8 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     judges.refuse_unknown(config.environment)
     lanes_ = lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
     trained = denoisers.load(config.denoiser) if config.denoiser else None
-    dataset = config.dataset or (trained.config.data.dataset if trained else configs.DataConfig().dataset)
-    raw = sources.load(dataset, config.download)
+    dataset, max_rows = data_of(config, trained)
+    raw = sources.load(dataset, config.download, max_rows)
     layout = denoisers.layout_of(raw)
     if trained is not None and trained.codec.layout != layout:
         raise UserError(
@@ -63,6 +63,12 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     program = loop.Program(plan, agent, trained.network if synthetic else None, env)
     shared = loop.Shared(trained.params if synthetic else None, codec, real)
     return Experiment(config, program, shared, lanes_, raw, _reference(raw, env is not None or host is not None), host)
+
+
+def data_of(config: configs.AgentConfig, trained: denoisers.Denoiser | None) -> tuple[str, int]:
+    """(name of the dataset of real rows, how many of them at most): the denoiser's own where the config names none."""
+    own = trained.config.data if trained else configs.DataConfig()
+    return (config.dataset, config.max_rows) if config.dataset else (own.dataset, config.max_rows or own.max_rows)
 
 
 def plan_of(config: configs.AgentConfig, window_length: int) -> loop.Plan:

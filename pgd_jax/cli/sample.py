@@ -72,10 +72,11 @@ def _origin(options: flags.FlagValues) -> dict[str, str]:
     source = options.run or options.denoiser
     if options.run:
         config = configs.from_dict(configs.AgentConfig, rundir.load_config(source, experiment.KIND))
-        dataset = config.dataset or denoiser.load(config.denoiser).config.data.dataset
+        dataset, max_rows = experiment.data_of(config, denoiser.load(config.denoiser))
     else:
-        dataset = denoiser.load(source).config.data.dataset
-    raw = sources.load(dataset)
+        data = denoiser.load(source).config.data
+        dataset, max_rows = data.dataset, data.max_rows
+    raw = sources.load(dataset, max_rows=max_rows)
     made = {"source": "pgd_jax synthetic", "run": source, "dataset": raw.name, "seed": str(options.seed)}
     if options.run:
         made |= {"lane": str(options.lane), "coefficient": str(options.coefficient)}

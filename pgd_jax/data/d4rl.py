@@ -1,20 +1,38 @@
-"""D4RL-format HDF5 files -> RawDataset: finding, fetching, reading and checking them.
+"""D4RL-format HDF5 files -> RawDataset: reading and checking them.
 
-What the files hold that a reader would not guess, and what happens to it here:
+What the files hold that a reader would not guess, and what happens to it here. Paths are of D4RL's repository, numbers
+of its issues.
 
-gym-mujoco v2 (D4RL scripts/generation/mujoco/collect_data.py, convert_buffer.py)
+all of them
+  - Of `metadata` only `env`, `reference` and `horizon` are read, which `export` writes; `infos` are not read.
+  - Flags may be numbers; flags and rewards may be [N, 1] (d4rl/offline_env.py, get_dataset). The last row has no
+    successor in the file: `episodes` uses it as a row, and as a transition where next_observations or its flag allow.
+gym-mujoco v2 (scripts/generation/mujoco/collect_data.py, convert_buffer.py)
   - Exactly 1 M rows: the last trajectory is cut without a flag. medium-expert joins two files. medium-replay misses
-    some timeouts. Kept as they are; `episodes.segments` cuts there by comparing next_observations with the next row.
+    some timeouts (#162). Kept as they are; `episodes.segments` cuts where next_observations is not the next row.
   - A step that is terminal and the 1000th is marked as timeout only. Kept: whether the MDP ended is not in the file.
   - The replay sets are float64: cast to float32.
-maze2d v1 (D4RL scripts/generation/generate_maze2d_datasets.py, relabel_maze2d_rewards.py; d4rl/pointmaze/maze_model.py)
-  - One continuous run without resets; `timeouts` mark a reached sub-goal. No next_observations.
+  - ant: 84 of the 111 columns are contact forces, which MuJoCo 2.0 left at zero. Dropped where all are zero, which
+    makes it the task of Ant-v4; otherwise kept, and the file has no environment here.
+files without `timeouts` and `next_observations`: gym-mujoco v0, kitchen (#34; d4rl/__init__.py, qlearning_dataset)
+  - Rows are in order, episodes end in terminals or after the task's limit: cut there, as by D4RL's reader, which takes
+    a terminal at the limit for a time-out. (Its counter is one ahead after each terminal, so that it cuts the next
+    episode a row early and joins its last row to the one after; here it is not.)
+  - hopper-medium-expert-v0 joins other files than it says (#19), hopper v1's were exchanged once (#76): not seen here.
+maze2d (scripts/generation/generate_maze2d_datasets.py, relabel_maze2d_rewards.py; d4rl/pointmaze/maze_model.py)
+  - One continuous run without resets; `timeouts` mark a reached sub-goal (#85), whose place `infos/goal` holds. No
+    next_observations.
   - After a sub-goal the generator steps the simulator but records the old observation once more, with the next action:
     the row after each timeout is stale. Dropped, as its next row is two steps on.
   - Rewards were relabelled as a function of obs[t], while the environment pays for obs[t+1]: off by one. Kept.
   - The generator itself writes the sub-goal mark under `terminals`, and MazeEnv.step never ends: read as timeouts.
-kitchen, antmaze, adroit
-  - Flags may be float and, like rewards, [N, 1]; kitchen has no timeouts: taken as never, so that only terminals cut.
+antmaze (d4rl/locomotion/generate_dataset.py, goal_reaching_env.py)
+  - The goal that the rewards are about is in `infos/goal` alone, and differs between episodes of some files.
+  - A reward of 1 with `terminals` says that the ant is at the goal; the recording goes on, with a run of such rows
+    (#199). Each is a terminal, as for D4RL's reader: pieces of one row, of which only the first belongs to a window.
+  - generate_dataset.py writes its time limit under `terminals` too: where there are no timeouts, a terminal without
+    reward is one.
+  - v0 has ends of episodes without any flag (#77, #146): the ant is elsewhere in the next row. Marked as timeouts.
 """
 
 import pathlib
@@ -23,53 +41,15 @@ import re
 import h5py
 import numpy as np
 
-from pgd_jax.data import catalogue
+from pgd_jax import notes
+from pgd_jax.data import catalogue, columns, fetch, memory
 from pgd_jax.data.base import RawDataset
+from pgd_jax.data.columns import Arrays
+from pgd_jax.envs.base import ENVS, HOST_ENVS
 from pgd_jax.errors import UserError
 
-ACTION_TOLERANCE = 1e-4  # how far outside [-1, 1] rounding may have put an action
-
-Arrays = dict[str, np.ndarray]
-
-
-def read(path: pathlib.Path, name: str, reference: str) -> RawDataset:
-    """The dataset in file `path`; `reference` is the D4RL name that it belongs to, or ""."""
-    if not path.is_file():
-        raise UserError(f"no dataset file at {path}; expected the path of a D4RL-format HDF5 file")
-    if not h5py.is_hdf5(path):
-        raise UserError(f"{path} is not an HDF5 file; expected one in D4RL's format")
-    try:
-        with h5py.File(path, "r") as file:
-            arrays, metadata = _arrays(str(path), file), _metadata(file)
-    except OSError as error:
-        raise UserError(f"{path} is damaged or cut short ({error}); fetch it again") from error
-    arrays = check(str(path), arrays)
-    reference = metadata.get("reference", reference)
-    env = metadata.get("env", catalogue.TASKS[reference].env if reference in catalogue.TASKS else "")
-    is_d4rl_maze2d = "env" not in metadata and env.startswith("maze2d") and "next_observations" not in arrays
-    if is_d4rl_maze2d:
-        arrays = _without_stale_rows(_with_subgoals_as_timeouts(arrays))
-    arrays = {"next_observations": None, "timeouts": np.zeros_like(arrays["terminals"]), **arrays}
-    return RawDataset(name, env, reference, **arrays)
-
-
-def _arrays(source: str, file: h5py.File) -> Arrays:
-    required, optional = ("observations", "actions", "rewards", "terminals"), ("timeouts", "next_observations")
-    for key in required:
-        if not isinstance(file.get(key), h5py.Dataset):
-            raise UserError(f'{source} has no array "{key}"; it holds: {", ".join(sorted(file)) or "nothing"}')
-    return {key: file[key][()] for key in (*required, *optional) if key in file}
-
-
-def _metadata(file: h5py.File) -> dict[str, str]:
-    """`metadata/env` and `metadata/reference`, datasets or attributes, as `export` writes them, where present."""
-    group = file.get("metadata", {})
-    found = {key: group[key][()] for key in ("env", "reference") if key in group}
-    found |= {key: group.attrs[key] for key in ("env", "reference") if group and key in group.attrs}
-    texts = {key: value.decode() if isinstance(value, bytes) else str(value) for key, value in found.items()}
-    if match := re.fullmatch(r"([A-Z]\w*)-v\d+", texts.get("env", "")):
-        texts["env"] = match[1].lower()  # "Hopper-v4", what other tools write there
-    return texts
+ANT_DIM, ANT_DIM_WITH_FORCES = 27, 111
+JUMP = 1.0  # metres: more in one step (0.1 s) is a reset, which puts the ant cells of 4 m away, and no ant's stride
 
 
 def check(source: str, arrays: Arrays) -> Arrays:
@@ -78,42 +58,114 @@ def check(source: str, arrays: Arrays) -> Arrays:
     Takes rewards and flags of shape [N, 1], flags of any numeric type holding 0 and 1, and clips what rounding put
     outside [-1, 1] in actions.
     """
-    checked = {key: _as_rows(source, key, array) for key, array in arrays.items()}
-    num_rows = {key: len(array) for key, array in checked.items()}
-    if len(set(num_rows.values())) > 1:
-        raise UserError(f"{source}: arrays differ in length: {', '.join(f'{k} {n}' for k, n in num_rows.items())}")
-    if num_rows["observations"] == 0:
-        raise UserError(f"{source} is empty: its arrays have no rows")
-    obs, next_obs = checked["observations"], checked.get("next_observations")
-    if next_obs is not None and next_obs.shape != obs.shape:
-        raise UserError(f"{source}: observations are {obs.shape}, next_observations {next_obs.shape}; they must agree")
-    actions = checked["actions"]
-    if (outside := np.abs(actions).max(axis=1) > 1.0 + ACTION_TOLERANCE).any():
-        row = int(outside.argmax())
-        raise UserError(f"{source}: actions must lie in [-1, 1]; row {row} holds {actions[row].tolist()}; rescale them")
-    return checked | {"actions": np.clip(actions, -1.0, 1.0)}
+    arrays = {key: np.asarray(array) for key, array in arrays.items()}
+    columns.agree(source, arrays)
+    return {key: columns.convert(source, key, array) for key, array in arrays.items()}
 
 
-def _as_rows(source: str, key: str, array: np.ndarray) -> np.ndarray:
-    """One array with its right rank and type, finite."""
-    rank = 2 if key in ("observations", "actions", "next_observations") else 1
-    array = np.asarray(array)
-    if rank == 1 and array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != rank or array.dtype.kind not in "fiub":
-        expected = "numbers [N, dim]" if rank == 2 else "numbers [N] or [N, 1]"
-        raise UserError(f"{source}: {key} has shape {array.shape} and type {array.dtype}; expected {expected}")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is reported as such
-        values = array.astype(np.float32)
-    if not (finite := np.isfinite(values)).all():
-        row = int(np.argwhere(~finite)[0, 0])
-        raise UserError(f"{source}: {key} holds NaN or infinity, first in row {row}; remove or repair it")
-    if key not in ("terminals", "timeouts"):
-        return values
-    if (wrong := (values != 0.0) & (values != 1.0)).any():
-        row = int(wrong.argmax())
-        raise UserError(f"{source}: {key} must be 0 or 1; row {row} holds {values[row]}")
-    return values == 1.0
+def read(path: pathlib.Path, name: str, reference: str, max_rows: int = 0) -> RawDataset:
+    """The dataset in file `path`, of its first `max_rows` rows (0: all); `reference` is its D4RL name, or "".
+
+    Read block by block straight into float32. Raises UserError for a file that is not there, not whole, not a dataset,
+    not of the environment that it names, or too large for the memory that is free.
+    """
+    _refuse_what_is_no_file(path)
+    fetch.verify(path)
+    try:
+        with h5py.File(path, "r") as file:
+            metadata = _metadata(file)
+            reference = metadata.get("reference", reference)
+            task = catalogue.TASKS.get(reference)
+            env = metadata.get("env", task.env if task else "")
+            arrays, env = _arrays(str(path), file, env, max_rows)
+    except (OSError, RuntimeError) as error:  # h5py's, for what HDF5 cannot make sense of
+        raise UserError(f"{path} is damaged or cut short ({error}); fetch it again") from error
+    if "env" not in metadata and task is not None and "next_observations" not in arrays:
+        arrays = _without_quirks(task.family, arrays)
+    if "timeouts" not in arrays:
+        arrays = _with_timeouts(str(path), arrays, _horizon(metadata, task, env))
+    _refuse_what_teaches_nothing(str(path), arrays)
+    return RawDataset(name, env, reference, **{"next_observations": None} | arrays)
+
+
+def _refuse_what_is_no_file(path: pathlib.Path) -> None:
+    if path.is_dir():
+        raise UserError(f"{path} is a directory; expected the path of a D4RL-format HDF5 file")
+    if not path.is_file():
+        raise UserError(f"no dataset file at {path}; expected the path of a D4RL-format HDF5 file")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    if not h5py.is_hdf5(path):
+        raise UserError(f"{path} is not an HDF5 file, or one that lost its head; expected one in D4RL's format")
+
+
+def _arrays(source: str, file: h5py.File, env: str, max_rows: int) -> tuple[Arrays, str]:
+    """(the arrays, the environment that they are of); nothing is read before shapes, types and memory are checked."""
+    found = {key: _array(source, file, key) for key in columns.REQUIRED}
+    found |= {key: _array(source, file, key) for key in columns.OPTIONAL if key in file}
+    num_rows = columns.agree(source, found)
+    num_rows = min(num_rows, max_rows) if max_rows else num_rows
+    obs_dim, action_dim = found["observations"].shape[1], found["actions"].shape[1]
+    if env == "ant" and obs_dim == ANT_DIM_WITH_FORCES:
+        if _has_forces(found, num_rows):
+            notes.say(f"{source}: its contact forces are not zero, so it is not of Ant-v4 and has no environment here")
+            env = ""
+        else:
+            obs_dim = ANT_DIM
+    expected = catalogue.dims(env)
+    if expected is not None and (obs_dim, action_dim) != expected:
+        raise UserError(
+            f'{source} has observations of {obs_dim} and actions of {action_dim}; its environment "{env}" has '
+            f"{expected[0]} and {expected[1]}: rename the file, or name its own environment in metadata/env"
+        )
+    memory.require(source, num_rows, obs_dim, action_dim, "next_observations" in found)
+    width = {"observations": obs_dim, "next_observations": obs_dim}
+    return {key: columns.read(source, key, found[key], num_rows, width.get(key)) for key in found}, env
+
+
+def _array(source: str, file: h5py.File, key: str) -> h5py.Dataset:
+    link = file.get(key, getlink=True)
+    try:
+        found = file[key] if link is not None else None
+    except (KeyError, OSError) as error:
+        place = getattr(link, "filename", "") or getattr(link, "path", "nothing that is there")
+        raise UserError(f"{source}: {key} is a link to {place}, which cannot be followed ({error})") from error
+    if not isinstance(found, h5py.Dataset):
+        kind = f'its "{key}" is a group, not an array' if found is not None else f'it has no array "{key}"'
+        raise UserError(f"{source}: {kind}; it holds: {', '.join(sorted(file)) or 'nothing'}")
+    return found
+
+
+def _has_forces(found: dict[str, h5py.Dataset], num_rows: int) -> bool:
+    arrays = [found[key] for key in ("observations", "next_observations") if key in found]
+    return any(array[rows, ANT_DIM:].any() for array in arrays for rows in columns.blocks(array, num_rows))
+
+
+def _metadata(file: h5py.File) -> dict[str, str]:
+    """`metadata/{env,reference,horizon}`, datasets or attributes, as `export` writes them, where present."""
+    group, keys = file.get("metadata"), ("env", "reference", "horizon")
+    if not isinstance(group, h5py.Group):
+        return {}
+    found = {key: group[key][()] for key in keys if isinstance(group.get(key), h5py.Dataset)}
+    found |= {key: group.attrs[key] for key in keys if key in group.attrs}
+    texts = {
+        key: value.decode(errors="replace") if isinstance(value, bytes) else str(value) for key, value in found.items()
+    }
+    if match := re.fullmatch(r"([A-Z]\w*)-v\d+", texts.get("env", "")):  # "Hopper-v4", what other tools write there
+        plain = match[1].lower()
+        texts["env"] = next((name for name in (*ENVS, *HOST_ENVS) if name.replace("-", "") == plain), plain)
+    return texts
+
+
+def _without_quirks(family: str, arrays: Arrays) -> Arrays:
+    """What D4RL's own files say in other words than they seem to."""
+    if family == "maze2d" and (arrays["terminals"].any() or "timeouts" in arrays):
+        return _without_stale_rows(_with_subgoals_as_timeouts(arrays))
+    if family == "antmaze":
+        return _with_ends_as_timeouts(arrays)
+    return arrays
 
 
 def _with_subgoals_as_timeouts(arrays: Arrays) -> Arrays:
@@ -127,3 +179,57 @@ def _without_stale_rows(arrays: Arrays) -> Arrays:
     obs, keep = arrays["observations"], np.ones(len(arrays["observations"]), bool)
     keep[1:] = ~(arrays["timeouts"][:-1] & (obs[1:] == obs[:-1]).all(axis=1))
     return {key: array[keep] for key, array in arrays.items()}
+
+
+def _with_ends_as_timeouts(arrays: Arrays) -> Arrays:
+    """antmaze: time limits among the terminals, and ends that only the ant's place shows, become timeouts."""
+    terminals = arrays["terminals"]
+    if "timeouts" in arrays:
+        timeouts = arrays["timeouts"].copy()
+    else:
+        timeouts = terminals & (arrays["rewards"] <= 0.0)
+        terminals = terminals & ~timeouts
+    moved = np.abs(np.diff(arrays["observations"][:, :2], axis=0)).max(axis=1)
+    timeouts[:-1] |= (moved > JUMP) & ~terminals[:-1]
+    return arrays | {"terminals": terminals, "timeouts": timeouts}
+
+
+def _horizon(metadata: dict[str, str], task: catalogue.Task | None, env: str) -> int:
+    """Steps of an episode, by what the file says or by its task; 0 where neither is known."""
+    if metadata.get("horizon", "").isdigit():
+        return int(metadata["horizon"])
+    same = [other.horizon for other in catalogue.TASKS.values() if env and other.env == env]
+    return task.horizon if task else max(same, default=0)
+
+
+def _with_timeouts(source: str, arrays: Arrays, horizon: int) -> Arrays:
+    """Timeouts for a file without: every `horizon` rows of an episode (d4rl/__init__.py, qlearning_dataset).
+
+    With next_observations none are needed: they show where an episode was cut. Raises UserError where nothing does.
+    """
+    terminals = arrays["terminals"]
+    if "next_observations" in arrays or not horizon:
+        if "next_observations" not in arrays and not terminals.any():
+            raise UserError(
+                f"{source}: nothing says where an episode ends: there are no timeouts, no next_observations, no "
+                "terminal row, and no episode limit is known; add timeouts, or metadata/horizon"
+            )
+        if "next_observations" not in arrays:
+            notes.say(f"{source}: no timeouts, no next_observations, no known episode limit: cut at terminals alone")
+        return arrays | {"timeouts": np.zeros_like(terminals)}
+    rows = np.arange(len(terminals))
+    first = np.maximum.accumulate(np.where(np.concatenate([[True], terminals[:-1]]), rows, 0))
+    timeouts = (rows - first) % horizon == horizon - 1
+    return arrays | {"terminals": terminals & ~timeouts, "timeouts": timeouts}
+
+
+def _refuse_what_teaches_nothing(source: str, arrays: Arrays) -> None:
+    """Raises UserError where no row follows another, or all observations are one."""
+    if (arrays["terminals"] | arrays["timeouts"])[:-1].all():
+        raise UserError(
+            f"{source}: each of its {len(arrays['rewards'])} rows ends an episode, so no row follows another; "
+            "terminals and timeouts must be 1 only in the last row of one"
+        )
+    observations = arrays["observations"]
+    if (observations.max(axis=0) == observations.min(axis=0)).all():
+        raise UserError(f"{source}: all {len(observations)} observations are the same; the recording went wrong")

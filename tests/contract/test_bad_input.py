@@ -47,7 +47,7 @@ def data(tmp_path_factory):
     write(folder / "unscaled.hdf5", arrays | {"actions": 3.0 * arrays["actions"]})
     write(folder / "empty.hdf5", {name: array[:0] for name, array in arrays.items()})
     write(folder / "cuts.hdf5", arrays | {"timeouts": np.arange(240) % 4 == 3, "terminals": np.zeros(240, bool)})
-    write(folder / "wide.hdf5", arrays | {"observations": np.ones((240, 5)), "next_observations": None})
+    write(folder / "wide.hdf5", arrays | {"observations": np.arange(1200.0).reshape(240, 5), "next_observations": None})
     (folder / "text.hdf5").write_text("observations,actions")
     (folder / "half.hdf5").write_bytes((folder / "good.hdf5").read_bytes()[:3000])
     return folder

@@ -1,110 +1,16 @@
-"""Finding, fetching, reading and refusing D4RL files; with a stand-in d4rl package that must not be imported."""
+"""What D4RL's files say in their own way, on small files of every family: rows worked out by hand."""
 
-import functools
-import http.server
-import importlib.util
-import pathlib
-import socket
-import threading
-
-import h5py
 import numpy as np
 import pytest
 
-from pgd_jax.data import d4rl, references
+from pgd_jax.data import d4rl, episodes, sources
 from pgd_jax.errors import UserError
-
-INFOS = """
-DATASET_URLS = {
-    "hopper-medium-replay-v2": "http://host/a/hopper_medium_replay-v2.hdf5",
-    "maze2d-umaze-v1": "http://host/maze2d/maze2d-umaze-sparse-v1.hdf5",
-    "maze2d-umaze-dense-v1": "http://host/maze2d/maze2d-umaze-dense-v1.hdf5",
-    "carla-town-full-v0": "http://host/carla.hdf5",
-}
-REF_MIN_SCORE = {"hopper-medium-replay-v2": -20.272305}
-REF_MAX_SCORE = {"hopper-medium-replay-v2": 3234.3}
-"""
+from pgd_jax.types import Codec, Layout
+from tests.d4rl_files import content, write
 
 
-@pytest.fixture(autouse=True)
-def package(tmp_path, monkeypatch):
-    """A d4rl package that raises when it is imported, as the real one does without MuJoCo 2.1; an empty cache."""
-    folder = tmp_path / "site" / "d4rl"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text('raise RuntimeError("imported")')
-    (folder / "infos.py").write_text(INFOS)
-    monkeypatch.syspath_prepend(folder.parent)
-    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "cache"))
-
-
-def content(num_rows: int = 6, **changes: np.ndarray) -> dict[str, np.ndarray]:
-    arrays = {
-        "observations": np.arange(2.0 * num_rows).reshape(num_rows, 2),
-        "actions": np.linspace(-1, 1, num_rows)[:, None],
-        "rewards": np.arange(num_rows, dtype=np.float32),
-        "terminals": np.arange(num_rows) == 3,
-    }
-    return {key: array for key, array in (arrays | changes).items() if array is not None}
-
-
-def write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file:
-        for key, array in arrays.items():
-            file[key] = array
-    return str(path)
-
-
-def test_scores_by_hand():
-    # (1000 + 20.272305) / (3234.3 + 20.272305) = 1020.272305 / 3254.572305 = 0.313489
-    assert references.normalised_score("hopper-medium-replay-v2", 1000.0) == pytest.approx(31.3489, abs=1e-4)
-    ends = references.normalised_score("hopper-medium-replay-v2", np.array([-20.272305, 3234.3]))
-    np.testing.assert_allclose(ends, [0.0, 100.0], atol=1e-12)
-    assert references.reference_scores("carla-town-full-v0") is None
-    with pytest.raises(UserError, match='no reference scores for "carla-town-full-v0"'):
-        references.normalised_score("carla-town-full-v0", 1.0)
-
-
-def test_without_the_package_names_fail_and_files_do_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install d4rl"):
-        references.names()
-    with pytest.raises(UserError, match='unknown dataset "hopper-medium-v2".*pip install d4rl'):
-        d4rl.load("hopper-medium-v2")
-    raw = d4rl.load(write(tmp_path / "hopper_medium-v2.hdf5", content()))
-    assert (raw.env, raw.reference) == ("hopper", "")
-
-
-def test_the_real_tables_where_installed(monkeypatch):
-    monkeypatch.undo()
-    if not references.installed():
-        pytest.skip("the d4rl package is not installed")
-    assert references.reference_scores("walker2d-medium-v2") == (1.629008, 4592.3)
-    assert references.reference_scores("maze2d-large-v1") == (6.7, 273.99)
-    assert references.name_of_file("halfcheetah_medium_expert-v2.hdf5") == "halfcheetah-medium-expert-v2"
-
-
-@pytest.mark.parametrize(
-    ("stem", "env", "reference"),
-    [
-        ("hopper_medium_replay-v2", "hopper", "hopper-medium-replay-v2"),
-        ("maze2d-umaze-sparse-v1", "maze2d-umaze", "maze2d-umaze-v1"),
-        ("maze2d-umaze-dense-v1", "maze2d-umaze-dense", "maze2d-umaze-dense-v1"),
-        ("maze2d-umaze-v1", "maze2d-umaze", "maze2d-umaze-v1"),
-        ("hopper_trot", "", ""),
-    ],
-)
-def test_a_file_is_known_by_its_name(tmp_path, stem, env, reference):
-    raw = d4rl.load(write(tmp_path / f"{stem}.hdf5", content()))
-    assert (raw.name, raw.env, raw.reference) == (stem, env, reference)
-
-
-def test_metadata_wins_over_the_file_name(tmp_path):
-    arrays = content() | {"metadata/env": "maze2d-umaze", "metadata/reference": b""}
-    raw = d4rl.load(write(tmp_path / "hopper_medium_replay-v2.hdf5", arrays))
-    assert (raw.env, raw.reference) == ("maze2d-umaze", "")
-    raw = d4rl.load(write(tmp_path / "own.hdf5", content() | {"metadata/env": "HalfCheetah-v4"}))
-    assert raw.env == "halfcheetah"
+def load(folder, name, **arrays):
+    return sources.load(write(folder / name, arrays))
 
 
 def test_columns_doubles_and_float_flags_are_read_as_rows(tmp_path):
@@ -112,9 +18,9 @@ def test_columns_doubles_and_float_flags_are_read_as_rows(tmp_path):
         rewards=np.arange(6.0)[:, None],
         terminals=np.array([[0.0], [0], [1], [0], [0], [0]]),
         timeouts=np.array([0, 0, 0, 0, 1, 0], np.uint8),
-        next_observations=np.zeros((6, 2)),
+        next_observations=np.zeros((6, 2), ">f8"),
     )
-    raw = d4rl.load(write(tmp_path / "own.hdf5", arrays))
+    raw = load(tmp_path, "own.hdf5", **arrays)
     assert {raw.observations.dtype, raw.actions.dtype, raw.rewards.dtype, raw.next_observations.dtype} == {
         np.dtype(np.float32)
     }
@@ -124,147 +30,182 @@ def test_columns_doubles_and_float_flags_are_read_as_rows(tmp_path):
     np.testing.assert_array_equal(raw.timeouts, np.arange(6) == 4)
 
 
-def test_missing_timeouts_are_never(tmp_path):
-    raw = d4rl.load(write(tmp_path / "own.hdf5", content()))
-    np.testing.assert_array_equal(raw.timeouts, np.zeros(6, bool))
-    assert raw.next_observations is None
-
-
 def test_rounding_outside_the_action_range_is_clipped(tmp_path):
     actions = np.array([[1 + 5e-5], [-1 - 5e-5], [0.5], [0], [0], [0]])
-    raw = d4rl.load(write(tmp_path / "own.hdf5", content(actions=actions)))
+    raw = load(tmp_path, "own.hdf5", **content(actions=actions))
     np.testing.assert_array_equal(raw.actions[:3], np.float32([[1], [-1], [0.5]]))
+
+
+def test_the_last_row_of_a_file_is_cut_without_a_flag(tmp_path):
+    """Rows 4 and 5 are of a last episode that goes on: as a transition, row 5 needs next_observations."""
+    for next_obs, last_next in ((None, [10.0, 11.0]), (np.arange(2.0, 14.0).reshape(6, 2), [12.0, 13.0])):
+        raw = load(tmp_path, "own.hdf5", **content(next_observations=next_obs))
+        pieces = episodes.segments(raw)
+        np.testing.assert_array_equal(pieces.stop, [4, 6])
+        np.testing.assert_array_equal(pieces.ends_in_terminal, [True, False])
+        assert not pieces.ends_in_timeout.any() and not raw.timeouts.any()
+        codec = Codec(np.zeros(5, np.float32), np.ones(5, np.float32), Layout(2, 1))
+        taken = episodes.transitions(raw, pieces, codec)
+        assert len(taken.reward) == (5 if next_obs is None else 6)
+        np.testing.assert_array_equal(taken.next_obs[-1], last_next)
+
+
+def test_metadata_wins_over_the_file_name_and_the_rest_of_it_is_skipped(tmp_path):
+    arrays = content(obs_dim=4, action_dim=2) | {"metadata/env": "maze2d-umaze", "metadata/reference": b""}
+    arrays |= {"metadata/policy/fc0/weight": np.zeros((3, 3)), "metadata/iteration": 7, "infos/qpos": np.zeros((2, 5))}
+    raw = load(tmp_path, "hopper_medium_replay-v2.hdf5", **arrays)
+    assert (raw.env, raw.reference) == ("maze2d-umaze", "")
+    cheetah = content(obs_dim=17, action_dim=6)
+    assert load(tmp_path, "own.hdf5", **cheetah, **{"metadata/env": "HalfCheetah-v4"}).env == "halfcheetah"
+    assert load(tmp_path, "own.hdf5", **content(), **{"metadata/env": "MountainCar-v0"}).env == "mountaincar"
+    assert load(tmp_path, "own.hdf5", **content(), metadata="a text where others have a group").env == ""
+
+
+def halfcheetah(num_rows, **changes):
+    return content(num_rows, obs_dim=17, action_dim=6) | {"terminals": np.zeros(num_rows, bool)} | changes
+
+
+@pytest.mark.parametrize("name", ["halfcheetah_medium.hdf5", "halfcheetah_medium-v1.hdf5"])
+def test_gym_mujoco_without_timeouts_is_cut_at_the_limit(tmp_path, name):
+    """Terminals at 100 and at 1100, the 1000th step of the episode that starts in 101, whose flag D4RL's reader drops.
+
+    The next episode starts in 1101 and its 1000th step is 2100.
+    """
+    terminals = np.isin(np.arange(2300), [100, 1100])
+    raw = load(tmp_path, name, **halfcheetah(2300, terminals=terminals))
+    assert raw.env == "halfcheetah" and raw.next_observations is None
+    np.testing.assert_array_equal(np.flatnonzero(raw.terminals), [100])
+    np.testing.assert_array_equal(np.flatnonzero(raw.timeouts), [1100, 2100])
+    pieces = episodes.segments(raw)
+    np.testing.assert_array_equal(pieces.stop, [101, 1101, 2101, 2300])
+
+
+def test_next_observations_show_what_timeouts_would(tmp_path):
+    """Without timeouts but with next_observations nothing is cut at the limit: row 1500 does not lead to row 1501."""
+    arrays = halfcheetah(2300)
+    obs = arrays["observations"]
+    next_obs = np.concatenate([obs[1:], obs[-1:] + 17])
+    next_obs[1500] += 1000.0
+    raw = load(tmp_path, "halfcheetah_medium-v1.hdf5", **arrays | {"next_observations": next_obs})
+    assert not raw.timeouts.any()
+    np.testing.assert_array_equal(episodes.segments(raw).stop, [1501, 2300])
+
+
+def test_a_file_of_no_known_task_needs_something_to_cut_by(tmp_path, capfd):
+    never = {"terminals": np.zeros(6, bool)}
+    with pytest.raises(UserError, match="own.hdf5: nothing says where an episode ends.*metadata/horizon"):
+        load(tmp_path, "own.hdf5", **content(**never))
+    raw = load(tmp_path, "own.hdf5", **content(**never), **{"metadata/horizon": 4})
+    np.testing.assert_array_equal(raw.timeouts, np.arange(6) == 3)
+    assert "cut at terminals alone" not in capfd.readouterr().err
+    raw = load(tmp_path, "own.hdf5", **content())
+    assert not raw.timeouts.any() and "cut at terminals alone" in capfd.readouterr().err
+
+
+MAZE = "maze2d-umaze-sparse-v1.hdf5"
 
 
 @pytest.mark.parametrize("flag", ["timeouts", "terminals"])
 def test_maze2d_marks_are_timeouts_and_the_stale_row_goes(tmp_path, flag):
     """Rows 2 and 3: sub-goal, then the same observation again. Row 5 repeats row 4 with no mark before it and stays."""
-    obs = np.array([[0, 0], [1, 1], [2, 2], [2, 2], [4, 4], [4, 4]])
-    marks = np.array([0, 0, 1, 0, 0, 0], bool)
-    arrays = content(observations=obs, terminals=np.zeros(6, bool)) | {flag: marks}
-    raw = d4rl.load(write(tmp_path / "maze2d-umaze-sparse-v1.hdf5", arrays))
+    obs = np.array([0, 1, 2, 2, 4, 4])[:, None] * np.ones((1, 4))
+    arrays = content(action_dim=2, observations=obs, terminals=np.zeros(6, bool)) | {flag: np.arange(6) == 2}
+    raw = load(tmp_path, MAZE, **arrays, **{"infos/goal": np.ones((6, 2))})
+    assert (raw.env, raw.reference) == ("maze2d-umaze", "maze2d-umaze-v1")
     np.testing.assert_array_equal(raw.rewards, [0, 1, 2, 4, 5])
     np.testing.assert_array_equal(raw.observations[:, 0], [0, 1, 2, 4, 4])
     np.testing.assert_array_equal(raw.timeouts, [0, 0, 1, 0, 0])
     assert not raw.terminals.any()
-    same_under_another_name = d4rl.load(write(tmp_path / "own.hdf5", arrays))
+    same_under_another_name = load(tmp_path, "own.hdf5", **arrays, **{"metadata/horizon": 100})
     assert len(same_under_another_name.rewards) == 6
 
 
-BAD = {
-    "no array": (content(terminals=None, x=np.zeros(3)), '"terminals"; it holds: actions, observations, rewards, x'),
-    "lengths": (content(rewards=np.zeros(5)), "differ in length: observations 6, actions 6, rewards 5, terminals 6"),
-    "nan": (content(observations=np.where(np.eye(6, 2, -4) == 1, np.nan, 0)), "observations.*first in row 4"),
-    "overflow": (content(rewards=np.array([0, 1e300, 0, 0, 0, 0])), "rewards.*first in row 1"),
-    "action range": (content(actions=np.array([[0], [0], [1.01], [0], [0], [2]])), r"\[-1, 1\]; row 2 holds"),
-    "empty": (content(0), "is empty"),
-    "rank": (content(actions=np.zeros(6)), r"actions has shape \(6,\).*expected numbers \[N, dim\]"),
-    "reward rank": (content(rewards=np.zeros((6, 2))), r"rewards has shape \(6, 2\).*expected numbers \[N\] or"),
-    "type": (content(rewards=np.array([b"a"] * 6)), "rewards has shape"),
-    "flag": (content(terminals=np.array([0, 0, 0.5, 0, 0, 0])), "terminals must be 0 or 1; row 2 holds 0.5"),
-    "next shape": (content(next_observations=np.zeros((6, 3))), r"\(6, 2\), next_observations \(6, 3\)"),
-}
+def test_maze2d_with_next_observations_or_an_environment_was_made_by_others(tmp_path):
+    """Such files mark what they say: no row goes, a terminal stays one."""
+    arrays = content(obs_dim=4, action_dim=2, timeouts=np.arange(6) == 1)
+    arrays["observations"][2] = arrays["observations"][1]
+    for extra in ({"next_observations": arrays["observations"]}, {"metadata/env": "maze2d-umaze"}):
+        raw = load(tmp_path, MAZE, **arrays, **extra)
+        np.testing.assert_array_equal(np.flatnonzero(raw.terminals), [3])
+        np.testing.assert_array_equal(np.flatnonzero(raw.timeouts), [1])
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_a_bad_file_is_refused_by_name(tmp_path, case):
-    arrays, message = BAD[case]
-    path = write(tmp_path / "bad.hdf5", arrays)
-    with pytest.raises(UserError, match=message) as caught:
-        d4rl.load(path)
-    assert path in str(caught.value)
+def test_maze2d_without_any_mark_is_cut_at_the_limit(tmp_path):
+    raw = load(tmp_path, MAZE, **content(700, 4, 2, terminals=np.zeros(700, bool)))
+    np.testing.assert_array_equal(np.flatnonzero(raw.timeouts), [299, 599])
 
 
-def test_what_is_no_hdf5_file_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"no dataset file at .*gone\.hdf5"):
-        d4rl.load(str(tmp_path / "gone.hdf5"))
-    text = tmp_path / "text.hdf5"
-    text.write_text("<html>404</html>")
-    with pytest.raises(UserError, match="is not an HDF5 file"):
-        d4rl.load(str(text))
-    whole = pathlib.Path(write(tmp_path / "whole.hdf5", content(1000)))
-    text.write_bytes(whole.read_bytes()[:5000])
-    with pytest.raises(UserError, match="damaged or cut short"):
-        d4rl.load(str(text))
+def antmaze(**changes):
+    """Twelve rows, float64. The ant walks; reaches the goal in rows 3 and 4; is put elsewhere after row 6 and row 9."""
+    obs = 0.1 * np.ones((12, 29)) * np.arange(12.0)[:, None]
+    obs[7:, 0] += 8.0
+    obs[10:, 1] -= 1.2
+    goal = np.isin(np.arange(12), [3, 4])
+    return content(12, action_dim=8, observations=obs, rewards=goal.astype(float), terminals=goal) | changes
 
 
-def test_an_unknown_name_suggests_the_nearest():
-    with pytest.raises(UserError, match='did you mean "hopper-medium-replay-v2"'):
-        d4rl.load("hoper-medium-replay-v2")
+def test_antmaze_goals_are_terminals_and_flagless_ends_timeouts(tmp_path):
+    timeouts = np.arange(12) == 6
+    raw = load(
+        tmp_path, "antmaze-medium-play-v2.hdf5", **antmaze(timeouts=timeouts), **{"infos/goal": np.ones((12, 2))}
+    )
+    assert (raw.env, raw.reference) == ("antmaze-medium", "antmaze-medium-play-v2")
+    assert raw.observations.dtype == np.float32 and raw.observations.shape == (12, 29)
+    np.testing.assert_array_equal(np.flatnonzero(raw.terminals), [3, 4])
+    np.testing.assert_array_equal(np.flatnonzero(raw.timeouts), [6, 9])
+    # The row that stays at the goal is a piece of one row.
+    np.testing.assert_array_equal(episodes.segments(raw).stop, [4, 5, 7, 10, 12])
 
 
-def test_a_d4rl_name_is_read_from_its_cache(tmp_path):
-    write(tmp_path / "cache" / "maze2d-umaze-sparse-v1.hdf5", content())
-    raw = d4rl.load("maze2d-umaze-v1")
-    assert (raw.name, raw.env, raw.reference) == ("maze2d-umaze-v1", "maze2d-umaze", "maze2d-umaze-v1")
+def test_antmaze_time_limits_among_the_terminals_are_timeouts(tmp_path):
+    """v0 without timeouts: the terminal of row 8 has no reward."""
+    name = "Ant_maze_big-maze_noisy_multistart_True_multigoal_False_sparse.hdf5"
+    raw = load(tmp_path, name, **antmaze(terminals=np.isin(np.arange(12), [3, 4, 8])))
+    assert raw.reference == "antmaze-medium-play-v0"
+    np.testing.assert_array_equal(np.flatnonzero(raw.terminals), [3, 4])
+    np.testing.assert_array_equal(np.flatnonzero(raw.timeouts), [6, 8, 9])
 
 
-def test_a_missing_dataset_says_what_to_put_where_and_fetches_nothing(tmp_path):
-    with pytest.raises(UserError) as caught:
-        d4rl.load("hopper-medium-replay-v2")
-    message = str(caught.value)
-    assert "http://host/a/hopper_medium_replay-v2.hdf5" in message and "--download" in message
-    assert str(tmp_path / "cache" / "hopper_medium_replay-v2.hdf5") in message
-    assert not (tmp_path / "cache").exists()
+def test_kitchen_flags_are_float_columns_and_the_limit_cuts(tmp_path):
+    """Demonstrations that end in rows 199 and 499: the second is longer than the 280 steps of an episode."""
+    terminals = np.isin(np.arange(600), [199, 499]).astype(np.float32)[:, None]
+    arrays = content(600, 60, 9, terminals=terminals, rewards=np.ones((600, 1)))
+    raw = load(tmp_path, "kitchen_microwave_kettle_light_slider-v0.hdf5", **arrays)
+    assert (raw.env, raw.reference, raw.rewards.shape) == ("kitchen-partial", "kitchen-partial-v0", (600,))
+    np.testing.assert_array_equal(np.flatnonzero(raw.terminals), [199, 499])
+    np.testing.assert_array_equal(np.flatnonzero(raw.timeouts), [479])
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `body`, promising `extra` bytes more than it sends."""
-
-    def __init__(self, *args, body: bytes, extra: int):
-        self.body, self.extra = body, extra
-        super().__init__(*args)
-
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(self.body) + self.extra))
-        self.end_headers()
-        self.wfile.write(self.body)
-
-    def log_message(self, *args):
-        pass
+def test_adroit_has_a_limit_for_each_name_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
+    write(tmp_path / "door-v0_demos_clipped.hdf5", content(700, 39, 28, terminals=np.zeros(700, bool)))
+    for name, cuts in (("door-human-v0", [199, 399, 599]), ("door-human-longhorizon-v0", [299, 599])):
+        raw = sources.load(name)
+        assert (raw.name, raw.env, raw.reference) == (name, "door", name)
+        np.testing.assert_array_equal(np.flatnonzero(raw.timeouts), cuts)
 
 
-@pytest.fixture
-def serve():
-    """(body, extra) -> URL of a local server."""
-    servers = []
-
-    def start(body: bytes, extra: int = 0) -> str:
-        handler = functools.partial(_Handler, body=body, extra=extra)
-        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}/served.hdf5"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def test_download_on_demand(tmp_path, monkeypatch, serve):
-    served = pathlib.Path(write(tmp_path / "origin.hdf5", content())).read_bytes()
-    url = serve(served)
-    monkeypatch.setattr(references, "dataset_url", lambda name: url)
-    raw = d4rl.load("hopper-medium-replay-v2", download=True)
-    assert raw.env == "hopper"
-    kept = list((tmp_path / "cache").iterdir())
-    assert [path.name for path in kept] == ["served.hdf5"] and kept[0].read_bytes() == served
+@pytest.mark.parametrize("next_observations", [False, True])
+def test_contact_forces_of_the_ant_go_where_they_are_zero(tmp_path, capfd, next_observations):
+    arrays = content(9, 111, 8)
+    arrays["observations"][:, 27:] = 0.0
+    if next_observations:
+        arrays["next_observations"] = arrays["observations"] + 0.0
+    raw = load(tmp_path, "ant_medium-v2.hdf5", **arrays)
+    assert raw.env == "ant" and raw.observations.shape == (9, 27)
+    assert not next_observations or raw.next_observations.shape == (9, 27)
+    np.testing.assert_array_equal(raw.observations, arrays["observations"][:, :27])
+    arrays["next_observations" if next_observations else "observations"][8, 110] = 1e-3
+    raw = load(tmp_path, "ant_medium-v2.hdf5", **arrays)
+    assert raw.env == "" and raw.observations.shape == (9, 111)
+    assert "contact forces are not zero" in capfd.readouterr().err
 
 
-def test_a_failed_download_leaves_nothing(tmp_path, serve):
-    body = pathlib.Path(write(tmp_path / "origin.hdf5", content())).read_bytes()
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        refused = f"http://127.0.0.1:{unused.getsockname()[1]}/x.hdf5"  # bound, not listening: refused
-        target = tmp_path / "new" / "x.hdf5"
-        for url, message in [
-            (refused, "refused"),
-            (serve(body, extra=10), "bytes"),
-            (serve(b"<html>"), "not an HDF5 file"),
-            ("no-url", "unknown url type"),
-        ]:
-            with pytest.raises(UserError, match=message) as caught:
-                d4rl.download(url, target)
-            assert url in str(caught.value) and str(target) in str(caught.value)
-            assert list(target.parent.iterdir()) == []
+def test_arrays_in_memory_are_checked_alike():
+    """What `export` writes goes through the same door."""
+    arrays = d4rl.check("these", content(rewards=np.arange(6.0)[:, None]))
+    assert {key: array.dtype.name for key, array in arrays.items()} == {
+        "observations": "float32", "actions": "float32", "rewards": "float32", "terminals": "bool"
+    }  # fmt: skip
+    with pytest.raises(UserError, match="these: rewards holds NaN"):
+        d4rl.check("these", content(rewards=np.full(6, np.nan)))

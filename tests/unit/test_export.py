@@ -40,9 +40,9 @@ def test_each_window_is_one_episode_of_its_valid_transitions():
 
 def test_a_written_file_loads_back(tmp_path):
     rows, path = flat(), tmp_path / "new" / "synthetic.hdf5"
-    export.write_hdf5(path, *rows, metadata={"env": "maze2d-umaze", "reference": "maze2d-umaze-v1", "source": "test"})
+    export.write_hdf5(path, *rows, metadata={"env": "pendulum", "reference": "maze2d-umaze-v1", "source": "test"})
     raw = sources.load(str(path))
-    assert (raw.name, raw.env, raw.reference) == ("synthetic", "maze2d-umaze", "maze2d-umaze-v1")
+    assert (raw.name, raw.env, raw.reference) == ("synthetic", "pendulum", "maze2d-umaze-v1")
     for key, array in rows._asdict().items():
         np.testing.assert_array_equal(getattr(raw, key), array, err_msg=key)
     pieces = episodes.segments(raw)

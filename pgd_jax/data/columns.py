@@ -1,0 +1,94 @@
+"""The arrays of an offline dataset, one by one: their rank and type, and their values block by block of rows."""
+
+from collections.abc import Iterator
+
+import h5py
+import numpy as np
+
+from pgd_jax.errors import UserError
+
+ACTION_TOLERANCE = 1e-4  # how far outside [-1, 1] rounding may have put an action
+BLOCK_BYTES = 8 << 20  # of a file in memory at a time, beside what is kept
+
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+OPTIONAL = ("timeouts", "next_observations")
+VECTORS = ("observations", "actions", "next_observations")
+FLAGS = ("terminals", "timeouts")
+
+Arrays = dict[str, np.ndarray]
+
+
+def width(source: str, key: str, array: np.ndarray | h5py.Dataset) -> int:
+    """The width of a row: dim of numbers [N, dim], 1 of [N] and [N, 1]. Raises UserError for another shape or type."""
+    is_vector, shape = key in VECTORS, array.shape  # None for HDF5's "null" arrays
+    is_right = shape is not None and array.dtype.kind in "fiub"
+    if is_right and is_vector:
+        is_right = len(shape) == 2 and shape[1] > 0
+    elif is_right:
+        is_right = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+    if not is_right:
+        expected = "numbers [N, dim]" if is_vector else "numbers [N] or [N, 1]"
+        raise UserError(f"{source}: {key} has shape {shape} and type {array.dtype}; expected {expected}")
+    return shape[1] if is_vector else 1
+
+
+def agree(source: str, arrays: dict[str, np.ndarray] | dict[str, h5py.Dataset]) -> int:
+    """The number of rows. Raises UserError where shapes or types are wrong or differ, or there are no rows."""
+    widths = {key: width(source, key, array) for key, array in arrays.items()}
+    num_rows = {key: array.shape[0] for key, array in arrays.items()}
+    if len(set(num_rows.values())) > 1:
+        raise UserError(f"{source}: arrays differ in length: {', '.join(f'{k} {n}' for k, n in num_rows.items())}")
+    if num_rows["observations"] == 0:
+        raise UserError(f"{source} is empty: its arrays have no rows")
+    if widths.get("next_observations", widths["observations"]) != widths["observations"]:
+        raise UserError(
+            f"{source}: observations are {arrays['observations'].shape}, next_observations "
+            f"{arrays['next_observations'].shape}; they must agree"
+        )
+    return num_rows["observations"]
+
+
+def convert(source: str, key: str, block: np.ndarray, first_row: int = 0) -> np.ndarray:
+    """A block of rows as f32[n, dim], f32[n] or, for flags, bool[n]; actions are clipped to [-1, 1].
+
+    Raises UserError, naming the row (the block starts at `first_row`), for what is not finite, for actions outside by
+    more than rounding, and for flags that are neither 0 nor 1.
+    """
+    if key not in VECTORS and block.ndim == 2:
+        block = block[:, 0]
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is reported as such
+        values = block.astype(np.float32)
+    if not (finite := np.isfinite(values)).all():
+        row = first_row + int(np.argwhere(~finite)[0, 0])
+        raise UserError(f"{source}: {key} holds NaN or infinity, first in row {row}; remove or repair it")
+    if key == "actions":
+        if (outside := np.abs(values).max(axis=1) > 1.0 + ACTION_TOLERANCE).any():
+            row = int(outside.argmax())
+            found = f"row {first_row + row} holds {values[row].tolist()}"
+            raise UserError(f"{source}: actions must lie in [-1, 1]; {found}; rescale them")
+        return np.clip(values, -1.0, 1.0)
+    if key not in FLAGS:
+        return values
+    if (wrong := (values != 0.0) & (values != 1.0)).any():
+        row = int(wrong.argmax())
+        raise UserError(f"{source}: {key} must be 0 or 1; row {first_row + row} holds {values[row]}")
+    return values == 1.0
+
+
+def read(source: str, key: str, array: h5py.Dataset, num_rows: int, num_columns: int | None = None) -> np.ndarray:
+    """The first rows (and, of vectors, the first columns) of an array in a file, converted block by block."""
+    shape = (num_rows, num_columns or array.shape[1]) if key in VECTORS else (num_rows,)
+    values = np.empty(shape, bool if key in FLAGS else np.float32)
+    for rows in blocks(array, num_rows):
+        part = array[rows, :num_columns] if key in VECTORS else array[rows]
+        values[rows] = convert(source, key, part, rows.start)
+    return values
+
+
+def blocks(array: h5py.Dataset, num_rows: int) -> Iterator[slice]:
+    """Consecutive rows of about BLOCK_BYTES, in whole HDF5 chunks: each is decompressed once."""
+    per_row = max(array.dtype.itemsize * int(np.prod(array.shape[1:])), 1)
+    per_chunk = array.chunks[0] if array.chunks else 1
+    size = max(BLOCK_BYTES // per_row // per_chunk, 1) * per_chunk
+    for start in range(0, num_rows, size):
+        yield slice(start, min(start + size, num_rows))
