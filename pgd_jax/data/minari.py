@@ -54,20 +54,20 @@ ENVIRONMENTS = {
 HARMLESS_ARGUMENTS = {"render_mode", "width", "height", "camera_id", "camera_name"}
 
 
-def load(dataset_id: str, download: bool = False) -> RawDataset:
+def load(dataset_id: str, download: bool = False, max_rows: int = 0) -> RawDataset:
     """Minari dataset `dataset_id` ("D4RL/pen/human-v2"), from its flat copy; fetched only if `download` is set.
 
-    Columns and flags: see minari_rows. Raises UserError for an unknown dataset, one that cannot be read, and one whose
-    spaces are not vectors.
+    Of more than `max_rows` rows the first ones are taken (0: all). Columns and flags: see minari_rows. Raises UserError
+    for an unknown dataset, one that cannot be read, and one whose spaces are not vectors.
     """
     folder = _find(dataset_id, download)
     cached = cache_path(dataset_id, folder)
     if not cached.is_file():
         _convert(dataset_id, folder, cached)
     try:
-        return d4rl.read(cached, name=PREFIX + dataset_id, reference="")
+        return d4rl.read(cached, name=PREFIX + dataset_id, reference="", max_rows=max_rows)
     except UserError as error:
-        raise UserError(f"{PREFIX}{dataset_id}, in its flat copy: {error}") from error
+        raise UserError(f"{PREFIX}{dataset_id}, in its flat copy (made anew once it is removed): {error}") from error
 
 
 def root() -> pathlib.Path:

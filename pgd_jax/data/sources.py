@@ -24,7 +24,7 @@ def load(dataset: str, download: bool = False, max_rows: int = 0) -> RawDataset:
     if dataset.startswith(MINARI):
         from pgd_jax.data import minari  # an extra
 
-        return first_rows(minari.load(dataset.removeprefix(MINARI), download), max_rows)
+        return minari.load(dataset.removeprefix(MINARI), download, max_rows)
     path = pathlib.Path(dataset).expanduser()
     if path.is_file() or path.suffix in (".hdf5", ".h5") or os.sep in dataset:
         return d4rl.read(path, name=path.stem, reference=catalogue.name_of_file(path.name), max_rows=max_rows)
