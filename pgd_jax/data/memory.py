@@ -45,7 +45,7 @@ def require(source: str, num_rows: int, obs_dim: int, action_dim: int, has_next:
     """Says a large estimate for dataset `source`, and raises UserError where it is more than what is free."""
     need, free = estimate(num_rows, obs_dim, action_dim, has_next), available()
     if jax.default_backend() == "cpu":
-        need = Bytes(sum(need), 0.0)
+        need, free = Bytes(sum(need), 0.0), Bytes(free.host, 0.0)
     share = min(have / want if want else float("inf") for want, have in zip(need, free, strict=True))
     if share < 1.0:
         raise UserError(
@@ -57,7 +57,8 @@ def require(source: str, num_rows: int, obs_dim: int, action_dim: int, has_next:
 
 
 def _text(size: Bytes) -> str:
-    return f"{size.host / GB:.3g} GB on the host and {size.device / GB:.3g} GB on the device"
+    on_device = f" on the host and {size.device / GB:.3g} GB on the device" if size.device else ""
+    return f"{size.host / GB:.3g} GB{on_device}"
 
 
 def _free_on_host() -> float:
