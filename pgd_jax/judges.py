@@ -7,7 +7,7 @@ import numpy as np
 
 from pgd_jax import config as configs, lanes, loop
 from pgd_jax.agents.base import Agent
-from pgd_jax.data import codec as codecs
+from pgd_jax.data import catalogue, codec as codecs
 from pgd_jax.data.base import RawDataset
 from pgd_jax.envs import host
 from pgd_jax.envs.base import ENVS, HOST_ENVS, EvalEnv, HostEnv
@@ -31,12 +31,16 @@ def refuse_unknown(name: str) -> None:
 
 
 def in_graph(name: str, raw: RawDataset) -> EvalEnv | None:
-    """The environment of that name inside the program, or None; UserError where the dataset is of another shape."""
+    """The environment of that name inside the program, or None; UserError where the dataset is of another shape.
+
+    Episodes are as long as D4RL's of the dataset: maze2d v0 has shorter ones than v1, and its scores count on that.
+    """
     if name not in ENVS:
         return None
     env = ENVS.get(name)()
     _refuse_other_shape(name, env, raw)
-    return env
+    task = catalogue.TASKS.get(raw.reference)
+    return env._replace(horizon=task.horizon) if task is not None and task.env == name else env
 
 
 def on_host(name: str, raw: RawDataset, config: configs.AgentConfig, has_twin: bool) -> HostPlan | None:

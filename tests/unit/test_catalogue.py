@@ -8,7 +8,9 @@ import pathlib
 import numpy as np
 import pytest
 
+from pgd_jax import judges
 from pgd_jax.data import catalogue
+from pgd_jax.data.base import RawDataset
 from pgd_jax.envs.base import ENVS
 from pgd_jax.errors import UserError
 
@@ -163,3 +165,15 @@ def test_unknown_names():
         catalogue.normalised_score("hopper-medum-v2", 1.0)
     with pytest.raises(UserError, match='unknown D4RL dataset "ant-meduim-v2"; did you mean "ant-medium-v2"?'):
         catalogue.task("ant-meduim-v2")
+
+
+def test_an_agent_is_judged_over_episodes_of_its_datasets_length():
+    columns = np.zeros((2, 4), np.float32), np.zeros((2, 2), np.float32), np.zeros(2), None, np.zeros(2), np.zeros(2)
+    for reference, horizon in (
+        ("maze2d-umaze-v0", 150),
+        ("maze2d-umaze-v1", 300),
+        ("", 300),
+        ("hopper-medium-v2", 300),
+    ):
+        env = judges.in_graph("maze2d-umaze", RawDataset("x", "maze2d-umaze", reference, *columns))
+        assert env.horizon == horizon
