@@ -73,7 +73,7 @@ def read(path: pathlib.Path, name: str, reference: str, max_rows: int = 0) -> Ra
     fetch.verify(path)
     try:
         with h5py.File(path, "r") as file:
-            metadata = _metadata(file)
+            metadata = metadata_of(file)
             reference = metadata.get("reference", reference)
             task = catalogue.TASKS.get(reference)
             env = metadata.get("env", task.env if task else "")
@@ -143,7 +143,7 @@ def _has_forces(found: dict[str, h5py.Dataset], num_rows: int) -> bool:
     return any(array[rows, ANT_DIM:].any() for array in arrays for rows in columns.blocks(array, num_rows))
 
 
-def _metadata(file: h5py.File) -> dict[str, str]:
+def metadata_of(file: h5py.File) -> dict[str, str]:
     """`metadata/{env,reference,horizon}`, datasets or attributes, as `export` writes them, where present."""
     group, keys = file.get("metadata"), ("env", "reference", "horizon")
     if not isinstance(group, h5py.Group):
