@@ -3,11 +3,13 @@
     python -m experiments.parity.one_step [--num_states=4096] [--hopper_file=hopper_medium_replay-v2.hdf5]
 
 Both start from the same float32 state. Printed for each task: the error of the next observation, in standard deviations
-of that column and at the worst column of a row (median, 99.9th percentile, largest), the same of the reward, the share of steps
-that agree on whether the episode ended, and the rows that are further off than `LIMIT`. Beside these stands how many
-rows C MuJoCo itself moves by as much when its state is changed in the last bit of a float32: at the moment of a contact
-the physics decides between two outcomes, which no single-precision simulator can tell. States come from rollouts of `behaviour` in C MuJoCo, whose
-actions hold on for some steps; for hopper, optionally from a file with infos/qpos and infos/qvel, under its actions.
+of that column and at the worst column of a row (median, 99.9th percentile, largest), the same of the reward, the share
+of steps that agree on whether the episode ended, and of rows that are further off than `LIMIT`. Beside these stands how
+many rows C MuJoCo itself moves by as much when its state is changed in the last bit of a float32: at the moment of a
+contact the physics decides between two outcomes, which no single-precision simulator can tell.
+
+States come from rollouts of `behaviour` in C MuJoCo, whose actions hold on for some steps; for hopper, optionally from
+a file with infos/qpos and infos/qvel, under its actions.
 """
 
 import functools

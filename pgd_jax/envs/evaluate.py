@@ -25,6 +25,7 @@ class _Running:
     alive: jax.Array  # bool[E]
     episodes: Episodes
     weight: jax.Array  # f32[] discount^t
+    time: jax.Array  # i32[]
 
 
 def evaluate(
@@ -33,17 +34,17 @@ def evaluate(
     """Runs `num_episodes` episodes side by side, each to its terminal step or to the environment's horizon.
 
     `policy` maps obs f32[E, O] to actions f32[E, A], both in environment space; it is called once a step on the whole
-    batch. The reward of the terminating step counts, nothing after it does.
+    batch, until no episode is left. The reward of the terminating step counts, nothing after it does.
     """
     key_reset, key_steps = jax.random.split(key)
     obs, state = jax.vmap(env.reset)(jax.random.split(key_reset, num_episodes))
     zeros = jnp.zeros(num_episodes, jnp.float32)
     nothing = Episodes(zeros, zeros, jnp.zeros(num_episodes, jnp.int32))
-    running = _Running(obs, state, jnp.ones(num_episodes, bool), nothing, jnp.float32(1.0))
+    alive = jnp.ones(num_episodes, bool)
 
-    def step(running: _Running, key: jax.Array) -> tuple[_Running, None]:
+    def step(running: _Running) -> _Running:
         action = policy(running.obs)
-        keys = jax.random.split(key, num_episodes)
+        keys = jax.random.split(jax.random.fold_in(key_steps, running.time), num_episodes)
         obs, state, reward, terminal = jax.vmap(env.step)(keys, running.state, action)
         # An environment may clip or compare a NaN away (a sparse reward of 0), so it is put back here.
         reward = jnp.where(jnp.all(jnp.isfinite(action), axis=-1), reward, jnp.nan)
@@ -53,7 +54,13 @@ def evaluate(
             discounted_returns=running.episodes.discounted_returns + running.weight * reward,
             lengths=running.episodes.lengths + running.alive.astype(jnp.int32),
         )
-        return _Running(obs, state, running.alive & ~terminal, episodes, running.weight * discount), None
+        alive = running.alive & ~terminal
+        return _Running(obs, state, alive, episodes, running.weight * discount, running.time + 1)
 
-    running, _ = jax.lax.scan(step, running, jax.random.split(key_steps, env.horizon))
+    # A loop that ends, not a scan over the horizon: early in training a walker falls within a tenth of it.
+    running = jax.lax.while_loop(
+        lambda running: (running.time < env.horizon) & jnp.any(running.alive),
+        step,
+        _Running(obs, state, alive, nothing, jnp.float32(1.0), jnp.int32(0)),
+    )
     return running.episodes

@@ -3,8 +3,9 @@
 gymnax's `step` resets by itself and mixes time limits in; the adapter takes `reset_env` and `step_env`, which do not.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -21,6 +22,13 @@ def strong(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), tree)
 
 
+@contextlib.contextmanager
+def _as_gymnax_expects() -> Iterator[None]:
+    """JAX's standard promotion of types and ranks, while gymnax is traced."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
 def adapt(env: environment.Environment, from_obs: Callable[[jax.Array], Any] | None = None) -> base.EvalEnv:
     """Wraps a gymnax environment with box actions and vector observations, at its default parameters.
 
@@ -31,12 +39,16 @@ def adapt(env: environment.Environment, from_obs: Callable[[jax.Array], Any] | N
     centre, half_range = (action_box.high + action_box.low) / 2.0, (action_box.high - action_box.low) / 2.0
 
     def reset(key: jax.Array) -> tuple[jax.Array, Any]:
-        return strong(env.reset_env(key, params))
+        with _as_gymnax_expects():
+            return strong(env.reset_env(key, params))
 
     def step(key: jax.Array, state: Any, action: jax.Array) -> tuple[jax.Array, Any, jax.Array, jax.Array]:
         scaled = centre + half_range * jnp.clip(action, -1.0, 1.0)
-        obs, state, reward, terminal, _ = env.step_env(key, state, scaled, params)
-        return strong((obs, state, reward.astype(jnp.float32), terminal))
+        with _as_gymnax_expects():
+            obs, following, reward, terminal, _ = env.step_env(key, state, scaled, params)
+        # A field that starts as an integer and goes on as a float keeps the type it started with.
+        following = jax.tree.map(lambda new, old: jnp.asarray(new, jnp.asarray(old).dtype), following, state)
+        return strong((obs, following, reward.astype(jnp.float32), terminal))
 
     return base.EvalEnv(
         name=env.name,

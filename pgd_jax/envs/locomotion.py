@@ -1,11 +1,11 @@
 """Hopper, HalfCheetah, Walker2d and Ant as EvalEnv: Gymnasium's `-v4` tasks, which D4RL's v2 datasets were made with.
 
-| task | model | steps of physics | observation | alive while | reset noise |
+| task | model | physics | observation | alive while | reset noise |
 |---|---|---|---|---|---|
-| hopper | hopper.xml | 4 x 0.002 s | qpos[1:], qvel in [-10, 10] | z > 0.7, angle and the rest in range | uniform 0.005 |
-| halfcheetah | half_cheetah.xml | 5 x 0.01 s | qpos[1:], qvel | always | uniform 0.1, velocity normal 0.1 |
-| walker2d | walker2d.xml | 4 x 0.002 s | qpos[1:], qvel in [-10, 10] | z in (0.8, 2), angle in (-1, 1) | uniform 0.005 |
-| ant | ant.xml | 5 x 0.01 s | qpos[2:], qvel | z in [0.2, 1] | uniform 0.1, velocity normal 0.1 |
+| hopper | hopper.xml | 4 x 0.002 s | qpos[1:], qvel within 10 | z > 0.7, abs(angle) < 0.2 | uniform 0.005 |
+| halfcheetah | half_cheetah.xml | 5 x 0.01 s | qpos[1:], qvel | always | uniform, normal 0.1 |
+| walker2d | walker2d.xml | 4 x 0.002 s | qpos[1:], qvel within 10 | z in (0.8, 2), abs(angle) < 1 | uniform 0.005 |
+| ant | ant.xml | 5 x 0.01 s | qpos[2:], qvel | z in [0.2, 1] | uniform, normal 0.1 |
 
 reward = forward velocity + 1 where the task has falls - cost |action|^2; episodes of 1000 steps. Ant's observation is
 Gymnasium's of 27 numbers: D4RL's ant files have 84 more, contact forces that MuJoCo 2.0 left at zero.

@@ -49,6 +49,12 @@ def test_the_horizon_ends_what_never_terminates():
     np.testing.assert_array_equal(episodes.discounted_returns, [3.25, 3.25, 3.25])
 
 
+def test_ends_with_its_last_episode_not_with_the_horizon():
+    """A billion steps would not end within this test."""
+    episodes = run(idle, clock(horizon=10**9, longest=5), 8)
+    assert np.asarray(episodes.lengths).max() <= 5
+
+
 def endless(step):
     return lambda key, state, action: (*step(key, state, action)[:3], jnp.bool_(False))
 

@@ -1,3 +1,4 @@
+import gymnasium
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -36,3 +37,21 @@ def test_the_library_is_the_one_that_is_wrapped():
     found = adapter.make("pendulum").step(jax.random.key(4), our_state, jnp.array([-0.6]))
     np.testing.assert_allclose(found[0], theirs[0], atol=1e-6)
     np.testing.assert_allclose(found[2], theirs[2], atol=1e-5)
+
+
+def test_mountain_car_is_gymnasium_s_also_at_the_left_wall():
+    """gymnax's own keeps its speed into the wall: there the two would part."""
+    host, env = gymnasium.make("MountainCarContinuous-v0"), adapter.make("mountain-car-continuous")
+    step = jax.jit(env.step)
+    host.reset(seed=0)
+    at_wall = 0
+    for state in ([-1.19, -0.05], [-1.2, -0.01], [-0.5, 0.0], [0.44, 0.05], [0.3, -0.07]):
+        for action in (-1.0, 0.4):
+            host.unwrapped.state = np.array(state)
+            obs, reward, terminal, _, _ = host.unwrapped.step(np.array([action]))
+            found = step(jax.random.key(0), env.from_obs(jnp.asarray(state)), jnp.array([action]))
+            np.testing.assert_allclose(found[0], obs, atol=1e-6)
+            np.testing.assert_allclose(found[2], reward, atol=1e-4)
+            assert bool(found[3]) == terminal
+            at_wall += obs[0] == np.float32(-1.2)
+    assert at_wall >= 2 and env.horizon == 999
