@@ -64,7 +64,10 @@ def prepare(config: configs.DenoiserConfig) -> Data:
     raw = sources.load(data.dataset, data.download, data.max_rows)
     pieces = episodes.segments(raw)
     train_ids, validation_ids = episodes.split(pieces, data.validation_fraction, data.split_seed)
-    starts = episodes.window_starts(episodes.take(pieces, train_ids), data.window_length, data.window_stride)
+    try:
+        starts = episodes.window_starts(episodes.take(pieces, train_ids), data.window_length, data.window_stride)
+    except UserError as error:
+        raise UserError(f"{data.dataset}: {error}") from None
     if config.training.batch_size > len(starts):
         raise UserError(
             f"training.batch_size={config.training.batch_size} is larger than the data: {data.dataset} has "

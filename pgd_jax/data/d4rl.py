@@ -130,7 +130,9 @@ def _array(source: str, file: h5py.File, key: str) -> h5py.Dataset:
     try:
         found = file[key] if link is not None else None
     except (KeyError, OSError) as error:
-        place = getattr(link, "filename", "") or getattr(link, "path", "nothing that is there")
+        if isinstance(link, h5py.HardLink):
+            raise OSError(f"{key}: {error}") from error
+        place = link.filename if isinstance(link, h5py.ExternalLink) else link.path
         raise UserError(f"{source}: {key} is a link to {place}, which cannot be followed ({error})") from error
     if not isinstance(found, h5py.Dataset):
         kind = f'its "{key}" is a group, not an array' if found is not None else f'it has no array "{key}"'
