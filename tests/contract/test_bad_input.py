@@ -141,6 +141,8 @@ DENOISER = [
     ({"unet.compute_dtype": "float8"}, ['unet.compute_dtype="float8" must be float32 or bfloat16']),
     ({"unet.widht": 16}, ['unknown flag "--config.unet.widht"; did you mean "--config.unet.width"?']),
     ({"training.num_steps": "many"}, ["training.num_steps", "many"]),
+    ({"data.max_rows": -1}, ["max_rows=-1 must be a number of rows, or 0"]),
+    ({"data.max_rows": 10, "data.window_length": 16}, ["no complete window of 16 rows", "1 segments has 10 rows"]),
 ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Finding and fetching datasets: paths, names, caches, mirrors, digests. No D4RL package, no network."""
 
+import dataclasses
 import functools
 import hashlib
 import http.server
@@ -10,8 +11,10 @@ import threading
 import numpy as np
 import pytest
 
+from pgd_jax import config as configs, denoiser, experiment
 from pgd_jax.data import catalogue, fetch, sources
 from pgd_jax.errors import UserError
+from tests import worlds
 from tests.d4rl_files import content, write
 
 NAME, FILE = "hopper-medium-replay-v2", "hopper_medium_replay-v2.hdf5"
@@ -79,6 +82,25 @@ def test_only_the_first_rows_are_read(tmp_path, monkeypatch, max_rows):
     if max_rows == 5:
         arrays["rewards"][8] = np.nan
         assert len(sources.load(write(tmp_path / "nan.hdf5", arrays), max_rows=5).rewards) == 5
+
+
+def test_a_run_reads_only_its_rows(tmp_path):
+    """The denoiser 120 of 240 rows; an agent as many of the same dataset unless it says otherwise, all of another."""
+    dataset = worlds.write_dataset(tmp_path / "toy.hdf5")
+    config = worlds.denoiser_config(dataset)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, max_rows=120))
+    data = denoiser.prepare(config)
+    assert len(data.raw.rewards) == len(data.training.rows) == 120
+    trained = denoiser.Denoiser(config, None, None, None)
+    for settings, expected in (
+        ({}, (dataset, 120)),
+        ({"max_rows": 60}, (dataset, 60)),
+        ({"dataset": "other.hdf5"}, ("other.hdf5", 0)),
+        ({"dataset": "other.hdf5", "max_rows": 60}, ("other.hdf5", 60)),
+    ):
+        assert experiment.data_of(configs.AgentConfig(**settings), trained) == expected
+    agent = configs.AgentConfig(dataset=dataset, max_rows=60, synthetic_per_batch=0, batch_size=8, environment="none")
+    assert len(experiment.assemble(agent).shared.real.reward) == 60
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
