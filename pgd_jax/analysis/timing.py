@@ -51,10 +51,10 @@ def measure(key: jax.Array, experiment: Experiment, states: loop.LaneState) -> l
     share = num_updates / plan.updates_per_phase
     parts.append(Part("learn", seconds / share, num_lanes * plan.updates_per_phase, "updates", share))
     if program.env is not None:
-        seconds, _ = _time(_evaluate, program, key_evaluate, experiment, states)
-        parts.append(
-            Part("evaluate", seconds, num_lanes * plan.num_episodes * program.env.horizon, "environment steps", 1.0)
-        )
+        seconds, metrics = _time(_evaluate, program, key_evaluate, experiment, states)
+        # Steps of episodes while they lasted: evaluation ends with its longest one.
+        num_steps = round(plan.num_episodes * float(metrics["episode_length_mean"].sum()))
+        parts.append(Part("evaluate", seconds, num_steps, "environment steps", 1.0))
     return parts
 
 

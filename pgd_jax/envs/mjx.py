@@ -14,6 +14,7 @@ MJX is MuJoCo's own JAX version. What is done here to make it agree with C MuJoC
 import contextlib
 import functools
 import importlib.util
+import io
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -58,7 +59,9 @@ def load(file_name: str, frame_skip: int) -> Model:
     """The model in one of the files that Gymnasium ships. Raises UserError without the `mujoco` extra."""
     package = _require_packages()
     import mujoco  # imported where it is needed: an extra, and slow to import
-    from mujoco import mjx
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints that Warp, another backend, is not installed
+        from mujoco import mjx
 
     spec = mujoco.MjSpec.from_file(str(package / "envs" / "mujoco" / "assets" / file_name))
     for unseen in (*spec.cameras, *spec.lights):  # placed in every step, for nothing
