@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pgd_jax.envs import base, robotics
+from pgd_jax.envs import base, host, robotics
 
 mujoco = pytest.importorskip("mujoco")
 pytest.importorskip("gymnasium_robotics")
@@ -67,6 +67,18 @@ def test_the_hands_rewards_are_d4rls(task):
             if terminated:
                 break
     assert np.ptp(rewards) > 0.01
+
+
+@pytest.mark.parametrize(("task", "wanted", "error"), [("hammer", -274.86, 6.0), ("door", -56.51, 1.0)])
+def test_a_random_policy_scores_what_d4rl_says(task, wanted, error):
+    """d4rl's REF_MIN_SCORE; of 100 episodes: -275.0 +- 0.6, -56.5 +- 0.1 (and relocate's -6.43: -6.0 +- 0.7)."""
+    described, generator = base.HOST_ENVS.get(task)(), np.random.default_rng(0)
+
+    def policy(obs):
+        return generator.uniform(-1.0, 1.0, (*obs.shape[:-1], described.action_dim)).astype(np.float32)
+
+    episodes = host.Evaluator(described, 1, 8).evaluate(policy, np.array([0]), 0, np.ones(1))
+    assert episodes.returns.mean() == pytest.approx(wanted, abs=error)
 
 
 def test_a_fallen_pen_ends_the_episode():
