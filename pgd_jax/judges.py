@@ -39,13 +39,18 @@ def in_graph(name: str, raw: RawDataset) -> EvalEnv | None:
         return None
     env = ENVS.get(name)()
     _refuse_other_shape(name, env, raw)
+    return env._replace(horizon=_horizon(name, raw) or env.horizon)
+
+
+def _horizon(name: str, raw: RawDataset) -> int | None:
     task = catalogue.TASKS.get(raw.reference)
-    return env._replace(horizon=task.horizon) if task is not None and task.env == name else env
+    return task.horizon if task is not None and task.env == name else None
 
 
 def on_host(name: str, raw: RawDataset, config: configs.AgentConfig, has_twin: bool) -> HostPlan | None:
     """The host's environment of that name: where it has no twin inside the program, or `host_episodes` asks for it.
 
+    Episodes are as long as D4RL's of the dataset: adroit's "longhorizon" ones have 200 to 600 steps, not 100 or 200.
     Raises UserError where it is asked for and there is none, a package that it needs is missing, or the dataset is of
     another shape.
     """
@@ -60,6 +65,8 @@ def on_host(name: str, raw: RawDataset, config: configs.AgentConfig, has_twin: b
         return None
     env = HOST_ENVS.get(name)()
     _refuse_other_shape(name, env, raw)
+    horizon = _horizon(name, raw)
+    env = env if horizon in (None, env.horizon) else host.with_horizon(env, horizon)
     return HostPlan(env, config.host_episodes or config.num_episodes)
 
 

@@ -52,6 +52,15 @@ class OneEpisode(gymnasium.Wrapper):
         return self._last_obs, float(reward), terminated, truncated, {}
 
 
+def with_horizon(env: HostEnv, horizon: int) -> HostEnv:
+    """`env` with episodes of another length."""
+    return env._replace(horizon=horizon, make=lambda: gymnasium.wrappers.TimeLimit(_without_limit(env.make()), horizon))
+
+
+def _without_limit(env: gymnasium.Env) -> gymnasium.Env:
+    return env.env if isinstance(env, gymnasium.wrappers.TimeLimit) else env
+
+
 class Evaluator:
     """The environments of L lanes, built once and used for all evaluations of a run."""
 

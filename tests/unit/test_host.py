@@ -73,6 +73,14 @@ def test_the_horizon_ends_what_never_terminates():
     np.testing.assert_array_equal(episodes.returns, 10.0)
 
 
+@pytest.mark.parametrize("horizon", [2, 7])
+def test_episodes_of_another_length(horizon):
+    env = host.with_horizon(clock(longest=10**6, horizon=4)[0], horizon)
+    assert env.horizon == horizon
+    episodes = host.Evaluator(env, 3, 2).evaluate(idle, SEEDS, 0, DISCOUNT)
+    np.testing.assert_array_equal(episodes.lengths, horizon)
+
+
 def test_episodes_depend_on_seed_and_number_alone(monkeypatch):
     env, made = clock(longest=1000, horizon=2000)
     evaluator = host.Evaluator(env, 3, 6)

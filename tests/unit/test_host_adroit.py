@@ -7,6 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
+from pgd_jax import config as configs, judges
+from pgd_jax.data.base import RawDataset
 from pgd_jax.envs import base, host, robotics
 
 mujoco = pytest.importorskip("mujoco")
@@ -79,6 +81,17 @@ def test_a_random_policy_scores_what_d4rl_says(task, wanted, error):
 
     episodes = host.Evaluator(described, 1, 8).evaluate(policy, np.array([0]), 0, np.ones(1))
     assert episodes.returns.mean() == pytest.approx(wanted, abs=error)
+
+
+@pytest.mark.parametrize(("name", "horizon"), [("pen-human-v1", 100), ("pen-human-longhorizon-v1", 200)])
+def test_episodes_are_as_long_as_d4rls_of_the_dataset(name, horizon):
+    rows = [np.zeros((4, 45), np.float32), np.zeros((4, 24), np.float32), np.zeros(4, np.float32), None]
+    raw = RawDataset(name, "pen", name, *rows, terminals=np.zeros(4, bool), timeouts=np.zeros(4, bool))
+    plan = judges.on_host("pen", raw, configs.AgentConfig(num_episodes=3), has_twin=False)
+    assert plan.num_episodes == 3 and plan.env.horizon == horizon
+    held = plan.env.make()
+    held.reset(seed=0)
+    assert held._max_episode_steps == horizon
 
 
 def test_a_fallen_pen_ends_the_episode():
