@@ -96,6 +96,9 @@ class AgentConfig:
         0,
         "episodes on the host (Gymnasium) after each chunk, a cross-check; 0: num_episodes, where nothing else judges",
     )
+    dynamics_windows: int = option(
+        1_024, "windows of a phase whose transitions are compared with the environment's own; 0: none"
+    )
     num_seeds: int = option(4, "seeds per value of the sweep")
     first_seed: int = option(0, "the first of them")
     sweep: str = option(
@@ -179,6 +182,8 @@ def validate_agent(config: AgentConfig) -> None:
         raise UserError(f"host_episodes={config.host_episodes} must be at least 0")
     if config.host_episodes and config.environment == "none":
         raise UserError(f"host_episodes={config.host_episodes}, but environment=none switches evaluation off; set one")
+    if config.dynamics_windows < 0:
+        raise UserError(f"dynamics_windows={config.dynamics_windows} must be 0 or more")
     if config.num_phases % config.phases_per_chunk:
         raise UserError(
             f"num_phases={config.num_phases} must be a multiple of phases_per_chunk={config.phases_per_chunk}"

@@ -86,6 +86,7 @@ def plan_of(config: configs.AgentConfig, window_length: int) -> loop.Plan:
         batch_size=config.batch_size,
         synthetic_per_batch=config.synthetic_per_batch,
         num_episodes=config.num_episodes,
+        dynamics_windows=min(config.dynamics_windows, sampling.num_trajectories),
     )
 
 

@@ -39,6 +39,7 @@ class Plan(NamedTuple):
     batch_size: int
     synthetic_per_batch: int
     num_episodes: int
+    dynamics_windows: int  # of a phase, whose transitions are compared with the environment's own; 0 for none
 
 
 class Program(NamedTuple):
@@ -147,8 +148,7 @@ def learn(
 
     def update(state: AgentState, key: jax.Array) -> tuple[AgentState, Metrics]:
         key_batch, key_update = jax.random.split(key)
-        batch = draw(key_batch, synthetic, hyper, shared, program)
-        return program.agent.update(key_update, state, batch, hyper.agent)
+        return program.agent.update(key_update, state, draw(key_batch, synthetic, hyper, shared, program), hyper.agent)
 
     keys = jax.random.split(key, program.plan.updates_per_phase // program.agent.batches_per_update)
     state, logs = jax.lax.scan(update, state, keys)
@@ -174,7 +174,8 @@ def describe(synthetic: Synthetic, log_prob: LogProb, shared: Shared, program: P
     """How on-policy and how true the synthetic data are.
 
     log pi(a|s) per action under the policy that guided them, and the normalised squared error of the next observation
-    against the environment: of all rows, of rows in reachable states, and by position in the window f32[T - 1].
+    against the environment in the first K = `dynamics_windows` windows, which are independent draws: of all rows, of
+    rows in reachable states, by window f32[K] and by position in the window f32[T - 1].
     """
     rows = synthetic.transition
     weight = synthetic.valid.astype(jnp.float32)
@@ -184,24 +185,32 @@ def describe(synthetic: Synthetic, log_prob: LogProb, shared: Shared, program: P
         "synthetic_valid_share": total / weight.size,
         "synthetic_reward_mean": jnp.sum(weight * rows.reward) / total,
     }
-    if program.env is not None and program.env.from_obs is not None:
-        measured = dynamics.of_transitions(program.env, shared.codec, rows, synthetic.valid)
-        error, weight, reachable = (leaf.reshape(-1, program.plan.window_length) for leaf in measured)
-        by_position = jnp.sum(weight * error, axis=0) / jnp.maximum(jnp.sum(weight, axis=0), 1.0)
-        # At least 1: a generation of nothing but terminal rows has no error to speak of, and must not stop the run.
-        num_rows = jnp.maximum(jnp.sum(weight), 1.0)
-        num_reachable = jnp.maximum(jnp.sum(weight * reachable), 1.0)
-        metrics |= {
-            "dynamics_error": jnp.sum(weight * error) / num_rows,
-            "dynamics_error_reachable": jnp.sum(weight * reachable * error) / num_reachable,
-            "synthetic_reachable_share": jnp.sum(weight * reachable) / num_rows,
-            "dynamics_error_by_position": by_position[:-1],  # the last row has no successor
-        }
+    if program.env is not None and program.env.from_obs is not None and program.plan.dynamics_windows:
+        metrics |= _dynamics(synthetic, shared, program)
     return metrics
 
 
+def _dynamics(synthetic: Synthetic, shared: Shared, program: Program) -> Metrics:
+    length, num_rows = program.plan.window_length, program.plan.dynamics_windows * program.plan.window_length
+    rows, valid = jax.tree.map(lambda leaf: leaf[:num_rows], (synthetic.transition, synthetic.valid))
+    measured = dynamics.of_transitions(program.env, shared.codec, rows, valid)
+    error, weight, reachable = (leaf.reshape(-1, length) for leaf in measured)
+
+    def mean(weight: jax.Array, axis: int | None = None) -> jax.Array:
+        # Over 1 at least: a window of nothing but a terminal row has no error to speak of, and must not stop the run.
+        return jnp.sum(weight * error, axis) / jnp.maximum(jnp.sum(weight, axis), 1.0)
+
+    return {
+        "dynamics_error": mean(weight),
+        "dynamics_error_reachable": mean(weight * reachable),
+        "synthetic_reachable_share": jnp.sum(weight * reachable) / jnp.maximum(jnp.sum(weight), 1.0),
+        "dynamics_error_by_window": mean(weight, 1),
+        "dynamics_error_by_position": mean(weight, 0)[:-1],  # the last row has no successor
+    }
+
+
 def phase(program: Program, hyper: ProgramHyper, shared: Shared, state: LaneState) -> tuple[LaneState, Metrics]:
-    """One lane, one phase: generate under the current policy, learn, evaluate."""
+    """One lane, one phase."""
     key, key_generate, key_learn, key_evaluate = jax.random.split(state.key, 4)
     synthetic, metrics = None, {}
     if program.plan.synthetic_per_batch:
@@ -211,6 +220,7 @@ def phase(program: Program, hyper: ProgramHyper, shared: Shared, state: LaneStat
         windows = generate(key_generate, log_prob, coefficient, hyper, shared, program)
         synthetic = flatten(shared.codec, windows)
         metrics |= describe(synthetic, log_prob, shared, program)
+        metrics.pop("dynamics_error_by_window", None)  # thousands of numbers a phase: only a report asks for them
     agent_state, logs = learn(key_learn, state.agent, synthetic, hyper, shared, program)
     metrics |= logs
     if program.env is not None:

@@ -64,6 +64,7 @@ def program(setting: Setting, agent_name: str) -> loop.Program:
         batch_size=setting.batch_size,
         synthetic_per_batch=setting.synthetic_per_batch,
         num_episodes=setting.num_episodes,
+        dynamics_windows=0,
     )
     agent_plan = AgentPlan(setting.hidden_dim, setting.num_hidden)
     agent = AGENTS.get(agent_name).build(setting.obs_dim, setting.action_dim, agent_plan)

@@ -30,7 +30,7 @@ class Comparison(NamedTuple):
     """Two sets of windows a lane: index 0 unguided, index 1 guided."""
 
     coefficients: np.ndarray  # f32[L] of the guided set
-    metrics: dict[str, np.ndarray]  # `loop.describe`'s, [L, 2, ...], and dynamics_error_by_window f32[L, 2, M]
+    metrics: dict[str, np.ndarray]  # `loop.describe`'s, [L, 2, ...]
     windows: np.ndarray  # f32[L, 2, K, T, D] the first K of each, environment space
     num_windows: int  # behind each mean
 
@@ -98,13 +98,6 @@ def _shortened(program: loop.Program) -> loop.Program:
     return program._replace(plan=plan)
 
 
-def _error_by_window(synthetic: loop.Synthetic, shared: loop.Shared, program: loop.Program) -> jax.Array:
-    """f32[M]: mean dynamics error of each window's valid transitions; 0 for a window that is terminal at once."""
-    error, weight, _ = dynamics.of_transitions(program.env, shared.codec, synthetic.transition, synthetic.valid)
-    shape = (-1, program.plan.window_length)
-    return jnp.sum((weight * error).reshape(shape), axis=1) / jnp.maximum(jnp.sum(weight.reshape(shape), axis=1), 1.0)
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _generate_twice(
     program: loop.Program,
@@ -123,8 +116,6 @@ def _generate_twice(
         windows = loop.generate(key, log_prob, coefficient, hyper, shared, program)
         synthetic = loop.flatten(shared.codec, windows)
         metrics = loop.describe(synthetic, log_prob, shared, program)
-        if "dynamics_error" in metrics:
-            metrics["dynamics_error_by_window"] = _error_by_window(synthetic, shared, program)
         return metrics, codecs.decode(shared.codec, windows[:MAX_SHOWN])
 
     both = jax.vmap(generate, in_axes=(None, None, None, 0))

@@ -99,12 +99,13 @@ def test_parts_are_scaled_to_a_phase(loaded, key, monkeypatch):
     made, states, _ = loaded
     monkeypatch.setattr(timing, "MAX_UPDATES", 4)
     seconds = iter([0.5, 2.0, 3.0])
-    monkeypatch.setattr(timing, "_time", lambda *_: (next(seconds), None))
+    lengths = {"episode_length_mean": np.full(6, 150.0)}
+    monkeypatch.setattr(timing, "_time", lambda *_: (next(seconds), lengths))
     generate, learn, evaluate = timing.measure(key, made, states)
-    # 2 batches of 8 windows, one timed; 8 updates, 4 timed; 6 lanes x 2 episodes x 200 steps, all timed.
+    # 2 batches of 8 windows, one timed; 8 updates, 4 timed; 6 lanes x 2 episodes of 150 steps, all timed.
     assert generate[:4] == ("generate", 1.0, 96, "trajectories") and generate.measured_share == 0.5
     assert learn[:4] == ("learn", 4.0, 48, "updates") and learn.measured_share == 0.5 and learn.rate == 12.0
-    assert evaluate[:4] == ("evaluate", 3.0, 2_400, "environment steps") and evaluate.rate == 800.0
+    assert evaluate[:4] == ("evaluate", 3.0, 1_800, "environment steps") and evaluate.rate == 600.0
 
 
 def digests(path):

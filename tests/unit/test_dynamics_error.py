@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pgd_jax.analysis import dynamics_error as module
 from pgd_jax.analysis.dynamics_error import dynamics_error
 from pgd_jax.envs import maze2d
 from pgd_jax.envs.base import EvalEnv
@@ -43,3 +44,13 @@ def test_refusals():
         dynamics_error(ADDER._replace(from_obs=None), jnp.zeros(2), jnp.zeros(1), jnp.zeros(2), jnp.ones(2))
     with pytest.raises(UserError, match=r"action \(3,\)"):
         dynamics_error(ADDER, jnp.zeros(2), jnp.zeros(3), jnp.zeros(2), jnp.ones(2))
+
+
+def test_rows_that_do_not_fill_a_batch(monkeypatch):
+    """7 rows in batches of 3: every row has its own error, the filling rows none."""
+    monkeypatch.setattr(module, "ROWS_PER_BATCH", 3)
+    obs = jnp.arange(14.0).reshape(7, 2)
+    error = dynamics_error(
+        ADDER, obs, jnp.zeros((7, 1)), obs + jnp.arange(7.0)[:, None] * jnp.ones((1, 2)), jnp.ones(2)
+    )
+    np.testing.assert_allclose(error, np.arange(7.0) ** 2)
