@@ -103,7 +103,10 @@ def _require_packages() -> pathlib.Path:
         except ModuleNotFoundError:  # of the parent
             found = None
         if found is None:
-            raise UserError(f'this task needs the package "{name}", which is not here: pip install "pgd_jax[mujoco]"')
+            raise UserError(
+                f'this task needs the package "{name}", which is not here: pip install "pgd_jax[mujoco]", '
+                "or set environment=none to train without evaluation"
+            )
     return pathlib.Path(found.origin).parent
 
 

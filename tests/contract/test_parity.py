@@ -7,6 +7,7 @@ import pytest
 
 from experiments.parity import one_step
 from pgd_jax.envs import base, locomotion
+from pgd_jax.errors import UserError
 
 NUM_STATES = 1024
 
@@ -80,3 +81,9 @@ def test_ant_s_orientation_turns_as_mujoco_integrates_it():
     env = base.ENVS.get("ant")()
     obs = jnp.zeros(env.obs_dim).at[1:5].set(jnp.array([2.0, 0.0, 0.0, 0.0]))
     np.testing.assert_allclose(env.from_obs(obs).qpos[3:7], [1.0, 0.0, 0.0, 0.0])
+
+
+def test_without_the_extra_there_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(locomotion.mjx.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r'"mujoco".*pip install "pgd_jax\[mujoco\]".*environment=none'):
+        locomotion.mjx.load.__wrapped__("hopper.xml", 4)
