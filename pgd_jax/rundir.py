@@ -197,15 +197,17 @@ def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 
 def _record(kind: str, config: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": kind, "config": config} | provenance()
+
+
+def provenance() -> dict[str, Any]:
+    """What makes something now: versions, git_commit, git_modified, device, num_devices, created (UTC)."""
     commit, modified = _git_state()
-    device = jax.devices()[0]
     return {
-        "kind": kind,
-        "config": config,
         "versions": _versions(),
         "git_commit": commit,
         "git_modified": modified,
-        "device": device.device_kind,
+        "device": jax.devices()[0].device_kind,
         "num_devices": jax.device_count(),
         "created": _now(),
     }

@@ -1,32 +1,34 @@
 """Built-in datasets, in small: what a row says must be what the environment does."""
 
+import json
 import os
 import subprocess
 import sys
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pgd_jax.analysis.dynamics_error import dynamics_error
-from pgd_jax.data import collect, sources
+from pgd_jax.data import catalogue, collect, episodes, sources, wander
 from pgd_jax.envs import maze2d
 from pgd_jax.envs.base import ENVS
 from pgd_jax.errors import UserError
 
-LENGTH = collect.STREAM_LENGTH
+LENGTH = wander.STREAM_LENGTH
 NUM_ROWS = 2 * LENGTH + 500  # two whole streams and the beginning of a third
 
 
 @pytest.fixture(scope="module")
 def maze():
-    return collect.generate("maze2d-umaze-waypoint-v0", NUM_ROWS)
+    return collect.generate("maze2d-umaze-waypoint-v0", NUM_ROWS).flat
 
 
 @pytest.fixture(scope="module")
 def pendulum():
-    return collect.generate("pendulum-mixed-v0", 200 * 200)
+    return collect.generate("pendulum-mixed-v0", 200 * 200).flat
 
 
 def successive(rows):
@@ -77,7 +79,7 @@ def test_maze2d_rewards_are_of_the_new_observation(maze):
     np.testing.assert_array_equal(maze.rewards[clear], (near <= 0.5)[clear])
     assert ((nearer <= 0.5) != (near <= 0.5)).any()  # or the test could not tell the two apart
     # Unlike the sparse set's, the dense set's rewards are exp(-distance); the ball does the same under both.
-    dense = collect.generate("maze2d-umaze-dense-waypoint-v0", 300)
+    dense = collect.generate("maze2d-umaze-dense-waypoint-v0", 300).flat
     np.testing.assert_allclose(dense.rewards, np.exp(-distance(dense.next_observations)), rtol=1e-5)
 
 
@@ -90,9 +92,9 @@ def test_pendulum_episodes_are_of_mixed_quality(pendulum):
 
 
 def test_same_seed_same_bytes(maze):
-    again = collect.generate("maze2d-umaze-waypoint-v0", NUM_ROWS)
+    again = collect.generate("maze2d-umaze-waypoint-v0", NUM_ROWS).flat
     assert [array.tobytes() for array in again] == [array.tobytes() for array in maze]
-    assert (collect.generate("maze2d-umaze-waypoint-v0", NUM_ROWS, seed=1).actions != maze.actions).any()
+    assert (collect.generate("maze2d-umaze-waypoint-v0", NUM_ROWS, seed=1).flat.actions != maze.actions).any()
 
 
 def test_built_in_name_is_generated_once_and_read_back(tmp_path, monkeypatch, capsys):
@@ -116,6 +118,51 @@ def test_written_file_says_what_judges_it(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_every_maze2d_name_of_d4rl_has_a_recipe():
+    names = {task.name for task in catalogue.TASKS.values() if task.family == "maze2d"}
+    assert len(names) == 20 and names < set(collect.RECIPES) and not names & set(collect.DATASETS)
+    for name in names:
+        recipe, task = collect.RECIPES.get(name), catalogue.task(name)
+        assert (recipe.env, recipe.reference, recipe.horizon) == (task.env, name, task.horizon)
+        assert recipe.env in ENVS
+    for layout in ("open", "umaze", "medium", "large"):
+        for stem in (f"maze2d-{layout}", f"maze2d-{layout}-dense"):
+            assert f"{stem}-waypoint-v0" in collect.DATASETS
+            reference = collect.RECIPES.get(f"{stem}-waypoint-v0").reference
+            assert reference in catalogue.TASKS and reference.startswith(f"{stem}-v")
+
+
+@pytest.mark.parametrize("name", ["maze2d-large-v1", "maze2d-medium-dense-v0", "maze2d-open-v0"])
+def test_a_maze2d_file_has_d4rl_s_layout(name, tmp_path):
+    path, num_rows = tmp_path / "maze.hdf5", LENGTH + 1000
+    collect.write(name, path, num_rows, command="pgd-collect --some=thing")
+    with h5py.File(path, "r") as file:
+        infos = {key: file["infos"][key][()] for key in file["infos"]}
+        metadata = {key: file["metadata"][key][()].decode() for key in file["metadata"]}
+        observations, timeouts = file["observations"][()], file["timeouts"][()]
+    assert set(infos) == {"qpos", "qvel", "goal"}
+    np.testing.assert_array_equal(np.concatenate([infos["qpos"], infos["qvel"]], axis=1), observations)
+    task = catalogue.task(name)
+    assert (metadata["env"], metadata["reference"], metadata["horizon"]) == (task.env, name, str(task.horizon))
+    assert "not D4RL's own" in metadata["generator"] and metadata["command"] == "pgd-collect --some=thing"
+    assert set(json.loads(metadata["versions"])) >= {"jax", "pgd_jax"} and metadata["seed"] == "0"
+    # A goal is kept until it is reached or its time is up, and is then another cell.
+    layout = task.env.removeprefix("maze2d-").removesuffix("-dense")
+    assert set(map(tuple, infos["goal"])) <= set(map(tuple, maze2d.free_cells(layout)))
+    changed = (infos["goal"][1:] != infos["goal"][:-1]).any(axis=1)
+    inside = np.arange(num_rows - 1) != LENGTH - 1
+    np.testing.assert_array_equal(changed[inside], timeouts[:-1][inside])
+    length = np.diff(np.flatnonzero(timeouts) + 1, prepend=0)
+    distance = np.linalg.norm(observations[:, :2] - infos["goal"], axis=1)
+    assert length.max() <= task.horizon
+    reached = np.cumsum(length)[length < task.horizon] - 1
+    reached = reached[(reached != LENGTH - 1) & (reached != num_rows - 1)]
+    assert len(reached) > 2 and distance[reached].max() < 0.1
+    raw = sources.load(str(path))
+    assert (raw.env, raw.reference) == (task.env, name)
+    np.testing.assert_array_equal(episodes.segments(raw).stop, np.flatnonzero(timeouts) + 1)
+
+
 def test_mistakes_are_named():
     with pytest.raises(UserError, match='did you mean "pendulum-mixed-v0"'):
         collect.generate("pendulum-mixd-v0")
@@ -126,7 +173,13 @@ def test_mistakes_are_named():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--dataset=pendulum-mixd-v0", "--out=x.hdf5"], 'unknown built-in dataset "pendulum-mixd-v0"'),
+        (
+            ["--dataset=pendulum-mixd-v0", "--out=x.hdf5"],
+            'unknown dataset "pendulum-mixd-v0"; did you mean "pendulum-mixed-v0"?',
+        ),
+        (["--dataset=hoper-medium-v2", "--out=x.hdf5"], 'did you mean "hopper-medium-v2"?'),
+        (["--dataset=hopper-medium-v2"], "--out is missing"),
+        (["--dataset=maze2d-large-v1", "--out=.", "--num_rows=5"], "exists already"),
         (["here.hdf5"], 'unexpected argument "here.hdf5"'),
     ],
 )
