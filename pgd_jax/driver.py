@@ -29,6 +29,7 @@ class Job(NamedTuple):
     metadata: dict[str, Any]  # JSON data kept with each checkpoint
     # (chunk, a copy of the state after it, its rows) -> the rows with what the host measures, while the device works on
     judge: Callable[[int, State, list[metrics.Row]], list[metrics.Row]] | None = None
+    is_done: Callable[[], bool] = lambda: False  # whether to end before `num_chunks`; asked before each dispatch
 
 
 def run(job: Job, directory: RunDir, initial: Callable[[], State], template: State) -> bool:
@@ -45,7 +46,7 @@ def run(job: Job, directory: RunDir, initial: Callable[[], State], template: Sta
             desc=directory.path.name, unit_scale=True, mininterval=0.5,
         ) as bar:  # fmt: skip
             chunk = _advance(job, directory, writer, bar, stop, state, chunk)
-    if chunk == job.num_chunks:
+    if chunk == job.num_chunks or job.is_done():
         directory.mark_finished()
         return True
     notes.say(
@@ -84,7 +85,7 @@ def _advance(
         bar.update(job.units_per_chunk)
 
     pending, began = None, time.perf_counter()
-    while chunk < job.num_chunks and not stop:
+    while chunk < job.num_chunks and not stop and not job.is_done():
         state, chunk_metrics = job.advance(state)
         if pending is not None:
             settle(*pending)

@@ -1,17 +1,27 @@
-"""Generates a built-in dataset into a D4RL-format HDF5 file.
+"""Collects a dataset into a D4RL-format HDF5 file: the behaviour runs in this library's own environments.
 
-pgd-collect --dataset=maze2d-umaze-waypoint-v0 --num_rows=1000000 --out=umaze.hdf5
+    pgd-collect --dataset=maze2d-umaze-waypoint-v0 --num_rows=1000000 --out=umaze.hdf5       a built-in dataset
+    pgd-collect --dataset=maze2d-large-v1 --out=maze2d-large-v1.hdf5                         D4RL's waypoint recipe
+    pgd-collect --dataset=hopper-medium-replay-v2 --out=hopper_medium_replay-v2.hdf5         D4RL's protocol, by SAC
+
+The last one trains online for hours. Its work directory (by default <out>.run) resumes with the same command, serves
+the other datasets of the environment (--workdir), and may be removed at the end. Files are of the same kind as D4RL's,
+not D4RL's own: scores on them cannot be compared with published ones.
 """
 
+import dataclasses
 import functools
 import pathlib
+import shlex
+import sys
 from collections.abc import Callable
 
 from absl import flags
 
 from pgd_jax.cli import entry
-from pgd_jax.data import collect
+from pgd_jax.data import collect, online, protocol
 from pgd_jax.errors import UserError
+from pgd_jax.registry import nearest
 
 
 def run() -> None:
@@ -19,19 +29,45 @@ def run() -> None:
 
 
 def _prepare() -> Callable[[], None]:
-    names = ", ".join(collect.RECIPES)
-    flags.DEFINE_string("dataset", "maze2d-umaze-waypoint-v0", f"one of: {names}")
-    flags.DEFINE_integer("num_rows", collect.DEFAULT_NUM_ROWS, "rows to write")
+    flags.DEFINE_string("dataset", "maze2d-umaze-waypoint-v0", f"one of: {', '.join(_names())}")
+    flags.DEFINE_integer("num_rows", None, f"rows to write; by default {collect.DEFAULT_NUM_ROWS}, or as many as D4RL")
     flags.DEFINE_string("out", "", "HDF5 file to write; an existing one is never overwritten")
-    flags.DEFINE_integer("seed", 0, "seed of the generation")
-    return functools.partial(_write, flags.FLAGS)
+    flags.DEFINE_string("workdir", "", "with training: directory to create or resume; by default <out>.run")
+    flags.DEFINE_integer(
+        "max_steps", protocol.Settings.max_steps, "with training: steps at which it ends at the latest"
+    )
+    flags.DEFINE_float(
+        "fraction", protocol.Settings.fraction, "with training: of the expert score, the medium policy's"
+    )
+    flags.DEFINE_float("random_return", None, "return that scores 0; by default D4RL's")
+    flags.DEFINE_float("expert_return", None, "return that scores 1; by default D4RL's")
+    flags.DEFINE_bool("allow_partial", False, "take the policy after max_steps for the medium one")
+    for field in dataclasses.fields(online.Plan):
+        flags.DEFINE_integer(field.name, field.default, field.metadata["help"])
+    return functools.partial(_collect, flags.FLAGS)
 
 
-def _write(options: flags.FlagValues) -> None:
+def _names() -> list[str]:
+    return [*collect.RECIPES, *protocol.requests()]
+
+
+def _collect(options: flags.FlagValues) -> None:
+    name, command = options.dataset, shlex.join(["pgd-collect", *sys.argv[1:]])
+    if name not in _names():
+        raise UserError(f'unknown dataset "{name}"{nearest(name, _names())} (known: {", ".join(_names())})')
     if not options.out:
-        raise UserError(f"--out is missing: the file to write, for example --out={options.dataset}.hdf5")
-    collect.write(options.dataset, options.out, options.num_rows, options.seed)
-    print(f"{options.num_rows} rows of {options.dataset} in {pathlib.Path(options.out).resolve()}")
+        raise UserError(f"--out is missing: the file to write, for example --out={name}.hdf5")
+    path = pathlib.Path(options.out)
+    if name in collect.RECIPES:
+        collect.write(name, path, options.num_rows, options.seed, command)
+    else:
+        plan = online.Plan(**{field.name: options[field.name].value for field in dataclasses.fields(online.Plan)})
+        settings = {field.name: options[field.name].value for field in dataclasses.fields(protocol.Settings)}
+        workdir = pathlib.Path(options.workdir or f"{path}.run")
+        request = protocol.requests()[name]
+        if not protocol.write(request, plan, protocol.Settings(**settings), options.num_rows, workdir, path, command):
+            return
+    print(f"{name}: {path.resolve()}")
 
 
 if __name__ == "__main__":

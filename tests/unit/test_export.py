@@ -1,5 +1,9 @@
 """What is written loads back as the same episodes; nothing is overwritten, nothing bad is written."""
 
+import json
+
+import h5py
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -49,6 +53,25 @@ def test_a_written_file_loads_back(tmp_path):
     np.testing.assert_array_equal(pieces.length, [3, 2, 3])
     np.testing.assert_array_equal(pieces.ends_in_terminal, [False, True, True])
     assert [entry.name for entry in path.parent.iterdir()] == ["synthetic.hdf5"]
+
+
+def test_infos_are_written_beside_the_rows(tmp_path):
+    rows = flat()
+    infos = {"qpos": np.arange(16.0, dtype=np.float32).reshape(8, 2), "action_log_probs": np.zeros(8, np.float32)}
+    export.write_hdf5(tmp_path / "infos.hdf5", *rows, metadata={}, infos=infos)
+    with h5py.File(tmp_path / "infos.hdf5", "r") as file:
+        assert set(file["infos"]) == set(infos) and "metadata" not in file
+        np.testing.assert_array_equal(file["infos/qpos"], infos["qpos"])
+    for name, wrong in (("short", infos["qpos"][:7]), ("nan", np.full((8, 2), np.nan))):
+        with pytest.raises(UserError, match=rf"{name}\.hdf5: infos/qvel must be 8 rows of finite numbers"):
+            export.write_hdf5(tmp_path / f"{name}.hdf5", *rows, metadata={}, infos={"qvel": wrong})
+        assert not (tmp_path / f"{name}.hdf5").exists()
+
+
+def test_origin_names_versions_and_command():
+    found = export.origin("pgd-collect --dataset=x")
+    assert found["command"] == "pgd-collect --dataset=x" and "not D4RL's own" in found["generator"]
+    assert json.loads(found["versions"])["jax"] == jax.__version__
 
 
 def test_an_existing_file_is_kept(tmp_path):
