@@ -24,6 +24,7 @@ from pgd_jax.types import Params, Transition
 
 KIND = "sac"
 POLICIES = "policies"
+LIMIT = "limit_"  # and the steps: a policy that reached no goal
 LOGGED = ("return_mean", "critic_loss", "temperature")
 
 
@@ -77,7 +78,7 @@ class _Training:
 
 
 def limit_name(num_steps: int) -> str:
-    return f"limit_{num_steps}"
+    return f"{LIMIT}{num_steps}"
 
 
 def train(program: online.Program, goals: Goals, path: pathlib.Path, wanted: str, max_steps: int) -> Policy | None:

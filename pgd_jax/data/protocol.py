@@ -198,7 +198,12 @@ def _metadata(collection: _Collection, pieces: list[_Piece], rows: streams.Rows)
     request, program, settings = collection.request, collection.program, collection.settings
     returns = episode_returns(rows, program.env.horizon)
     policies: list[dict[str, Any]] = [
-        {"name": policy.name, "training_steps": policy.num_steps, "greedy_return": policy.return_mean}
+        {
+            "name": policy.name,
+            "training_steps": policy.num_steps,
+            "greedy_return": policy.return_mean,
+            "reached_goal": not policy.name.startswith(online_run.LIMIT),
+        }
         for _, policy in pieces
     ]
     return {
