@@ -24,8 +24,8 @@ def nested(factory: type) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    dataset: str = option("maze2d-umaze-waypoint-v0", "built-in dataset, D4RL name, or path of a D4RL-format HDF5 file")
-    download: bool = option(False, "fetch a D4RL dataset that is not in $D4RL_DATASET_DIR")
+    dataset: str = option("maze2d-umaze-waypoint-v0", "built-in, D4RL or minari:<id> name, or path of an HDF5 file")
+    download: bool = option(False, "fetch a D4RL or Minari dataset that is not here")
     max_rows: int = option(0, "read only so many rows of the dataset, the first ones; 0: all")
     window_length: int = option(32, "rows T of a trajectory window (the paper reports 16, its code 32)")
     window_stride: int = option(8, "rows between the starts of windows along an episode")
@@ -79,7 +79,7 @@ class AgentConfig:
 
     denoiser: str = option("", "run directory of train_denoiser; may be empty when synthetic_per_batch is 0")
     dataset: str = option("", "dataset of the real rows; empty: the denoiser's own")
-    download: bool = option(False, "fetch a D4RL dataset that is not in $D4RL_DATASET_DIR")
+    download: bool = option(False, "fetch a D4RL or Minari dataset that is not here")
     max_rows: int = option(0, "read only so many rows, the first ones; 0: all, or the denoiser's of its own dataset")
     environment: str = option("", 'environment that judges the agent; empty: the dataset\'s own; "none": no evaluation')
     agent: str = option("td3_bc", "offline RL algorithm")
@@ -182,8 +182,9 @@ def validate_agent(config: AgentConfig) -> None:
         raise UserError(f"host_episodes={config.host_episodes} must be at least 0")
     if config.host_episodes and config.environment == "none":
         raise UserError(f"host_episodes={config.host_episodes}, but environment=none switches evaluation off; set one")
-    if config.dynamics_windows < 0:
-        raise UserError(f"dynamics_windows={config.dynamics_windows} must be 0 or more")
+    for name in ("dynamics_windows", "first_seed"):
+        if getattr(config, name) < 0:
+            raise UserError(f"{name}={getattr(config, name)} must be 0 or more")
     if config.num_phases % config.phases_per_chunk:
         raise UserError(
             f"num_phases={config.num_phases} must be a multiple of phases_per_chunk={config.phases_per_chunk}"

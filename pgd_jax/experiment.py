@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -62,7 +63,7 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     _refuse_bad_batches(config, agent.batches_per_update, real.reward.shape[0], dataset)
     program = loop.Program(plan, agent, trained.network if synthetic else None, env)
     shared = loop.Shared(trained.params if synthetic else None, codec, real)
-    return Experiment(config, program, shared, lanes_, raw, _reference(raw, env is not None or host is not None), host)
+    return Experiment(config, program, shared, lanes_, raw, reference_of(raw, name), host)
 
 
 def data_of(config: configs.AgentConfig, trained: denoisers.Denoiser | None) -> tuple[str, int]:
@@ -115,11 +116,10 @@ def _say_who_judges(name: str, raw: RawDataset, in_graph: bool, host: judges.Hos
         notes.say(f"{raw.name}: trains without evaluation ({why})")
 
 
-def _reference(raw: RawDataset, is_judged: bool) -> str:
-    """The D4RL name whose scores normalise this task's returns, or "": nothing to normalise, or no such scores."""
-    if not is_judged or not raw.reference:
-        return ""
-    return raw.reference if catalogue.reference_scores(raw.reference) else ""
+def reference_of(raw: RawDataset, environment: str) -> str:
+    """The D4RL name whose scores normalise returns in `environment`; "" where they are of another task, or of none."""
+    task = catalogue.TASKS.get(raw.reference)
+    return raw.reference if task is not None and task.env == environment else ""
 
 
 def initial_states(experiment: Experiment) -> loop.LaneState:
@@ -186,7 +186,9 @@ def _host_judge(experiment: Experiment) -> Callable[..., list[dict[str, Any]]]:
 
     def judged(chunk: int, states: loop.LaneState, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         last = (chunk + 1) * experiment.config.phases_per_chunk - 1
+        began = time.perf_counter()
         measures = judge.evaluate(states, last)
+        measures["wall_host_s"] = np.full(len(experiment.lanes.settings), time.perf_counter() - began)
         if experiment.reference:
             scores = catalogue.normalised_score(experiment.reference, measures["host_return_mean"])
             measures["host_normalised_score"] = scores

@@ -12,6 +12,7 @@ from pgd_jax.data.base import RawDataset
 from pgd_jax.envs import host
 from pgd_jax.envs.base import ENVS, HOST_ENVS, EvalEnv, HostEnv
 from pgd_jax.errors import UserError
+from pgd_jax.registry import nearest
 from pgd_jax.types import Codec
 
 SWITCHED_OFF = "none"
@@ -26,8 +27,9 @@ class HostPlan(NamedTuple):
 
 def refuse_unknown(name: str) -> None:
     """Raises UserError for an environment that neither the program nor the host has."""
-    if name not in ("", SWITCHED_OFF) and name not in HOST_ENVS:
-        ENVS.get(name)
+    known = dict.fromkeys([*ENVS, *HOST_ENVS])
+    if name not in ("", SWITCHED_OFF, *known):
+        raise UserError(f'unknown environment "{name}"{nearest(name, known)} (known: {", ".join(known)})')
 
 
 def in_graph(name: str, raw: RawDataset) -> EvalEnv | None:

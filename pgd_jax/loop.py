@@ -3,7 +3,7 @@
 run_chunk    vmap over L lanes, scan over P phases
   phase        generate: map over batches of windows, scan over N noise steps, guided by the lane's own policy
                learn:    scan over U updates of synthetic + real batches
-               evaluate: E episodes, scan over the horizon
+               evaluate: E episodes, until the last one ends
 """
 
 import functools
@@ -204,6 +204,8 @@ def _dynamics(synthetic: Synthetic, shared: Shared, program: Program) -> Metrics
         "dynamics_error": mean(weight),
         "dynamics_error_reachable": mean(weight * reachable),
         "synthetic_reachable_share": jnp.sum(weight * reachable) / jnp.maximum(jnp.sum(weight), 1.0),
+        "dynamics_defined_share": jnp.sum(weight)
+        / jnp.maximum(jnp.sum(valid.astype(jnp.float32) * (1.0 - rows.terminal)), 1.0),
         "dynamics_error_by_window": mean(weight, 1),
         "dynamics_error_by_position": mean(weight, 0)[:-1],  # the last row has no successor
     }

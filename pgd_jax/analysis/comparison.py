@@ -94,7 +94,9 @@ def _shortened(program: loop.Program) -> loop.Program:
     """A set of windows in batches of half the run's size: two sets a lane take no more memory than the run's own."""
     wanted = min(MAX_WINDOWS, 2 * program.plan.num_trajectories)
     batch = max(min(program.plan.trajectories_per_batch, wanted) // 2, 1)
-    plan = program.plan._replace(trajectories_per_batch=batch, num_trajectories=wanted // batch * batch)
+    num = wanted // batch * batch
+    measured = num if program.plan.dynamics_windows else 0
+    plan = program.plan._replace(trajectories_per_batch=batch, num_trajectories=num, dynamics_windows=measured)
     return program._replace(plan=plan)
 
 

@@ -61,13 +61,15 @@ def of_transitions(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(error, weight, reachable), each f32[...], of generated transitions [...] and their valid bool[...].
 
-    The weight is 0 where there is nothing to measure: rows that do not count, and terminal rows, whose next observation
-    means nothing. `reachable` is 0 where the environment can never be in the row's state, such as deep in a wall: there
-    it answers with a violent push, and a few such rows can make most of a mean.
+    The weight is 0 where there is nothing to measure: rows that do not count, terminal rows, whose next observation
+    means nothing, and rows in whose impossible state the simulator itself breaks down. `reachable` is 0 where the
+    environment can never be in the row's state, such as deep in a wall: there it answers with a violent push, and a few
+    such rows can make most of a mean.
     """
     obs, next_obs = codecs.decode_obs(codec, rows.obs), codecs.decode_obs(codec, rows.next_obs)
     error = dynamics_error(env, obs, rows.action, next_obs, codec.std[codec.layout.obs])
-    weight = valid.astype(jnp.float32) * (1.0 - rows.terminal)
+    weight = valid.astype(jnp.float32) * (1.0 - rows.terminal) * jnp.isfinite(error).astype(jnp.float32)
+    error = jnp.where(weight > 0.0, error, 0.0)
     if env.is_reachable is None:
         return error, weight, jnp.ones_like(weight)
     reachable = jax.vmap(env.is_reachable)(obs.reshape(-1, env.obs_dim)).reshape(weight.shape)

@@ -75,7 +75,7 @@ class Command:
 def content(path):
     """(rows without their times, {leaf: (dtype, shape, bytes)} of the last checkpoint)."""
     rows = metrics.read(path / "metrics.jsonl")
-    rows = [{key: value for key, value in row.items() if key != "wall_s"} for row in rows]
+    rows = [{key: value for key, value in row.items() if not key.startswith("wall_")} for row in rows]
     kind = json.loads((path / "config.json").read_text())["kind"]
     tree = experiment.load(path)[1] if kind == experiment.KIND else denoiser.load(path)[2:]
     leaves = {jax.tree_util.keystr(name): leaf for name, leaf in jax.tree_util.tree_leaves_with_path(tree)}

@@ -8,6 +8,7 @@ from pgd_jax.analysis.dynamics_error import dynamics_error
 from pgd_jax.envs import maze2d
 from pgd_jax.envs.base import EvalEnv
 from pgd_jax.errors import UserError
+from pgd_jax.types import Codec, Layout, Transition
 
 ADDER = EvalEnv(
     name="adder",
@@ -54,3 +55,17 @@ def test_rows_that_do_not_fill_a_batch(monkeypatch):
         ADDER, obs, jnp.zeros((7, 1)), obs + jnp.arange(7.0)[:, None] * jnp.ones((1, 2)), jnp.ones(2)
     )
     np.testing.assert_allclose(error, np.arange(7.0) ** 2)
+
+
+def test_a_row_without_a_finite_successor_does_not_count():
+    """Row 0 is invalid, row 1 breaks the simulator, row 2 is off by (1, 1) / 1."""
+    world = ADDER._replace(
+        from_obs=lambda obs: jnp.where(obs[0] == 1.0, jnp.nan, obs),
+        step=lambda key, state, action: (state, state, 0, 0),
+    )
+    codec = Codec(jnp.zeros(5), jnp.ones(5), Layout(2, 1), squash=False)
+    obs = jnp.array([[1.0, 0.0], [1.0, 0.0], [2.0, 2.0]])
+    rows = Transition(obs, jnp.zeros((3, 1)), jnp.zeros(3), obs + 1.0, jnp.zeros(3))
+    error, weight, _ = module.of_transitions(world, codec, rows, jnp.array([False, True, True]))
+    np.testing.assert_array_equal(weight, [0.0, 0.0, 1.0])
+    np.testing.assert_allclose(error, [0.0, 0.0, 1.0])
