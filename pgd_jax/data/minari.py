@@ -2,8 +2,8 @@
 
 They are read by the `minari` library (the extra `minari`), in any of its storage formats (HDF5; Arrow and Parquet where
 `minari[arrow]` is installed), from $MINARI_DATASETS_PATH, else ~/.minari/datasets. An episode takes the library about a
-millisecond to read: a dataset is converted once, to a flat HDF5 file in this library's cache, which is made anew when
-the dataset's files change.
+millisecond to read: a dataset is converted once, episode by episode, to a flat HDF5 file in this library's cache, which
+is made anew when the dataset's files change. `max_rows` and the memory that is free bound what is read of that file.
 
 Minari's D4RL/... and mujoco/... datasets were recorded anew on other versions of the tasks: they are not D4RL's. So
 their returns are never normalised, by D4RL's scores or by Minari's own (ref_min_score, which few of them have), and the
@@ -22,21 +22,24 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import h5py
+
 from pgd_jax import notes
-from pgd_jax.data import catalogue, d4rl, export, fetch, minari_rows
+from pgd_jax.data import catalogue, d4rl, fetch, minari_rows
 from pgd_jax.data.base import RawDataset
 from pgd_jax.errors import UserError
 from pgd_jax.registry import nearest
 
 PREFIX = "minari:"  # of a dataset's name on command lines: "minari:D4RL/pen/human-v2"
-CACHE_VERSION = 1  # of the conversion: another one makes every cached file anew
+CACHE_VERSION = 2  # of the conversion: another one makes every cached file anew
 
 # minari/dataset/minari_dataset.py, DATASET_ID_RE, with a version: a namespace has at least two characters.
 ID = re.compile(r"(?:[-\w](?:[-\w]|/(?=[-\w]))*[-\w]/)?[-\w]+-v\d+")
 
 # Gymnasium's environment -> the same task here. Hopper-v5 pays no healthy reward in the step that falls: 1 less an
 # episode. Missing because they differ: Walker2d-v5 (friction of a foot), Ant-v5 (contact forces), PointMaze and AntMaze
-# (moving goals, other coordinates), FrankaKitchen (velocities, no goal).
+# (moving goals, other coordinates), FrankaKitchen (velocities, no goal), AdroitHand (rewards, ends and limits, which
+# envs/robotics.py makes D4RL's).
 ENVIRONMENTS = {
     "Hopper-v4": "hopper",
     "Hopper-v5": "hopper",
@@ -46,10 +49,6 @@ ENVIRONMENTS = {
     "Ant-v4": "ant",
     "Pendulum-v1": "pendulum",
     "MountainCarContinuous-v0": "mountain-car-continuous",
-    "AdroitHandPen-v1": "pen",
-    "AdroitHandHammer-v1": "hammer",
-    "AdroitHandDoor-v1": "door",
-    "AdroitHandRelocate-v1": "relocate",
 }
 HARMLESS_ARGUMENTS = {"render_mode", "width", "height", "camera_id", "camera_name"}
 
@@ -97,7 +96,7 @@ def _find(dataset_id: str, download: bool) -> pathlib.Path:
     if not download:
         raise UserError(
             f'Minari dataset "{dataset_id}" is not in {root()}{_near(dataset_id)}; '
-            "fetch it with --download, or put it there"
+            "fetch it with the `download` setting, or put it there"
         )
     _download(dataset_id, folder)
     return folder
@@ -122,41 +121,69 @@ def _download(dataset_id: str, folder: pathlib.Path) -> None:
         ) from error
 
 
-def _convert(dataset_id: str, folder: pathlib.Path, cached: pathlib.Path) -> None:
-    """Reads a dataset by the library and writes its flat copy, in place of older ones."""
-    minari, source = library(), PREFIX + dataset_id
+def described(folder: pathlib.Path) -> dict[str, str]:
+    """ "env" and "reference" that `load` gives for the dataset in `folder`, by its metadata alone; {} without them."""
     try:
-        with quiet():
-            dataset = minari.load_dataset(dataset_id)
-            rows, done = minari_rows.convert(
-                source, dataset.observation_space, dataset.action_space, dataset.iterate_episodes()
+        return _task_of(folder)
+    except (OSError, ValueError, TypeError, AttributeError):  # not there, or damaged
+        return {}
+
+
+def _convert(dataset_id: str, folder: pathlib.Path, cached: pathlib.Path) -> None:
+    """Reads a dataset by the library and writes its flat copy, in place of older ones; one episode is in memory."""
+    source = PREFIX + dataset_id
+    with quiet(), fetch.replacing(cached) as temporary:  # another process may be writing the same
+        with _readable(folder):
+            dataset = library().load_dataset(dataset_id)
+            pieces, done = minari_rows.convert(
+                source, dataset.observation_space, dataset.action_space, dataset.iterate_episodes
             )
-            kept = dataset.storage.metadata.get("pgd_jax", {})  # what minari_export.write left there
-            env = kept.get("env", _env_of(dataset.env_spec, rows))
-    except UserError:
-        raise
-    except Exception as error:  # what a damaged dataset makes of minari, h5py, Arrow and Gymnasium
-        raise UserError(
-            f"{folder} cannot be read by minari {minari.__version__} ({type(error).__name__}: {error}); "
-            "fetch or write it again, or install what is missing"
-        ) from error
-    rows = rows._replace(**d4rl.check(source, rows._asdict()))
-    with fetch.replacing(cached) as temporary:  # another process may be writing the same
-        metadata = {"env": env, "reference": kept.get("reference", ""), "minari": dataset_id}
-        export.write_hdf5(temporary, **rows._asdict(), metadata=metadata)
+            metadata = _task_of(folder) | {"minari": dataset_id}
+        with h5py.File(temporary, "w") as file:
+            num_rows = minari_rows.append(source, file, _guarded(folder, pieces))
+            for key, text in metadata.items():
+                file[f"metadata/{key}"] = text
     for path in set(cached.parent.glob("*.hdf5")) - {cached}:
         path.unlink(missing_ok=True)
-    notes.say(f"{source}: {len(rows.rewards)} rows kept in {cached}{'; ' * bool(done)}{done}")
+    notes.say(f"{source}: {num_rows} rows kept in {cached}{'; ' * bool(done)}{done}")
 
 
-def _env_of(spec: Any, rows: minari_rows.Rows) -> str:
-    """The environment here that is Gymnasium's `spec`, or ""."""
-    if spec is None or spec.additional_wrappers:
-        return ""
-    arguments = {key: value for key, value in spec.kwargs.items() if key not in HARMLESS_ARGUMENTS}
-    env = ENVIRONMENTS.get(spec.id, "")
-    dims = (rows.observations.shape[1], rows.actions.shape[1])
-    return env if arguments in ({}, {"reward_type": "dense"}) and catalogue.DIMS.get(env, dims) == dims else ""
+def _guarded(folder: pathlib.Path, pieces: Iterator[minari_rows.Rows]) -> Iterator[minari_rows.Rows]:
+    with _readable(folder):
+        yield from pieces
+
+
+@contextlib.contextmanager
+def _readable(folder: pathlib.Path) -> Iterator[None]:
+    """Raises UserError for what a damaged dataset makes of minari, h5py, Arrow and Gymnasium."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{folder} cannot be read by minari {library().__version__} ({type(error).__name__}: {error}); "
+            "fetch or write it again, or install what is missing"
+        ) from error
+
+
+def _task_of(folder: pathlib.Path) -> dict[str, str]:
+    """ "env" and "reference": what `minari_export.write` left there, else the environment here that is Gymnasium's."""
+    metadata = json.loads((folder / "data" / "metadata.json").read_text())
+    kept = metadata.get("pgd_jax", {})
+    return {"env": kept.get("env", _env_of(metadata)), "reference": kept.get("reference", "")}
+
+
+def _env_of(metadata: dict[str, Any]) -> str:
+    """The environment here that is the one of Minari's `metadata`, or "". Spaces that they lack are Gymnasium's own."""
+    spec = json.loads(metadata.get("env_spec") or "{}")
+    env = ENVIRONMENTS.get(spec.get("id"), "")
+    spaces = [json.loads(metadata[key]) for key in ("observation_space", "action_space") if key in metadata]
+    shapes = [tuple(space.get("shape") or ()) for space in spaces]
+    is_other = spec.get("additional_wrappers") or set(spec.get("kwargs") or ()) - HARMLESS_ARGUMENTS
+    dims = catalogue.DIMS.get(env)
+    is_same_size = dims is None or len(shapes) < 2 or shapes == [(dim,) for dim in dims]
+    return env if is_same_size and not is_other else ""
 
 
 def library() -> Any:

@@ -19,12 +19,14 @@ flags
 
 import functools
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import gymnasium
+import h5py
 import numpy as np
 
+from pgd_jax.data import columns
 from pgd_jax.errors import UserError
 
 Path = tuple[str, ...]  # of keys into nested dicts
@@ -35,9 +37,11 @@ GOAL_PARTS = ("achieved_goal", "observation", "desired_goal")  # in the order in
 # (gymnasium-robotics, kitchen_env.py, _get_obs), pointmaze's as it is.
 SHOWN_TOLERANCE = 1e-3
 
+CHUNK_ROWS = 1024  # of the arrays in a file
+
 
 class Rows(NamedTuple):
-    """Rows of all episodes, one after the other, environment space."""
+    """Rows of an episode, environment space."""
 
     observations: np.ndarray  # f32[N, O]
     actions: np.ndarray  # f32[N, A] in [-1, 1], up to what the dataset holds outside its own bounds
@@ -48,28 +52,60 @@ class Rows(NamedTuple):
 
 
 def convert(
-    source: str, observation_space: gymnasium.Space, action_space: gymnasium.Space, episodes: Iterable[Any]
-) -> tuple[Rows, str]:
-    """(rows of `episodes`, minari.EpisodeData; what was done to their columns, "" where nothing was).
+    source: str,
+    observation_space: gymnasium.Space,
+    action_space: gymnasium.Space,
+    episodes: Callable[[], Iterable[Any]],
+) -> tuple[Iterator[Rows], str]:
+    """(rows of each of `episodes()`, minari.EpisodeData, that has any; what is done to columns, "" where nothing is).
 
-    All of it is in memory, the observations for a moment three times. Raises UserError about `source` for what cannot
-    become rows.
+    One episode is in memory at a time. Observations with goals are gone through once more, to see which parts are kept.
+    Raises UserError about `source` for what cannot become rows, here or while they are taken.
     """
     parts = _parts(source, observation_space)
     _check_actions(source, action_space)
-    pieces = [_episode(source, parts, action_space, episode) for episode in episodes if len(episode.rewards)]
-    if not pieces:
-        raise UserError(f"{source} has no rows: no episode with a step in it; remove it and write or fetch it again")
-    stop = np.cumsum([len(piece[0]) for piece in pieces])
-    shown, actions, rewards, terminals, timeouts = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
-    obs, kept = _select(observation_space, parts, shown)
-    is_last, is_first = np.zeros(len(obs), bool), np.zeros(len(obs), bool)
-    is_last[stop - 1] = is_first[0] = is_first[stop[:-1]] = True
-    scaled = _scale(actions, action_space)
-    done = [] if isinstance(observation_space, gymnasium.spaces.Box) else [f"observations: {' | '.join(kept)}"]
-    if scaled is not actions:
+
+    def pieces() -> Iterator[tuple[np.ndarray, ...]]:
+        for episode in episodes():
+            if len(episode.rewards):
+                yield _episode(source, parts, action_space, episode)
+
+    dropped = _dropped(parts, pieces()) if _is_goal_space(observation_space) else set()
+    kept = ~np.isin(_owners(parts), list(dropped))
+    names = [f"{'/'.join(path)} ({width})" for path, width in parts.items() if path and path[0] not in dropped]
+    done = [f"observations: {' | '.join(names)}"] if names else []
+    if not _is_unit(action_space):
         done.append(f"actions scaled from {_bounds(action_space)} to [-1, 1]")
-    return Rows(obs[~is_last], scaled, rewards, obs[~is_first], terminals, timeouts), "; ".join(done)
+    return (_rows(piece, kept, action_space) for piece in pieces()), "; ".join(done)
+
+
+def _rows(piece: tuple[np.ndarray, ...], kept: np.ndarray, action_space: gymnasium.spaces.Box) -> Rows:
+    shown, actions, rewards, terminals, timeouts = piece
+    obs = shown[:, kept]
+    return Rows(obs[:-1], _scale(actions, action_space), rewards, obs[1:], terminals, timeouts)
+
+
+def append(source: str, file: h5py.File, pieces: Iterator[Rows]) -> int:
+    """Checks rows and writes them to an empty file's arrays, piece by piece; returns how many there are.
+
+    Raises UserError about `source` for values that no dataset may hold (see columns.convert), and where there are none.
+    """
+    num_rows = 0
+    for rows in pieces:
+        arrays = rows._asdict()
+        stop = num_rows + columns.agree(source, arrays)
+        for key, array in arrays.items():
+            values, width = columns.convert(source, key, array, num_rows), array.shape[1:]
+            if not num_rows:
+                file.create_dataset(
+                    key, (0, *width), values.dtype, chunks=(CHUNK_ROWS, *width), maxshape=(None, *width)
+                )
+            file[key].resize(stop, axis=0)
+            file[key][num_rows:] = values
+        num_rows = stop
+    if not num_rows:
+        raise UserError(f"{source} has no rows: no episode with a step in it; remove it and write or fetch it again")
+    return num_rows
 
 
 def _parts(source: str, space: gymnasium.Space, path: Path = ()) -> dict[Path, int]:
@@ -132,27 +168,30 @@ def _episode(
     return np.concatenate(columns, axis=1), actions, rewards, terminals, timeouts
 
 
-def _select(space: gymnasium.Space, parts: dict[Path, int], shown: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """The columns of all observations `shown` [M, all parts] that are kept, by the rules at the top; their names."""
-    dropped = set()
-    owner = np.repeat([path[0] if path else "" for path in parts], list(parts.values()))
-    if _is_goal_space(space):
-        achieved, observation, desired = (shown[:, owner == name] for name in GOAL_PARTS)
-        if all(_is_shown(column, observation) for column in achieved.T):
-            dropped.add("achieved_goal")
-        if (desired == desired[0]).all():
-            dropped.add("desired_goal")
-    names = [f"{'/'.join(path)} ({width})" for path, width in parts.items() if path and path[0] not in dropped]
-    return shown[:, ~np.isin(owner, list(dropped))], names
+def _owners(parts: dict[Path, int]) -> np.ndarray:
+    """Of each column of all parts, the key at the top; "" for a Box."""
+    return np.repeat([path[0] if path else "" for path in parts], list(parts.values()))
 
 
-def _is_shown(column: np.ndarray, observation: np.ndarray) -> bool:
-    """Whether a column of `observation` [M, O] is `column` [M], up to the noise of a reading."""
-    return bool((np.abs(observation - column[:, None]).max(axis=0) <= SHOWN_TOLERANCE).any())
+def _dropped(parts: dict[Path, int], pieces: Iterable[tuple[np.ndarray, ...]]) -> set[str]:
+    """Which parts of a goal space go, by the rules at the top, after a look at every observation."""
+    owners, first, is_moving, distance = _owners(parts), None, False, np.zeros((1, 1))
+    for shown, *_ in pieces:
+        achieved, observation, desired = (shown[:, owners == name] for name in GOAL_PARTS)
+        first = desired[0] if first is None else first
+        is_moving |= bool((desired != first).any())
+        furthest = np.array([np.abs(observation - column[:, None]).max(axis=0) for column in achieved.T])
+        distance = np.maximum(distance, furthest)  # of each column of achieved_goal to each of observation
+    is_shown = (distance <= SHOWN_TOLERANCE).any(axis=-1).all()
+    return {name for name, goes in (("achieved_goal", is_shown), ("desired_goal", not is_moving)) if goes}
+
+
+def _is_unit(space: gymnasium.spaces.Box) -> bool:
+    return bool((space.low == -1.0).all() and (space.high == 1.0).all())
 
 
 def _scale(actions: np.ndarray, space: gymnasium.spaces.Box) -> np.ndarray:
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    if (low == -1.0).all() and (high == 1.0).all():
+    if _is_unit(space):
         return actions
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     return (2.0 * (actions - low) / (high - low) - 1.0).astype(np.float32)

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import shutil
 import sys
+import tracemalloc
 import warnings
 
 import gymnasium
@@ -11,7 +13,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from pgd_jax.data import episodes, minari, sources
+from pgd_jax.data import episodes, memory, minari, sources
 from pgd_jax.errors import UserError
 
 library = pytest.importorskip("minari", reason="the extra minari is not installed")
@@ -113,6 +115,48 @@ def test_parts_of_observations(case):
     np.testing.assert_array_equal(raw.next_observations, expected[1:].astype(np.float32))
 
 
+def test_parts_are_kept_for_what_any_episode_shows():
+    """The place leaves the observation in the second episode alone, the goal moves between the two alone."""
+    space = goal_space(vector(3), vector(2), vector(2))
+    first = dict(observation=STATE, achieved_goal=STATE[:, :2], desired_goal=np.ones((3, 2)))
+    second = first | dict(desired_goal=np.zeros((3, 2)))
+    create("toy/moved-v0", [episode(2, observations=o) for o in (first, second)], observation_space=space)
+    goals = np.repeat([1.0, 0.0], 2)[:, None] * np.ones(2)
+    np.testing.assert_array_equal(minari.load("toy/moved-v0").observations, np.c_[[*STATE[:2]] * 2, goals])
+    second = first | dict(achieved_goal=PLACE)
+    create("toy/placed-v0", [episode(2, observations=o) for o in (first, second)], observation_space=space)
+    places = np.concatenate([STATE[:2, :2], PLACE[:2]])
+    np.testing.assert_array_equal(
+        minari.load("toy/placed-v0").observations, np.float32(np.c_[places, [*STATE[:2]] * 2])
+    )
+    create("toy/none-v0", [], observation_space=space)
+    with pytest.raises(UserError, match="minari:toy/none-v0 has no rows"):
+        minari.load("toy/none-v0")
+
+
+def test_a_dataset_larger_than_memory_is_read_in_part(monkeypatch):
+    """40 episodes of 500 rows of 2 x 20 columns: 4 MB in float32, 0.1 an episode."""
+    obs = np.random.default_rng(0).normal(size=(501, 20))
+    create("toy/large-v0", [episode(500, observations=obs, actions=np.zeros((500, 1)))] * 40, vector(20))
+    free = sum(memory.estimate(500, 20, 1, has_next=True))
+    monkeypatch.setattr(memory, "available", lambda: memory.Bytes(free, free))
+    with pytest.raises(UserError, match="20000 rows take about .* GB.*max_rows=450$"):
+        minari.load("toy/large-v0")
+    shutil.rmtree(minari.cache_path("toy/large-v0", minari.root() / "toy/large-v0").parent)
+    tracemalloc.start()
+    raw = minari.load("toy/large-v0", max_rows=450)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(raw.observations, np.float32(obs[:450]))
+    assert peak < 2e6 < 20_000 * 4 * 2 * 20
+
+
+def test_a_later_row_is_named_by_its_place_in_the_dataset():
+    create("toy/late-v0", [episode(3), episode(2, rewards=np.array([0.0, np.nan]))])
+    with pytest.raises(UserError, match="minari:toy/late-v0: rewards holds NaN or infinity, first in row 4"):
+        minari.load("toy/late-v0")
+
+
 def test_actions_are_scaled_by_their_space_and_it_is_said(capsys):
     space = spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 10.0], np.float32))
     create("toy/wide-v0", [episode(3, actions=np.array([[-2.0, 0.0], [1.0, 7.5], [2.0, 10.0]]))], action_space=space)
@@ -179,7 +223,9 @@ def test_another_minari_is_named(tmp_path):
 
 
 def test_unknown_names(tmp_path):
-    with pytest.raises(UserError, match='Minari dataset "toy/bax-v0" is not in .*minari; fetch it with --download'):
+    with pytest.raises(
+        UserError, match='Minari dataset "toy/bax-v0" is not in .*minari; fetch it with the `download` setting'
+    ):
         minari.load("toy/bax-v0")
     assert list(tmp_path.iterdir()) == [], "looking creates nothing"
     create("toy/box-v0", [episode(2)])
@@ -230,7 +276,7 @@ def remote(monkeypatch):
 
 
 def test_fetched_only_when_asked(remote, tmp_path, capsys):
-    with pytest.raises(UserError, match="--download"):
+    with pytest.raises(UserError, match="the `download` setting"):
         minari.load("far/away-v0")
     assert remote == []
     raw = sources.load("minari:far/away-v0", download=True)
@@ -260,8 +306,11 @@ TASKS = [
     (HOPPER, 12, 3, ""),
     (EnvSpec("Hopper-v5", HOPPER.entry_point, kwargs={"reset_noise_scale": 0.1}), 11, 3, ""),
     (EnvSpec("Hopper-v5", HOPPER.entry_point, kwargs={"render_mode": "human"}), 11, 3, "hopper"),
-    (EnvSpec("AdroitHandPen-v1", "x:y", kwargs={"reward_type": "dense"}), 45, 24, "pen"),
-    (EnvSpec("AdroitHandPen-v1", "x:y", kwargs={"reward_type": "sparse"}), 45, 24, ""),
+    # D4RL's tasks pay and end otherwise, and are the ones here.
+    (EnvSpec("AdroitHandPen-v1", "x:y", kwargs={"reward_type": "dense"}), 45, 24, ""),
+    (EnvSpec("AdroitHandHammer-v1", "x:y"), 46, 26, ""),
+    (EnvSpec("AdroitHandDoor-v1", "x:y"), 39, 28, ""),
+    (EnvSpec("AdroitHandRelocate-v1", "x:y"), 39, 30, ""),
 ]  # fmt: skip
 
 
@@ -272,6 +321,7 @@ def test_the_task_is_named_where_it_is_the_same(spec, obs_dim, action_dim, env):
     create("toy/task-v0", [one], vector(obs_dim), space, env_spec=spec.to_json())
     raw = minari.load("toy/task-v0")
     assert (raw.env, raw.reference) == (env, "")
+    assert minari.described(minari.root() / "toy/task-v0") == {"env": env, "reference": ""}
 
 
 @pytest.mark.parametrize("name", ["Hopper", "HalfCheetah", "Walker2d"])

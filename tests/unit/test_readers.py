@@ -106,9 +106,8 @@ def test_d4rl_makes_transitions(d4rl_dataset, offline_env, readers):
 
 
 def test_d4rl_makes_episodes(d4rl_dataset, offline_env, readers):
-    """`sequence_dataset` of d4rl 1.1 indexes every array by row, also those of `metadata`, which its own files have."""
-    arrays = {key: array for key, array in d4rl_dataset.items() if not key.startswith("metadata/")}
-    made, flat = list(readers["sequence_dataset"](offline_env, arrays)), rows()
+    """`sequence_dataset` of d4rl 1.1 indexes every array of a file by row: there must be none but those of rows."""
+    made, flat = list(readers["sequence_dataset"](offline_env, d4rl_dataset)), rows()
     assert [len(one["rewards"]) for one in made] == [4, 3, 5]
     for key in ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations"):
         np.testing.assert_array_equal(np.concatenate([one[key] for one in made]), getattr(flat, key))
@@ -155,6 +154,17 @@ def test_minari_recovers_the_environment():
     minari_export.write("pgd/other-v0", rows(), {"env": "ant", "reference": "nothing"})  # of another shape
     metadata = library.load_dataset("pgd/other-v0").storage.metadata
     assert "env_spec" not in metadata and "ref_max_score" not in metadata
+
+
+def test_minari_recovers_no_adroit_task_that_pays_otherwise():
+    """gymnasium-robotics' hammer has D4RL's shapes, but other rewards."""
+    library = pytest.importorskip("minari")
+    obs, actions = np.random.default_rng(0).normal(size=(3, 46)), np.zeros((2, 26))
+    flags = np.zeros(2, bool), np.array([False, True])
+    made = {"env": "hammer", "reference": "hammer-human-v1"}
+    minari_export.write("pgd/hammer-v0", export.Flat(obs[:-1], actions, np.arange(2.0), obs[1:], *flags), made)
+    metadata = library.load_dataset("pgd/hammer-v0").storage.metadata
+    assert "env_spec" not in metadata and metadata["pgd_jax"] == made
 
 
 def test_minaris_own_place_is_used_and_the_variable_left_alone(tmp_path, monkeypatch):
