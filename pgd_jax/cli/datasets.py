@@ -17,6 +17,7 @@ from absl import flags
 
 from pgd_jax.cli import entry
 from pgd_jax.data import catalogue, collect, d4rl, minari, sources
+from pgd_jax.data.base import DATASETS
 from pgd_jax.envs.base import ENVS, HOST_ENVS
 from pgd_jax.errors import UserError
 from pgd_jax.registry import nearest
@@ -61,9 +62,9 @@ def known() -> Iterator[Dataset]:
     listed = []
     for task in catalogue.TASKS.values():
         listed.append(Dataset(task.name, task.env, task.horizon, task.name, sources.cache_path(task.name)))
-    for name, recipe in ((name, collect.RECIPES.get(name)) for name in collect.RECIPES):
-        horizon = ENVS.get(recipe.env)().horizon
-        listed.append(Dataset(name, recipe.env, horizon, recipe.reference, collect.cache_path(name)))
+    for name in DATASETS:
+        recipe = collect.RECIPES.get(name)
+        listed.append(Dataset(name, recipe.env, recipe.horizon, recipe.reference, collect.cache_path(name)))
     yield from listed
     for folder in dict.fromkeys(dataset.path.parent for dataset in listed):
         for path in sorted(set(folder.glob("*.hdf5")) - {dataset.path for dataset in listed}):
@@ -71,7 +72,8 @@ def known() -> Iterator[Dataset]:
     for file in sorted(minari.root().glob("**/data/metadata.json")):
         folder = file.parent.parent
         name = minari.PREFIX + folder.relative_to(minari.root()).as_posix()
-        yield Dataset(name, "", None, "", folder)
+        task = minari.described(folder)
+        yield Dataset(name, task.get("env", ""), None, task.get("reference", ""), folder)
 
 
 def _other(path: pathlib.Path) -> Dataset:

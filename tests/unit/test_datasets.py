@@ -1,11 +1,13 @@
 """The list of datasets: every name, where its task is judged, and what is on the machine."""
 
+import json
 import re
 
 import pytest
 
 from pgd_jax.cli import datasets
-from pgd_jax.data import catalogue, collect
+from pgd_jax.data import catalogue
+from pgd_jax.data.base import DATASETS
 from pgd_jax.errors import UserError
 from tests.d4rl_files import content, write
 
@@ -25,12 +27,14 @@ def cells(line):
 def listed(**options):
     header, *lines = datasets.table(**options)
     assert cells(header) == ["dataset", "environment", "judged", "steps", "random", "expert", "file"]
+    names = [cells(line)[0] for line in lines]
+    assert len(set(names)) == len(names), "a name is listed twice"
     return {cells(line)[0]: cells(line)[1:] for line in lines}
 
 
 def test_every_name_is_listed_with_its_task():
     lines = listed()
-    assert set(lines) == {*catalogue.TASKS, *collect.RECIPES}
+    assert set(lines) == {*catalogue.TASKS, *DATASETS}
     assert lines["maze2d-umaze-v0"] == ["maze2d-umaze", "in-graph", "150", "0.94", "62.6", "-"]
     assert lines["antmaze-large-play-v2"] == ["antmaze-large", "host", "1000", "0", "1", "-"]
     assert lines["antmaze-eval-umaze-v0"] == ["-", "-", "700", "0", "1", "-"]
@@ -62,6 +66,33 @@ def test_what_is_on_the_machine(places):
     assert lines[str(broken)] == ["-", "-", "-", "-", "-", "0.0 MB", str(broken)]
     assert lines["minari:toy/task-v0"][-2:] == ["0.3 MB", str(minari)]
     assert set(listed(cached=True, match="hopper")) == {"hopper-medium-v2"}
+
+
+BOX_11, BOX_3 = json.dumps({"type": "Box", "shape": [11]}), json.dumps({"type": "Box", "shape": [3]})
+HOPPER = {"id": "Hopper-v5", "kwargs": {}, "additional_wrappers": []}
+MINARI = {
+    "hopper-v0": ({"env_spec": json.dumps(HOPPER), "observation_space": BOX_11, "action_space": BOX_3}, "hopper"),
+    "own-space-v0": ({"env_spec": json.dumps(HOPPER)}, "hopper"),
+    "small-v0": ({"env_spec": json.dumps(HOPPER), "observation_space": BOX_3, "action_space": BOX_3}, "-"),
+    "wrapped-v0": ({"env_spec": json.dumps(HOPPER | {"additional_wrappers": [{"name": "Cut"}]})}, "-"),
+    "pen-v0": ({"env_spec": json.dumps(HOPPER | {"id": "AdroitHandPen-v1"})}, "-"),
+    "made-v0": ({"pgd_jax": {"env": "maze2d-umaze", "reference": "maze2d-umaze-v1"}}, "maze2d-umaze"),
+    "nothing-v0": ({}, "-"),
+    "list-v0": ([], "-"),
+}
+
+
+def test_minaris_metadata_say_where_a_task_is_judged(places):
+    for name, (metadata, _) in MINARI.items():
+        folder = places / "minari" / name / "data"
+        folder.mkdir(parents=True)
+        (folder / "metadata.json").write_text(json.dumps(metadata))
+    lines = listed(match="minari:")
+    judged = {"hopper": "in-graph+host", "-": "-", "maze2d-umaze": lines["minari:made-v0"][1]}
+    for name, (_, env) in MINARI.items():
+        scores = ["23.85", "161.86"] if name == "made-v0" else ["-", "-"]
+        assert lines[f"minari:{name}"][:5] == [env, judged[env], "-", *scores], name
+    assert judged["maze2d-umaze"].startswith("in-graph")
 
 
 def test_a_part_of_a_name_chooses():
