@@ -1,5 +1,7 @@
 """What a dataset will take in memory, from its shapes alone, and whether that is there.
 
+It is the dataset's share of a run: networks, their training, lanes and synthetic rows come on top.
+
 On the host: the arrays as read, and while statistics are fitted the rows in float32 and twice in float64 (codec.fit and
 numpy's std). On the device: for a denoiser the rows as recorded, encoded, and the columns in between; for an agent the
 transitions. On the CPU backend both are the same memory.
@@ -25,7 +27,7 @@ class Bytes(NamedTuple):
 
 
 def estimate(num_rows: int, obs_dim: int, action_dim: int, has_next: bool) -> Bytes:
-    """Peak bytes of `num_rows` rows with observations f32[O] and actions f32[A], for a denoiser or an agent."""
+    """Peak bytes that `num_rows` rows with observations f32[O] and actions f32[A] take themselves in a run."""
     row_dim = obs_dim + action_dim + 2
     as_read = 4 * (obs_dim * (1 + has_next) + action_dim + 1) + 2
     transition = 4 * (2 * obs_dim + action_dim + 2)
@@ -33,12 +35,12 @@ def estimate(num_rows: int, obs_dim: int, action_dim: int, has_next: bool) -> By
 
 
 def available() -> Bytes:
-    """Free bytes; infinite where the system does not say. On the CPU backend the device's are the host's."""
+    """Free bytes, never negative; infinite where the system does not say. On the CPU both are the host's."""
     stats = jax.local_devices()[0].memory_stats()
     host = _free_on_host()
     if not stats or "bytes_limit" not in stats:
         return Bytes(host, host)
-    return Bytes(host, float(stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
+    return Bytes(host, max(float(stats["bytes_limit"] - stats.get("bytes_in_use", 0)), 0.0))
 
 
 def require(source: str, num_rows: int, obs_dim: int, action_dim: int, has_next: bool) -> None:
@@ -48,10 +50,11 @@ def require(source: str, num_rows: int, obs_dim: int, action_dim: int, has_next:
         need, free = Bytes(sum(need), 0.0), Bytes(free.host, 0.0)
     share = min(have / want if want else float("inf") for want, have in zip(need, free, strict=True))
     if share < 1.0:
-        raise UserError(
-            f"{source}: {num_rows} rows take about {_text(need)}; free are {_text(free)}; "
-            f"read fewer, max_rows={int(0.9 * share * num_rows)}"
+        fewer = int(0.9 * share * num_rows)  # 0 as max_rows would mean all
+        advice = (
+            f"read fewer, max_rows={fewer}" if fewer else "not even one row fits with some to spare: free memory first"
         )
+        raise UserError(f"{source}: {num_rows} rows take about {_text(need)}; free are {_text(free)}; {advice}")
     if sum(need) > WORTH_SAYING:
         notes.say(f"{source}: {num_rows} rows take about {_text(need)}")
 
@@ -67,7 +70,7 @@ def _free_on_host() -> float:
     free = 1024.0 * fields["MemAvailable:"] if "MemAvailable:" in fields else float("inf")
     limit, used = _number(CGROUP / "memory.max"), _number(CGROUP / "memory.current")
     reclaimable = _table(CGROUP / "memory.stat").get("inactive_file", 0)  # the page cache of files read once
-    return min(free, limit - used + reclaimable)
+    return max(min(free, limit - used + reclaimable), 0.0)
 
 
 def _table(path: pathlib.Path) -> dict[str, int]:

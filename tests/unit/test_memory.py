@@ -1,6 +1,7 @@
 """Files larger than a part of memory: block by block, estimated from shapes, refused before they are read."""
 
 import tracemalloc
+import types
 
 import h5py
 import jax
@@ -102,3 +103,22 @@ def test_free_memory_is_what_the_system_and_the_control_group_allow(tmp_path, mo
     (group / "memory.current").write_text("1000000\n")
     (group / "memory.stat").write_text("anon 7\ninactive_file 50000\n")
     assert memory.available().host == 2_050_000
+    (group / "memory.current").write_text("9000000\n")
+    assert memory.available().host == 0.0, "more is used than allowed"
+
+
+def test_an_accelerator_that_is_overfull_has_nothing_free(monkeypatch):
+    stats = {"bytes_limit": 1000, "bytes_in_use": 1001}
+    monkeypatch.setattr(jax, "local_devices", lambda: [types.SimpleNamespace(memory_stats=lambda: stats)])
+    assert memory.available().device == 0.0
+
+
+@pytest.mark.parametrize(
+    ("free", "advice"), [(0.0, "not even one row"), (350.0, "not even one row"), (360.0, "read fewer, max_rows=1")]
+)
+def test_advice_is_never_no_rows_at_all(monkeypatch, free, advice):
+    """A row takes 214 bytes on the host and 108 on the device, here 322 together; a tenth of what is free stays so."""
+    monkeypatch.setattr(memory, "available", lambda: memory.Bytes(free, free))
+    with pytest.raises(UserError, match=rf"1000 rows take .*; free are .* GB; .*{advice}") as caught:
+        memory.require("x", 1000, 5, 2, has_next=False)
+    assert "max_rows=0" not in str(caught.value) and "-" not in str(caught.value).replace("e-", "")
