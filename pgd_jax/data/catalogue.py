@@ -30,7 +30,7 @@ class Task(NamedTuple):
     name: str
     family: str
     path: str  # of the file, below the server's or a mirror's address
-    reference_scores: Scores | None
+    reference_scores: Scores
     env: str  # name in ENVS or HOST_ENVS; "" where there is no such environment
     horizon: int  # steps of an episode under D4RL's time limit
 
