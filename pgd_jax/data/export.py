@@ -65,7 +65,7 @@ def write_hdf5(
     metadata: dict[str, str],
     infos: dict[str, np.ndarray] | None = None,
 ) -> None:
-    """Writes Flat arrays, `metadata/<key>` strings and `infos/<key>` arrays of as many rows.
+    """Writes Flat arrays, strings as attributes of the group `metadata`, and `infos/<key>` arrays of as many rows.
 
     Of metadata, "env", "reference" and "horizon" are read back by `sources.load`; infos (D4RL's are the simulator's
     `qpos` and `qvel` before the step, `action_log_probs`, maze2d's `goal`) are for other readers.
@@ -90,5 +90,6 @@ def write_hdf5(
             file.create_dataset(key, data=array)
         for key, array in infos.items():
             file[f"infos/{key}"] = array
-        for key, text in metadata.items():
-            file[f"metadata/{key}"] = text
+        # As attributes: d4rl's sequence_dataset takes every dataset of a file for one of rows.
+        if metadata:
+            file.create_group("metadata").attrs.update(metadata)

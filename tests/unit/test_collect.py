@@ -138,7 +138,7 @@ def test_a_maze2d_file_has_d4rl_s_layout(name, tmp_path):
     collect.write(name, path, num_rows, command="pgd-collect --some=thing")
     with h5py.File(path, "r") as file:
         infos = {key: file["infos"][key][()] for key in file["infos"]}
-        metadata = {key: file["metadata"][key][()].decode() for key in file["metadata"]}
+        metadata = dict(file["metadata"].attrs)
         observations, timeouts = file["observations"][()], file["timeouts"][()]
     assert set(infos) == {"qpos", "qvel", "goal"}
     np.testing.assert_array_equal(np.concatenate([infos["qpos"], infos["qvel"]], axis=1), observations)

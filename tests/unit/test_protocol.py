@@ -43,7 +43,7 @@ def collect(folder, kind, num_rows=None, out="", workdir="", settings=SETTINGS, 
 def content(path):
     """(arrays, metadata) of a file."""
     with h5py.File(path, "r") as file:
-        metadata = {key: file["metadata"][key][()].decode() for key in file["metadata"]}
+        metadata = dict(file["metadata"].attrs)
         arrays = {key: file[key][()] for key in file if isinstance(file[key], h5py.Dataset)}
         return arrays | {f"infos/{key}": file["infos"][key][()] for key in file["infos"]}, metadata
 
