@@ -14,10 +14,11 @@ gym-mujoco v2 (scripts/generation/mujoco/collect_data.py, convert_buffer.py)
   - The replay sets are float64: cast to float32.
   - ant: 84 of the 111 columns are contact forces, which MuJoCo 2.0 left at zero. Dropped where all are zero, which
     makes it the task of Ant-v4; otherwise kept, and the file has no environment here.
-files without `timeouts` and `next_observations`: gym-mujoco v0, kitchen (#34; d4rl/__init__.py, qlearning_dataset)
-  - Rows are in order, episodes end in terminals or after the task's limit: cut there, as by D4RL's reader, which takes
-    a terminal at the limit for a time-out. (Its counter is one ahead after each terminal, so that it cuts the next
-    episode a row early and joins its last row to the one after; here it is not.)
+files without next_observations whose `timeouts` are missing (gym-mujoco v0, kitchen; #34) or all zero
+  - Rows are in order, episodes end in terminals or after the task's limit: cut there, as by D4RL's reader
+    (d4rl/__init__.py, qlearning_dataset), which takes a terminal at the limit for a time-out. (Its counter is one ahead
+    after each terminal, so that it cuts the next episode a row early and joins its last row to the one after; here it
+    is not.) Zeros are taken as they are where no limit is known, and in maze2d, whose runs have no limit.
   - hopper-medium-expert-v0 joins other files than it says (#19), hopper v1's were exchanged once (#76): not seen here.
 maze2d (scripts/generation/generate_maze2d_datasets.py, relabel_maze2d_rewards.py; d4rl/pointmaze/maze_model.py)
   - One continuous run without resets; `timeouts` mark a reached sub-goal (#85), whose place `infos/goal` holds. No
@@ -83,7 +84,10 @@ def read(path: pathlib.Path, name: str, reference: str, max_rows: int = 0) -> Ra
     if "env" not in metadata and task is not None and "next_observations" not in arrays:
         arrays = _without_quirks(task.family, arrays)
     if "timeouts" not in arrays:
-        arrays = _with_timeouts(str(path), arrays, _horizon(metadata, task, env))
+        arrays = _with_timeouts(str(path), arrays, _horizon(str(path), metadata, task, env))
+    elif "next_observations" not in arrays and not env.startswith("maze2d") and not arrays["timeouts"].any():
+        if horizon := _horizon(str(path), metadata, task, env):
+            arrays = _with_timeouts(str(path), arrays, horizon)
     _refuse_what_teaches_nothing(str(path), arrays)
     return RawDataset(name, env, reference, **{"next_observations": None} | arrays)
 
@@ -152,9 +156,8 @@ def metadata_of(file: h5py.File) -> dict[str, str]:
         return {}
     found = {key: group[key][()] for key in keys if isinstance(group.get(key), h5py.Dataset)}
     found |= {key: group.attrs[key] for key in keys if key in group.attrs}
-    texts = {
-        key: value.decode(errors="replace") if isinstance(value, bytes) else str(value) for key, value in found.items()
-    }
+    singles = {key: value.item() if getattr(value, "size", 0) == 1 else value for key, value in found.items()}
+    texts = {key: v.decode(errors="replace") if isinstance(v, bytes) else str(v) for key, v in singles.items()}
     if match := re.fullmatch(r"([A-Z]\w*)-v\d+", texts.get("env", "")):  # "Hopper-v4", what other tools write there
         plain = match[1].lower()
         texts["env"] = next((name for name in (*ENVS, *HOST_ENVS) if name.replace("-", "") == plain), plain)
@@ -196,10 +199,16 @@ def _with_ends_as_timeouts(arrays: Arrays) -> Arrays:
     return arrays | {"terminals": terminals, "timeouts": timeouts}
 
 
-def _horizon(metadata: dict[str, str], task: catalogue.Task | None, env: str) -> int:
+def _horizon(source: str, metadata: dict[str, str], task: catalogue.Task | None, env: str) -> int:
     """Steps of an episode, by what the file says or by its task; 0 where neither is known."""
-    if metadata.get("horizon", "").isdigit():
-        return int(metadata["horizon"])
+    if "horizon" in metadata:
+        try:
+            horizon = float(metadata["horizon"])
+        except ValueError:
+            horizon = 0.0
+        if horizon < 1.0 or not horizon.is_integer():
+            raise UserError(f'{source}: metadata/horizon is "{metadata["horizon"]}"; expected a whole number of steps')
+        return int(horizon)
     same = [other.horizon for other in catalogue.TASKS.values() if env and other.env == env]
     return task.horizon if task else max(same, default=0)
 

@@ -102,7 +102,41 @@ def test_a_file_of_no_known_task_needs_something_to_cut_by(tmp_path, capfd):
     assert not raw.timeouts.any() and "cut at terminals alone" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("horizon", [4, 4.0, "4", b"4.0", np.array([4]), np.array([[4.0]]), np.float32(4)])
+def test_the_limit_in_a_file_may_be_any_number(tmp_path, horizon):
+    arrays = content(terminals=np.zeros(6, bool))
+    raw = load(tmp_path, "own.hdf5", **arrays, **{"metadata/horizon": horizon})
+    np.testing.assert_array_equal(raw.timeouts, np.arange(6) == 3)
+
+
+@pytest.mark.parametrize("horizon", [0, -4, 4.5, "four", "", np.nan, np.inf, np.array([4, 4]), np.zeros(0)])
+def test_a_limit_that_is_no_number_of_steps_is_refused(tmp_path, horizon):
+    arrays = content(terminals=np.zeros(6, bool))
+    with pytest.raises(UserError, match="own.hdf5: metadata/horizon is .*expected a whole number of steps"):
+        load(tmp_path, "own.hdf5", **arrays, **{"metadata/horizon": horizon})
+
+
+def test_timeouts_that_are_all_zero_hide_no_limit(tmp_path):
+    """A terminal in row 100: the next episode's 1000th step is row 1100. No limit, no cut; next rows show the cuts."""
+    arrays = halfcheetah(2300, terminals=np.arange(2300) == 100, timeouts=np.zeros(2300, bool))
+    raw = load(tmp_path, "halfcheetah_medium-v1.hdf5", **arrays)
+    np.testing.assert_array_equal(np.flatnonzero(raw.timeouts), [1100, 2100])
+    np.testing.assert_array_equal(episodes.segments(raw).stop, [101, 1101, 2101, 2300])
+    obs = arrays["observations"]
+    following = {"next_observations": np.concatenate([obs[1:], obs[-1:] + 17])}
+    for name, more in (("own.hdf5", {}), ("halfcheetah_medium-v1.hdf5", following)):
+        assert not load(tmp_path, name, **arrays, **more).timeouts.any()
+    arrays["timeouts"][1700] = True
+    raw = load(tmp_path, "halfcheetah_medium-v1.hdf5", **arrays)
+    np.testing.assert_array_equal(np.flatnonzero(raw.timeouts), [1700])
+
+
 MAZE = "maze2d-umaze-sparse-v1.hdf5"
+
+
+def test_maze2d_whose_timeouts_are_all_zero_is_one_run(tmp_path):
+    arrays = content(700, 4, 2, terminals=np.zeros(700, bool), timeouts=np.zeros(700, bool))
+    assert not load(tmp_path, MAZE, **arrays).timeouts.any()
 
 
 @pytest.mark.parametrize("flag", ["timeouts", "terminals"])
