@@ -8,6 +8,7 @@ A Minari dataset is kept where Minari keeps them: $MINARI_DATASETS_PATH, else ~/
 episode. Observations and rewards are in the units of the dataset, actions in [-1, 1].
 """
 
+import os
 import pathlib
 
 from absl import flags
@@ -40,15 +41,13 @@ def _prepare():
 def _sample(options: flags.FlagValues) -> None:
     if bool(options.run) == bool(options.denoiser):
         raise UserError("name one source: --run=<train_agent directory> or --denoiser=<train_denoiser directory>")
-    if options.out.startswith(minari.PREFIX):
-        minari_export.check_new(options.out.removeprefix(minari.PREFIX))
-    elif pathlib.Path(options.out).exists():
-        raise UserError(f"{options.out} exists already; choose another name or remove it first")
+    _check_place(options.out)
     sampling = configs.SamplingConfig(
         sampler=options.sampler, num_steps=options.num_steps, num_trajectories=options.num_trajectories,
         trajectories_per_batch=min(options.trajectories_per_batch, options.num_trajectories),
     )  # fmt: skip
     configs.validate_sampling(sampling)
+    origin = _origin(options)  # before sampling, which takes long: the dataset may be gone
     if options.run:
         flat = synthesis.from_experiment(
             options.run, options.lane, options.coefficient, sampling.num_trajectories, sampling.trajectories_per_batch,
@@ -56,8 +55,22 @@ def _sample(options: flags.FlagValues) -> None:
         )  # fmt: skip
     else:
         flat = synthesis.from_denoiser(options.denoiser, sampling, options.seed)
-    place = _write(options.out, flat, _origin(options))
+    place = _write(options.out, flat, origin)
     print(f"{len(flat.rewards)} rows in {sampling.num_trajectories} windows: {place}")
+
+
+def _check_place(out: str) -> None:
+    """Raises UserError where nothing could be written to `out`, or something is there."""
+    path = pathlib.Path(out)
+    if out.startswith(minari.PREFIX):
+        dataset_id = out.removeprefix(minari.PREFIX)
+        minari_export.check_new(dataset_id)
+        path = minari.root() / dataset_id
+    elif path.exists():
+        raise UserError(f"{out} exists already; choose another name or remove it first")
+    folder = next(parent for parent in path.parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"--out={out}: {folder} is not a folder that can be written to; choose another place")
 
 
 def _write(out: str, flat: export.Flat, metadata: dict[str, str]) -> str | pathlib.Path:

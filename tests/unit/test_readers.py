@@ -239,3 +239,21 @@ def test_the_command_refuses_before_it_samples(sampled, tmp_path, capsys, monkey
     assert run(sample, "--denoiser=trained", "--out=minari:pgd/new-v0") == 2
     assert 'pip install "pgd_jax[minari]"' in capsys.readouterr().err
     assert not (tmp_path / "minari").exists() and not sampled
+
+
+@pytest.mark.parametrize("place", ["{}/taken/x.hdf5", "{}/taken/deep/x.hdf5", "minari:pgd/x-v0"])
+def test_a_place_that_cannot_be_written_is_found_before_sampling(sampled, tmp_path, capsys, monkeypatch, place):
+    if place.startswith("minari"):
+        pytest.importorskip("minari")
+    (tmp_path / "taken").write_text("a file")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "taken"))
+    assert run(sample, "--denoiser=trained", f"--out={place.format(tmp_path)}") == 2
+    assert f"{tmp_path / 'taken'} is not a folder that can be written to" in capsys.readouterr().err
+    assert not sampled
+
+
+def test_a_dataset_that_is_gone_is_found_before_sampling(sampled, tmp_path, capsys):
+    (tmp_path / "good.hdf5").unlink()
+    assert run(sample, "--denoiser=trained", f"--out={tmp_path / 'x.hdf5'}") == 2
+    assert f"no dataset file at {tmp_path / 'good.hdf5'}" in capsys.readouterr().err
+    assert not sampled and not (tmp_path / "x.hdf5").exists()
