@@ -91,7 +91,7 @@ def append(source: str, file: h5py.File, pieces: Iterator[Rows]) -> int:
     Raises UserError about `source` for values that no dataset may hold (see columns.convert), and where there are none.
     """
     num_rows = 0
-    for rows in pieces:
+    for rows in _batches(pieces):
         arrays = rows._asdict()
         stop = num_rows + columns.agree(source, arrays)
         for key, array in arrays.items():
@@ -106,6 +106,18 @@ def append(source: str, file: h5py.File, pieces: Iterator[Rows]) -> int:
     if not num_rows:
         raise UserError(f"{source} has no rows: no episode with a step in it; remove it and write or fetch it again")
     return num_rows
+
+
+def _batches(pieces: Iterable[Rows]) -> Iterator[Rows]:
+    """Short episodes joined to at least CHUNK_ROWS rows: to append takes a file longer than to read an episode."""
+    held: list[Rows] = []
+    for rows in pieces:
+        held.append(rows)
+        if sum(len(each.rewards) for each in held) >= CHUNK_ROWS:
+            yield Rows(*map(np.concatenate, zip(*held, strict=True)))
+            held = []
+    if held:
+        yield Rows(*map(np.concatenate, zip(*held, strict=True)))
 
 
 def _parts(source: str, space: gymnasium.Space, path: Path = ()) -> dict[Path, int]:

@@ -9,8 +9,10 @@ import sys
 import types
 import warnings
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 
 from pgd_jax.cli import sample
 from pgd_jax.data import export, minari_export, sources
@@ -156,9 +158,11 @@ def test_minari_recovers_the_environment():
     assert "env_spec" not in metadata and "ref_max_score" not in metadata
 
 
-def test_minari_recovers_no_adroit_task_that_pays_otherwise():
-    """gymnasium-robotics' hammer has D4RL's shapes, but other rewards."""
+def test_minari_recovers_no_adroit_task_that_pays_otherwise(monkeypatch):
+    """gymnasium-robotics' hammer, registered or not, has D4RL's shapes, but other rewards."""
     library = pytest.importorskip("minari")
+    spec = EnvSpec("AdroitHandHammer-v1", "gymnasium_robotics:none")
+    monkeypatch.setitem(gymnasium.registry, spec.id, spec)
     obs, actions = np.random.default_rng(0).normal(size=(3, 46)), np.zeros((2, 26))
     flags = np.zeros(2, bool), np.array([False, True])
     made = {"env": "hammer", "reference": "hammer-human-v1"}
