@@ -58,7 +58,8 @@ def test_the_controlled_comparison_is_one_policy_with_and_without_guidance(loade
     assert found.coefficients.tolist() == [3.0] * 6  # the unguided lanes' policies guide with the run's largest
     assert found.windows.shape == (6, 2, 32, 8, 6) and found.num_windows == 32  # twice a phase's
     # By hand for lane 1: the same key, once with 0 and once with 3. Batches are half the run's.
-    program = made.program._replace(plan=made.program.plan._replace(trajectories_per_batch=4, num_trajectories=32))
+    plan = made.program.plan._replace(trajectories_per_batch=4, num_trajectories=32, dynamics_windows=32)
+    program = made.program._replace(plan=plan)
     agent, hyper = jax.tree.map(lambda leaf: leaf[1], (states.agent, made.lanes.hypers))
     log_prob = functools.partial(program.agent.log_prob, agent)
     generate = jax.jit(lambda key, coefficient: loop.generate(key, log_prob, coefficient, hyper, made.shared, program))
