@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from pgd_jax.agents import adam, losses
+from pgd_jax.agents import adam, critic as critics, losses
 from pgd_jax.agents.base import AGENTS, Agent, AgentFamily, AgentPlan, Logs
 from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
@@ -109,14 +109,7 @@ def _update_critic(
     networks: Networks, hyper: Hyper, critic: adam.Trained, batch: Transition, next_value: jax.Array
 ) -> tuple[adam.Trained, Logs]:
     target = losses.td_target(batch.reward, batch.terminal, next_value, hyper.discount)
-
-    def loss(params: Params) -> tuple[jax.Array, jax.Array]:
-        q = networks.critic.apply(params, batch.obs, batch.action)
-        return losses.ensemble_td_loss(q, target), q.mean()
-
-    (critic_loss, q_mean), grads = jax.value_and_grad(loss, has_aux=True)(critic.params)
-    critic = adam.step(critic, grads, hyper.critic_lr, hyper.adam_eps)
-    return critic, {"critic_loss": critic_loss, "q_mean": q_mean}
+    return critics.step(networks.critic, critic, batch, target, hyper.critic_lr, hyper.adam_eps)
 
 
 def update(networks: Networks, key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> tuple[State, Logs]:

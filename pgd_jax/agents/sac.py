@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from pgd_jax.agents import adam, losses
+from pgd_jax.agents import adam, critic as critics, losses
 from pgd_jax.agents.base import AgentPlan, Logs
 from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
@@ -124,14 +124,7 @@ def _update_critic(
     next_q = networks.critic.apply(state.target_critic, batch.next_obs, next_action)
     next_value = soft_value(next_q, next_log_prob, jnp.exp(state.log_temperature.params))
     target = losses.td_target(batch.reward, batch.terminal, next_value, hyper.discount)
-
-    def loss(params: Params) -> tuple[jax.Array, jax.Array]:
-        q = networks.critic.apply(params, batch.obs, batch.action)
-        return losses.ensemble_td_loss(q, target), q.mean()
-
-    (critic_loss, q_mean), grads = jax.value_and_grad(loss, has_aux=True)(state.critic.params)
-    critic = adam.step(state.critic, grads, hyper.critic_lr, hyper.adam_eps)
-    return critic, {"critic_loss": critic_loss, "q_mean": q_mean}
+    return critics.step(networks.critic, state.critic, batch, target, hyper.critic_lr, hyper.adam_eps)
 
 
 def _update_actor(
