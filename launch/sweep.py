@@ -25,6 +25,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train_denoiser": Command("pgd_jax.cli.train_denoiser", configs.DenoiserConfig),
+    "train_behaviour": Command("pgd_jax.cli.train_behaviour", configs.BehaviourConfig),
     "train_agent": Command("pgd_jax.cli.train_agent", configs.AgentConfig),
 }
 

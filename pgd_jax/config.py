@@ -64,11 +64,30 @@ class DenoiserConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class BehaviourConfig:
+    """A clone of the policy behind a denoiser's dataset, for guidance that subtracts its score."""
+
+    denoiser: str = option("", "run directory of train_denoiser: gives dataset, held-out episodes and codec")
+    hidden_dim: int = option(256, "width of the policy's network")
+    num_hidden: int = option(2, "hidden layers of the policy's network")
+    num_steps: int = option(20_000, "optimiser steps")
+    steps_per_chunk: int = option(1_000, "steps of one compiled call: progress, validation and checkpoint after each")
+    batch_size: int = option(256, "transitions of a step")
+    learning_rate: float = option(3e-4, "Adam's rate")
+    seed: int = option(0, "seed of weights and batches")
+
+
+@dataclasses.dataclass(frozen=True)
 class SamplingConfig:
     sampler: str = option("heun", "integrator of the reverse process")
     num_steps: int = option(32, "noise steps N of one trajectory")
-    stochastic: bool = option(False, "EDM's churn (sweepable: churn.amount, ...); the deterministic ODE otherwise")
-    guidance: str = option("proximal", "rule that steers sampling by the policy: proximal, score or paper")
+    noise_schedule: str = option("karras", "how the noise levels are spaced: karras, log_linear or cosine")
+    guidance: str = option("proximal", "rule that steers sampling by the policy")
+    guidance_schedule: str = option("constant", "lambda over noise levels: constant, rising or falling (as noise falls)")
+    num_particles: int = option(8, "of the twisted sampler: windows that are resampled among themselves")
+    warm_steps: int = option(
+        0, "noise steps of a phase that renews the windows of the one before (from warm_sigma on); 0: afresh"
+    )
     num_trajectories: int = option(8_192, "windows generated in a phase")
     trajectories_per_batch: int = option(512, "windows sampled at once, a lane: sets peak memory")
 
@@ -78,6 +97,7 @@ class AgentConfig:
     """One experiment: an agent trained on synthetic and real data, `lanes` of it in one compiled program."""
 
     denoiser: str = option("", "run directory of train_denoiser; may be empty when synthetic_per_batch is 0")
+    behaviour: str = option("", "run directory of train_behaviour, for sweeps of guidance.behaviour; may be empty")
     dataset: str = option("", "dataset of the real rows; empty: the denoiser's own")
     download: bool = option(False, "fetch a D4RL or Minari dataset that is not here")
     max_rows: int = option(0, "read only so many rows, the first ones; 0: all, or the denoiser's of its own dataset")
@@ -155,15 +175,32 @@ def validate_denoiser(config: DenoiserConfig) -> None:
         )
 
 
+def validate_behaviour(config: BehaviourConfig) -> None:
+    """Raises UserError for settings that cannot work, before anything is read or written."""
+    require_positive(config, "hidden_dim", "num_hidden", "num_steps", "steps_per_chunk", "batch_size")
+    if config.num_steps % config.steps_per_chunk:
+        raise UserError(
+            f"num_steps={config.num_steps} must be a multiple of steps_per_chunk={config.steps_per_chunk}"
+        )
+    if not config.denoiser:
+        raise UserError("config.denoiser is empty: name the run directory of train_denoiser")
+
+
 def validate_sampling(sampling: SamplingConfig) -> None:
     """Raises UserError for a sampling that cannot work."""
-    require_positive(sampling, "num_steps", "num_trajectories", "trajectories_per_batch")
-    if sampling.num_steps < 2:
-        raise UserError(f"sampling.num_steps={sampling.num_steps} must be at least 2")
+    require_positive(sampling, "num_steps", "num_trajectories", "trajectories_per_batch", "num_particles")
+    for name, least in (("num_steps", sampling.num_steps), ("warm_steps", sampling.warm_steps or 2)):
+        if least < 2:
+            raise UserError(f"sampling.{name}={least} must be at least 2")
     if sampling.num_trajectories % sampling.trajectories_per_batch:
         raise UserError(
             f"sampling.num_trajectories={sampling.num_trajectories} must be a multiple of "
             f"sampling.trajectories_per_batch={sampling.trajectories_per_batch}"
+        )
+    if sampling.sampler == "twisted" and sampling.trajectories_per_batch % sampling.num_particles:
+        raise UserError(
+            f"sampling.trajectories_per_batch={sampling.trajectories_per_batch} must be a multiple of "
+            f"sampling.num_particles={sampling.num_particles}, which the twisted sampler resamples among themselves"
         )
 
 

@@ -11,12 +11,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax import checkpoint, config as configs, denoiser as denoisers, driver, judges, lanes, loop, notes, rundir
+from pgd_jax import (
+    behaviour as behaviours,
+    checkpoint,
+    config as configs,
+    denoiser as denoisers,
+    driver,
+    judges,
+    lanes,
+    loop,
+    notes,
+    rundir,
+)
 from pgd_jax.agents.base import AGENTS, AgentPlan
 from pgd_jax.data import catalogue, codec as codecs, episodes, sources
 from pgd_jax.data.base import RawDataset
-from pgd_jax.diffusion import guidance, samplers
+from pgd_jax.diffusion import guidance, samplers, schedules
 from pgd_jax.errors import UserError
+from pgd_jax.program import Plan
+from pgd_jax.types import Codec
 
 KIND = "agent"
 SUMMARISED = ("normalised_score", "return_mean", "host_normalised_score", "host_return_mean", "critic_loss")
@@ -38,8 +51,7 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     """Loads and checks all that a config names. Raises UserError, before anything is written, for what cannot work."""
     configs.validate_agent(config)
     family = AGENTS.get(config.agent)
-    samplers.SAMPLERS.get(config.sampling.sampler)
-    guidance.GUIDANCE.get(config.sampling.guidance)
+    refuse_unknown_choices(config.sampling)
     judges.refuse_unknown(config.environment)
     lanes_ = lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
     trained = denoisers.load(config.denoiser) if config.denoiser else None
@@ -61,9 +73,34 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     synthetic = config.synthetic_per_batch > 0
     plan = plan_of(config, trained.config.data.window_length if trained else 2)
     _refuse_bad_batches(config, agent.batches_per_update, real.reward.shape[0], dataset)
-    program = loop.Program(plan, agent, trained.network if synthetic else None, env)
-    shared = loop.Shared(trained.params if synthetic else None, codec, real)
+    cloned = _behaviour_of(config, lanes_, codec)
+    program = loop.Program(plan, agent, trained.network if synthetic else None, env, cloned and cloned.network)
+    shared = loop.Shared(trained.params if synthetic else None, codec, real, cloned and cloned.params)
     return Experiment(config, program, shared, lanes_, raw, reference_of(raw, name), host)
+
+
+def _behaviour_of(config: configs.AgentConfig, lanes_: lanes.Lanes, codec: Codec) -> behaviours.Behaviour | None:
+    if config.behaviour and config.synthetic_per_batch:
+        return behaviours.load(config.behaviour, codec)
+    if np.any(np.asarray(lanes_.hypers.guidance.behaviour) != 0.0):
+        raise UserError(
+            f'config.sweep="{config.sweep}" sets guidance.behaviour, the share of the behaviour policy that guidance '
+            "leaves out: config.behaviour must name the run directory of train_behaviour that cloned it"
+        )
+    return None
+
+
+def refuse_unknown_choices(sampling: configs.SamplingConfig) -> None:
+    """Raises UserError for names that are not registered, and for those that do not go together."""
+    schedules.SCHEDULES.get(sampling.noise_schedule)
+    guidance.SCHEDULES.get(sampling.guidance_schedule)
+    rule = guidance.GUIDANCE.get(sampling.guidance)
+    if samplers.SAMPLERS.get(sampling.sampler).is_twisted and not rule.is_twisting:
+        able = [name for name in guidance.GUIDANCE if guidance.GUIDANCE.get(name).is_twisting]
+        raise UserError(
+            f'sampling.sampler="{sampling.sampler}" can correct sampling.guidance={" or ".join(able)}, not '
+            f'"{sampling.guidance}", which has no twisting function'
+        )
 
 
 def data_of(config: configs.AgentConfig, trained: denoisers.Denoiser | None) -> tuple[str, int]:
@@ -72,14 +109,17 @@ def data_of(config: configs.AgentConfig, trained: denoisers.Denoiser | None) -> 
     return (config.dataset, config.max_rows) if config.dataset else (own.dataset, config.max_rows or own.max_rows)
 
 
-def plan_of(config: configs.AgentConfig, window_length: int) -> loop.Plan:
+def plan_of(config: configs.AgentConfig, window_length: int) -> Plan:
     """The static half of `config`; the window length comes from the denoiser."""
     sampling = config.sampling
-    return loop.Plan(
+    return Plan(
         sampler=sampling.sampler,
-        guidance=sampling.guidance,
+        noise_schedule=sampling.noise_schedule,
         num_steps=sampling.num_steps,
-        stochastic=sampling.stochastic,
+        guidance=sampling.guidance,
+        guidance_schedule=sampling.guidance_schedule,
+        num_particles=sampling.num_particles,
+        warm_steps=sampling.warm_steps,
         window_length=window_length,
         num_trajectories=sampling.num_trajectories,
         trajectories_per_batch=sampling.trajectories_per_batch,
@@ -123,7 +163,7 @@ def reference_of(raw: RawDataset, environment: str) -> str:
 
 
 def initial_states(experiment: Experiment) -> loop.LaneState:
-    return loop.init(experiment.program, experiment.lanes.seeds, experiment.lanes.hypers)
+    return loop.init(experiment.program, experiment.lanes.seeds, experiment.lanes.hypers, experiment.shared)
 
 
 def fit(config: configs.AgentConfig, path: str | os.PathLike) -> bool:

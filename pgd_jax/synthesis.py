@@ -8,14 +8,9 @@ import jax.numpy as jnp
 
 from pgd_jax import config as configs, denoiser as denoisers, experiment as experiments, loop
 from pgd_jax.data import codec as codecs, export
+from pgd_jax.diffusion import guidance
 from pgd_jax.errors import UserError
 from pgd_jax.types import LogProb
-
-
-def uniform(obs: jax.Array, action: jax.Array) -> jax.Array:
-    """log density of the policy that has no opinion: guiding by it is not guiding."""
-    del obs
-    return jnp.zeros(action.shape[:-1], action.dtype)
 
 
 def from_denoiser(path: str | os.PathLike, sampling: configs.SamplingConfig, seed: int) -> export.Flat:
@@ -25,7 +20,7 @@ def from_denoiser(path: str | os.PathLike, sampling: configs.SamplingConfig, see
     plan = experiments.plan_of(config, denoiser.config.data.window_length)
     program = loop.Program(plan, None, denoiser.network, None)
     shared = loop.Shared(denoiser.params, denoiser.codec, None)
-    return _rows(seed, uniform, jnp.float32(0.0), loop.ProgramHyper(None), shared, program)
+    return _rows(seed, guidance.uniform, jnp.float32(0.0), loop.ProgramHyper(None), shared, program)
 
 
 def from_experiment(

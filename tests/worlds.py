@@ -69,7 +69,7 @@ class World(NamedTuple):
     lanes: lanes.Lanes
 
     def init(self) -> loop.LaneState:
-        return loop.init(self.program, self.lanes.seeds, self.lanes.hypers)
+        return loop.init(self.program, self.lanes.seeds, self.lanes.hypers, self.shared)
 
     def run(self, num_phases: int, states: loop.LaneState) -> tuple[loop.LaneState, loop.Metrics]:
         return loop.run_chunk(self.program, num_phases, states, self.lanes.hypers, self.shared)

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.bench import flops, setting as settings
-from pgd_jax import lanes, loop, synthesis
+from pgd_jax import lanes, loop
 from pgd_jax.agents.base import AGENTS
 from pgd_jax.config import TrainingConfig
 from pgd_jax.data import codec as codecs
-from pgd_jax.diffusion import samplers, train
+from pgd_jax.diffusion import guidance, samplers, train
 from pgd_jax.envs.base import ENVS
 
 
@@ -42,7 +42,7 @@ def products(setting: settings.Setting) -> list[Part]:
 
 
 def _agent_states(program: loop.Program, lanes_: lanes.Lanes) -> Any:
-    return settings.random(jax.eval_shape(functools.partial(loop.init, program), lanes_.seeds, lanes_.hypers).agent)
+    return settings.random(jax.eval_shape(functools.partial(loop.init, program), lanes_.seeds, lanes_.hypers, None).agent)
 
 
 def _lanes(agent_name: str, num_lanes: int) -> lanes.Lanes:
@@ -56,7 +56,7 @@ def _sampling(setting: settings.Setting, is_guided: bool) -> Part:
     state = settings.random(jax.eval_shape(program.agent.init, jax.random.key(0), hyper.agent))
 
     def sample(key: jax.Array, state: Any, hyper: loop.ProgramHyper, shared: loop.Shared) -> jax.Array:
-        log_prob = functools.partial(program.agent.log_prob, state) if is_guided else synthesis.uniform
+        log_prob = functools.partial(program.agent.log_prob, state) if is_guided else guidance.uniform
         return loop.generate(key, log_prob, hyper.guidance_coefficient, hyper, shared, program)
 
     call = flops.unet(setting.window_length, setting.layout.dim, setting.width, setting.num_blocks)

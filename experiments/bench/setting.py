@@ -16,6 +16,7 @@ from pgd_jax.envs import maze2d as maze2d  # registers the environment
 from pgd_jax.envs.base import ENVS
 from pgd_jax.networks import unet
 from pgd_jax.networks.base import Network
+from pgd_jax.program import Plan
 from pgd_jax.types import Layout, Transition
 
 
@@ -52,11 +53,14 @@ class Setting:
 
 @functools.cache
 def program(setting: Setting, agent_name: str) -> loop.Program:
-    plan = loop.Plan(
+    plan = Plan(
         sampler=setting.sampler,
-        guidance=setting.guidance,
+        noise_schedule="karras",
         num_steps=setting.num_steps,
-        stochastic=False,
+        guidance=setting.guidance,
+        guidance_schedule="constant",
+        num_particles=1,
+        warm_steps=0,
         window_length=setting.window_length,
         num_trajectories=setting.num_windows,
         trajectories_per_batch=setting.num_windows,

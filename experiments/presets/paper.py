@@ -22,7 +22,7 @@ def denoiser() -> DenoiserConfig:
 def agent() -> AgentConfig:
     return AgentConfig(
         sampling=SamplingConfig(
-            sampler="heun", num_steps=256, stochastic=True, guidance="paper", num_trajectories=8_192,
+            sampler="churned_heun", num_steps=256, guidance="paper", num_trajectories=8_192,
             trajectories_per_batch=1_024,
         ),
         num_phases=100,

@@ -1,6 +1,7 @@
 """How far generated transitions are from the true dynamics (a measure of PGD, arXiv 2404.06356)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,27 +26,44 @@ def dynamics_error(
     Args: obs, next_obs f32[..., O]; action f32[..., A] in [-1, 1]; obs_std f32[O], the dataset's. Returns f32[...].
     Raises UserError where an observation does not determine the environment's state.
     """
+    found, _ = steps(env, obs, action)
+    if next_obs.shape != obs.shape:
+        raise UserError(f'dynamics_error: "{env.name}" has obs {obs.shape}, found next_obs {next_obs.shape}')
+    return _obs_error(next_obs, found, obs_std)
+
+
+def steps(env: EvalEnv, obs: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(next_obs f32[..., O], reward f32[...]) of one step from the states that show obs f32[..., O].
+
+    Environment space, action f32[..., A] in [-1, 1]; leading axes are free but equal. Raises UserError where an
+    observation does not determine the environment's state.
+    """
     if env.from_obs is None:
         raise UserError(
             f'environment "{env.name}" cannot be put into the state that shows an observation (its from_obs is None): '
             "the dynamics error is not defined for it"
         )
     leading = obs.shape[:-1]
-    if action.shape != (*leading, env.action_dim) or obs.shape != next_obs.shape or obs.shape[-1] != env.obs_dim:
+    if action.shape != (*leading, env.action_dim) or obs.shape[-1] != env.obs_dim:
         raise UserError(
             f'dynamics_error: "{env.name}" has obs [..., {env.obs_dim}] and action [..., {env.action_dim}], '
-            f"found obs {obs.shape}, action {action.shape}, next_obs {next_obs.shape}"
+            f"found obs {obs.shape}, action {action.shape}"
         )
 
-    def true_next(obs: jax.Array, action: jax.Array) -> jax.Array:
-        return env.step(jax.random.key(0), env.from_obs(obs), action)[0]  # deterministic: the key goes unused
+    def step(obs: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # Deterministic: the key goes unused.
+        next_obs, _, reward, _ = env.step(jax.random.key(0), env.from_obs(obs), action)
+        return next_obs, jnp.asarray(reward, jnp.float32)
 
-    found = _in_batches(true_next, obs.reshape(-1, env.obs_dim), action.reshape(-1, env.action_dim))
-    error = (next_obs.reshape(-1, env.obs_dim) - found) / obs_std[None, :]
-    return jnp.mean(error**2, axis=-1).reshape(leading)
+    next_obs, reward = in_batches(step, obs.reshape(-1, env.obs_dim), action.reshape(-1, env.action_dim))
+    return next_obs.reshape(obs.shape), reward.reshape(leading)
 
 
-def _in_batches(function: Callable[..., jax.Array], *columns: jax.Array) -> jax.Array:
+def _obs_error(obs: jax.Array, truth: jax.Array, std: jax.Array) -> jax.Array:
+    return jnp.mean(((obs - truth) / std.reshape(*(1,) * (obs.ndim - 1), -1)) ** 2, axis=-1)
+
+
+def in_batches(function: Callable[..., Any], *columns: jax.Array) -> Any:
     """`function` of each row of `columns` [N, ...]; the last batch is filled up with copies of the first row."""
     num_rows = columns[0].shape[0]
     size = min(ROWS_PER_BATCH, num_rows)
@@ -53,7 +71,32 @@ def _in_batches(function: Callable[..., jax.Array], *columns: jax.Array) -> jax.
     rows = jnp.arange(num_batches * size)
     rows = jnp.where(rows < num_rows, rows, 0).reshape(num_batches, size)
     result = jax.lax.map(lambda rows: jax.vmap(function)(*(column[rows] for column in columns)), rows)
-    return result.reshape(num_batches * size, *result.shape[2:])[:num_rows]
+    return jax.tree.map(lambda leaf: leaf.reshape(num_batches * size, *leaf.shape[2:])[:num_rows], result)
+
+
+def errors(
+    codec: Codec, rows: Transition, valid: jax.Array, next_obs: jax.Array, reward: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(error of the next observation, error of the reward, weight), each f32[...], of generated transitions [...].
+
+    Both are squared and in standard deviations of the dataset; next_obs f32[..., O] and reward f32[...] are the truth,
+    in environment space. The weight is 0 where there is nothing to measure: rows that are not `valid` bool[...],
+    terminal rows, whose next observation means nothing, and rows in whose impossible state the simulator itself breaks
+    down. Errors are 0 there.
+    """
+    layout = codec.layout
+    obs_error = _obs_error(codecs.decode_obs(codec, rows.next_obs), next_obs, codec.std[layout.obs])
+    reward_error = ((rows.reward - reward) / codec.std[layout.reward]) ** 2
+    is_measured = valid & (rows.terminal == 0.0) & jnp.isfinite(obs_error) & jnp.isfinite(reward_error)
+    obs_error, reward_error = (jnp.where(is_measured, error, 0.0) for error in (obs_error, reward_error))
+    return obs_error, reward_error, is_measured.astype(jnp.float32)
+
+
+def is_reachable(env: EvalEnv | None, obs: jax.Array) -> jax.Array:
+    """obs f32[..., O], environment space -> bool[...]: whether the environment can ever show it; True where unknown."""
+    if env is None or env.is_reachable is None:
+        return jnp.ones(obs.shape[:-1], bool)
+    return in_batches(env.is_reachable, obs.reshape(-1, env.obs_dim)).reshape(obs.shape[:-1])
 
 
 def of_transitions(
@@ -61,16 +104,10 @@ def of_transitions(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(error, weight, reachable), each f32[...], of generated transitions [...] and their valid bool[...].
 
-    The weight is 0 where there is nothing to measure: rows that do not count, terminal rows, whose next observation
-    means nothing, and rows in whose impossible state the simulator itself breaks down. `reachable` is 0 where the
+    The error is of the next observation; it and the weight are those of `errors`. `reachable` is 0 where the
     environment can never be in the row's state, such as deep in a wall: there it answers with a violent push, and a few
     such rows can make most of a mean.
     """
-    obs, next_obs = codecs.decode_obs(codec, rows.obs), codecs.decode_obs(codec, rows.next_obs)
-    error = dynamics_error(env, obs, rows.action, next_obs, codec.std[codec.layout.obs])
-    weight = valid.astype(jnp.float32) * (1.0 - rows.terminal) * jnp.isfinite(error).astype(jnp.float32)
-    error = jnp.where(weight > 0.0, error, 0.0)
-    if env.is_reachable is None:
-        return error, weight, jnp.ones_like(weight)
-    reachable = jax.vmap(env.is_reachable)(obs.reshape(-1, env.obs_dim)).reshape(weight.shape)
-    return error, weight, reachable.astype(jnp.float32)
+    obs = codecs.decode_obs(codec, rows.obs)
+    error, _, weight = errors(codec, rows, valid, *steps(env, obs, rows.action))
+    return error, weight, is_reachable(env, obs).astype(jnp.float32)

@@ -68,6 +68,12 @@ def decode_action(codec: Codec, action: jax.Array) -> jax.Array:
     return jnp.tanh(action) if codec.squash else action
 
 
+def action_range(codec: Codec) -> tuple[jax.Array, jax.Array]:
+    """(lowest, highest) action that `encode_action` gives, f32[A] each, network space; for codecs that squash."""
+    limit = jnp.broadcast_to(jnp.arctanh(jnp.asarray(ACTION_LIMIT, codec.std.dtype)), (codec.layout.action_dim,))
+    return tuple(_standardise(codec, bound, codec.layout.action) for bound in (-limit, limit))
+
+
 def _last_two(layout: Layout) -> slice:
     return slice(layout.reward, layout.dim)
 

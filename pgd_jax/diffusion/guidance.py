@@ -1,19 +1,12 @@
-"""Policy guidance: a Denoise (and, for the paper's rule, a Shift) wrapped round a policy's log density.
+"""Policy guidance: a policy's log density folded into a Denoise, so that any sampler is steered.
 
 The target is p_lambda(tau) ~ p_off(tau) prod_t pi(a_t | s_t)^lambda, the behaviour-regularised target distribution of
-arXiv 2404.06356. The gradient is taken with respect to the network-space (pre-tanh, standardised) action columns only;
-nothing flows into states or the network.
+PGD (arXiv 2404.06356). A share kappa of the behaviour policy's density may be divided out,
+prod_t (pi / beta^kappa)^lambda, as the exact on-policy tilt does for kappa = 1 (STITCH-OPE, 2025).
 
-Given x at noise s, the clean window has mean D(x; s) and, for unit-variance data, variance v(s) = s^2 / (s^2 + 1). With
-g = grad log pi and h = -diag Hess log pi >= 0 at the actions of D(x; s):
-
-    score       D_a + v lambda g                        the tilt to first order
-    proximal    D_a + v lambda g / (1 + v lambda h)     the exact tilt of a Gaussian; stable for any lambda
-    paper       x_a <- x_a + lambda_n g before step n   the published rule, n of N steps:
-                lambda_n = lambda [(1 - n/N) + 0.3 sin(pi (n+1)/N)], 0 at the last step, g normalised per window
-
-For a Gaussian policy N(mu, sp^2) in network space h = 1/sp^2, and "proximal" is
-(D_a/v + lambda mu/sp^2) / (1/v + lambda/sp^2).
+Derivatives are taken with respect to the network-space (pre-tanh, standardised) action columns only; nothing flows into
+the policy's states. The rules are in rules.py. lambda may depend on the noise level, lambda(s) = lambda w(s) within an
+interval of levels and 0 outside it (Kynkaanniemi et al. 2024, arXiv 2404.07724).
 """
 
 from collections.abc import Callable
@@ -21,46 +14,112 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from pgd_jax.data import codec as codecs
-from pgd_jax.diffusion import edm, samplers
+from pgd_jax.diffusion import samplers
 from pgd_jax.registry import Registry
 from pgd_jax.types import Codec, Denoise, LogProb
 
-PAPER_COSINE = 0.3  # c_cos of the published schedule
+EVERY_SIGMA = 1e6  # no noise level is higher
+
+
+@struct.dataclass
+class Hyper:
+    """The floats of guidance besides lambda; lanes may differ in them."""
+
+    sigma_min: jax.Array | float = 0.0  # guides from this noise level ...
+    sigma_max: jax.Array | float = EVERY_SIGMA  # ... to this one, and nowhere else
+    behaviour: jax.Array | float = 0.0  # kappa, the share of the behaviour policy's density that is divided out
 
 
 class Guided(NamedTuple):
-    """What a sampler needs: `sample(key, guided.denoise, sigmas, shape, churn, guided.shift)`.
+    """What a sampler needs: `sample(key, guided.denoise, sigmas, shape, options with shift and twist)`.
 
     The paper's rule moves the sample between steps, which no denoiser can express without knowing the next noise level;
-    hence the second member. Every other rule leaves it the identity.
+    hence the second member. Every other rule leaves it the identity. The twisted sampler takes the unguided denoiser
+    and the third member, which only rules that move the denoised window by its own derivatives have.
     """
 
     denoise: Denoise
-    shift: samplers.Shift
+    shift: samplers.Shift = samplers.identity_shift
+    twist: samplers.Twist | None = None
+
+
+class Steering(NamedTuple):
+    """What a rule may use."""
+
+    log_prob: LogProb
+    codec: Codec
+    coefficient: jax.Array  # lambda f32[]
+    strength: Callable[[jax.Array], jax.Array]  # sigma f32[] or f32[B] -> lambda(sigma), same shape
+    num_steps: int  # the sampler's N, on which only the paper's rule depends
+
+
+class Rule(NamedTuple):
+    """A registered rule and what it costs beyond an unguided sampling's denoiser calls."""
+
+    build: Callable[[Denoise, Steering], Guided]
+    per_step: int = 0  # more calls in each step
+    per_call: int = 0  # more calls' worth of work with each call: a product with the Jacobian counts as one
+    is_twisting: bool = False  # whether the twisted sampler can correct it
+
+    def calls(self, sampler: samplers.Sampler, num_steps: int) -> int:
+        """Denoiser calls of a guided sampling of N steps."""
+        return sampler.calls(num_steps) * (1 + self.per_call) + num_steps * self.per_step
 
 
 class Tilt(NamedTuple):
-    """Derivatives of log pi at the action columns of a window, each f32[B, T, A] in network space."""
+    """log pi and its derivatives at the action columns of a window."""
 
-    gradient: jax.Array  # g
-    curvature: jax.Array  # h >= 0, Gauss-Newton through the tanh
+    value: jax.Array  # f32[B], the sum over the window's rows
+    gradient: jax.Array  # g f32[B, T, A], network space
+    curvature: jax.Array  # h >= 0, likewise: minus the diagonal of the Hessian, Gauss-Newton through the tanh
 
 
-Rule = Callable[[Denoise, LogProb, Codec, jax.Array, int], Guided]
 GUIDANCE: Registry[Rule] = Registry("guidance rule")
+
+# sigma -> w(sigma) in [0, 1]
+SCHEDULES: Registry[Callable[[jax.Array], jax.Array]] = Registry("guidance schedule")
+SCHEDULES.add("constant", jnp.ones_like)
+SCHEDULES.add("rising", lambda sigma: 1.0 / (1.0 + sigma**2))  # as the noise falls
+SCHEDULES.add("falling", lambda sigma: sigma**2 / (1.0 + sigma**2))
 
 
 def guide(
-    denoise: Denoise, log_prob: LogProb, codec: Codec, coefficient: jax.Array, num_steps: int, rule: str = "proximal"
+    denoise: Denoise,
+    log_prob: LogProb,
+    codec: Codec,
+    coefficient: jax.Array,
+    num_steps: int,
+    rule: str = "proximal",
+    schedule: str = "constant",
+    hyper: Hyper = Hyper(),
 ) -> Guided:
     """Folds the policy's score into `denoise` with strength `coefficient` (lambda, f32[]).
 
     lambda = 0 gives unguided samples bit for bit; only between separately compiled programs may XLA's rounding differ.
-    `num_steps` is the sampler's N, which only "paper" depends on.
+    `num_steps` is the sampler's N, which only the paper's rule depends on.
     """
-    return GUIDANCE.get(rule)(denoise, log_prob, codec, coefficient, num_steps)
+    weight = SCHEDULES.get(schedule)
+
+    def strength(sigma: jax.Array) -> jax.Array:
+        inside = (hyper.sigma_min <= sigma) & (sigma <= hyper.sigma_max)
+        return jnp.where(inside, coefficient * weight(sigma), 0.0)
+
+    steering = Steering(log_prob, codec, coefficient, strength, num_steps)
+    return GUIDANCE.get(rule).build(denoise, steering)
+
+
+def uniform(obs: jax.Array, action: jax.Array) -> jax.Array:
+    """log density of the policy that has no opinion: guiding by it is not guiding."""
+    del obs
+    return jnp.zeros(action.shape[:-1], action.dtype)
+
+
+def without_behaviour(log_prob: LogProb, behaviour: LogProb, share: jax.Array) -> LogProb:
+    """log pi - share log beta: guiding by it leaves out a share of what the data's own policy prefers."""
+    return lambda obs, action: log_prob(obs, action) - share * behaviour(obs, action)
 
 
 def gradient(log_prob: LogProb, codec: Codec, x: jax.Array) -> jax.Array:
@@ -70,7 +129,7 @@ def gradient(log_prob: LogProb, codec: Codec, x: jax.Array) -> jax.Array:
 
 
 def tilt(log_prob: LogProb, codec: Codec, x: jax.Array) -> Tilt:
-    """Gradient and Gauss-Newton curvature of log pi at the window x f32[B, T, D].
+    """log pi, its gradient and Gauss-Newton curvature at the window x f32[B, T, D].
 
     The policy's Hessian is taken in its own coordinates (exact for a Gaussian) and carried through tanh to first order,
     so it stays positive semi-definite. One Hessian-vector product an action dimension; a policy network is evaluated
@@ -78,58 +137,32 @@ def tilt(log_prob: LogProb, codec: Codec, x: jax.Array) -> Tilt:
     """
     obs, u = x[..., codec.layout.obs], x[..., codec.layout.action]
     action, slope = jax.jvp(lambda u: codecs.decode_action(codec, u), (u,), (jnp.ones_like(u),))
-    score = jax.grad(lambda action: jnp.sum(log_prob(obs, action)))
+
+    def total(action: jax.Array) -> tuple[jax.Array, jax.Array]:
+        log_density = log_prob(obs, action)
+        return jnp.sum(log_density), jnp.sum(log_density, axis=-1)
+
+    score = jax.grad(total, has_aux=True)
 
     def hessian_column(direction: jax.Array) -> jax.Array:
         tangent = jnp.broadcast_to(direction, action.shape)
-        return jax.jvp(score, (action,), (tangent,))[1] * tangent
+        return jax.jvp(lambda action: score(action)[0], (action,), (tangent,))[1] * tangent
 
     basis = jnp.eye(action.shape[-1], dtype=action.dtype)
     diagonal = jnp.sum(jax.vmap(hessian_column)(basis), axis=0)
-    return Tilt(slope * score(action), slope**2 * jnp.maximum(-diagonal, 0.0))
+    g, value = score(action)
+    return Tilt(value, slope * g, slope**2 * jnp.maximum(-diagonal, 0.0))
 
 
-def score_rule(denoise: Denoise, log_prob: LogProb, codec: Codec, coefficient: jax.Array, num_steps: int) -> Guided:
-    """The tilt to first order in lambda; bounded at high noise, free of extra denoiser calls."""
-    del num_steps
+def move(codec: Codec, x0: jax.Array, shift: jax.Array) -> jax.Array:
+    """x0 f32[B, T, D] with its action columns moved by `shift` f32[B, T, A], but not out of the data's own range.
 
-    def guided(x: jax.Array, sigma: jax.Array) -> jax.Array:
-        x0 = denoise(x, sigma)
-        weight = coefficient * edm.posterior_variance(sigma)
-        return x0.at[..., codec.layout.action].add(weight * gradient(log_prob, codec, x0))
-
-    return Guided(guided, samplers.identity_shift)
-
-
-def proximal_rule(denoise: Denoise, log_prob: LogProb, codec: Codec, coefficient: jax.Array, num_steps: int) -> Guided:
-    """The exact tilt where the policy is Gaussian in network space; one implicit (proximal) step elsewhere."""
-    del num_steps
-
-    def guided(x: jax.Array, sigma: jax.Array) -> jax.Array:
-        x0 = denoise(x, sigma)
-        weight = coefficient * edm.posterior_variance(sigma)
-        g, h = tilt(log_prob, codec, x0)
-        return x0.at[..., codec.layout.action].add(weight * g / (1.0 + weight * h))
-
-    return Guided(guided, samplers.identity_shift)
-
-
-def paper_rule(denoise: Denoise, log_prob: LogProb, codec: Codec, coefficient: jax.Array, num_steps: int) -> Guided:
-    """The published rule at the denoised point: one extra denoiser call a step; depends on the number of steps."""
-
-    def shift(x: jax.Array, sigma: jax.Array, step: jax.Array) -> jax.Array:
-        g = gradient(log_prob, codec, denoise(x, sigma))
-        norm = jnp.sqrt(jnp.sum(g**2, axis=(-2, -1), keepdims=True))
-        # A zero gradient stays zero; the released code divides by the norm before it adds its epsilon (NaN).
-        unit = g / jnp.maximum(norm, 1e-8)
-        n = step.astype(jnp.float32)
-        schedule = (1.0 - n / num_steps) + PAPER_COSINE * jnp.sin(jnp.pi * (n + 1.0) / num_steps)
-        strength = coefficient * jnp.where(step == num_steps - 1, 0.0, schedule)
-        return x.at[..., codec.layout.action].add(strength * unit)
-
-    return Guided(denoise, shift)
-
-
-GUIDANCE.add("score", score_rule)
-GUIDANCE.add("proximal", proximal_rule)
-GUIDANCE.add("paper", paper_rule)
+    Encoded actions lie within +-arctanh(0.999), hence so does every true posterior mean: a rule that leaves the range
+    has left what it is an approximation of, and could run away. What is not moved is not changed by a bit.
+    """
+    action = codec.layout.action
+    if codec.squash:
+        a = x0[..., action]
+        low, high = (jnp.broadcast_to(bound, a.shape) for bound in codecs.action_range(codec))
+        shift = jnp.clip(shift, jnp.minimum(low - a, 0.0), jnp.maximum(high - a, 0.0))
+    return x0.at[..., action].add(shift)

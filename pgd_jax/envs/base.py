@@ -27,6 +27,8 @@ class EvalEnv(NamedTuple):
     from_obs: Callable[[jax.Array], EnvState] | None  # obs [O] -> state
     # obs [O] -> bool[]: whether the environment can ever show it; None where every observation is taken to be possible.
     is_reachable: Callable[[jax.Array], jax.Array] | None = None
+    # obs [O] -> reward []: where the observation alone decides it; files may then pay for obs[t] or for obs[t + 1].
+    reward_of: Callable[[jax.Array], jax.Array] | None = None
     # state -> (qpos, qvel): what D4RL's files keep under infos/; None where there is no such simulator.
     simulator: Callable[[EnvState], tuple[jax.Array, jax.Array]] | None = None
 

@@ -225,8 +225,11 @@ def from_obs(obs: jax.Array) -> EnvState:
 @functools.cache
 def make(layout: str, reward: str = "sparse") -> base.EvalEnv:
     """The maze called `layout` with a "sparse" or "dense" reward; raises UserError for an unknown name."""
-    env = gymnax.adapt(Maze2d(layout, reward), from_obs)
-    return env._replace(is_reachable=functools.partial(is_reachable, layout))
+    maze2d = Maze2d(layout, reward)
+    env = gymnax.adapt(maze2d, from_obs)
+    return env._replace(
+        is_reachable=functools.partial(is_reachable, layout), reward_of=lambda obs: maze2d.reward(obs[:2])
+    )
 
 
 for _layout in MAZES:

@@ -81,6 +81,22 @@ def gaussian_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: 
     return Network(init, apply)
 
 
+def conditional_gaussian_policy(
+    obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int, log_std_min: float, log_std_max: float
+) -> Network:
+    """`apply(params, obs [..., O]) -> (mean [..., A] in (-1, 1), log_std [..., A])`: a spread for each state.
+
+    log_std is clipped to [log_std_min, log_std_max]; beyond a limit the likelihood is left to the mean.
+    """
+    trunk = mlp(obs_dim, 2 * action_dim, hidden_dim, num_hidden)
+
+    def apply(params: Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        mean, log_std = jnp.split(trunk.apply(params, obs), 2, axis=-1)
+        return jnp.tanh(mean), jnp.clip(log_std, log_std_min, log_std_max)
+
+    return Network(trunk.init, apply)
+
+
 def ensemble(member: Network, num_members: int) -> Network:
     """`apply(params, *inputs) -> [num_members, ...]`: independently initialised members on the same inputs.
 

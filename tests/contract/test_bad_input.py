@@ -13,7 +13,7 @@ import pytest
 from absl import app, flags
 
 from pgd_jax import denoiser, experiment
-from pgd_jax.cli import collect, sample, train_agent, train_denoiser
+from pgd_jax.cli import collect, sample, train_agent, train_behaviour, train_denoiser
 from tests import worlds
 
 DENOISER_SETTINGS = {
@@ -177,6 +177,22 @@ def test_agent_settings_that_cannot_work(changes, fragments, data, trained, capf
     changes = {name: str(value).format(**places) for name, value in changes.items()}
     settings = AGENT_SETTINGS | {"dataset": data / "good.hdf5"} | changes
     refused(capfd, train_agent, ["--workdir=new"], settings, *fragments)
+
+
+BEHAVIOUR = [
+    ({}, ["config.denoiser is empty: name the run directory of train_denoiser"]),
+    ({"denoiser": "nowhere"}, ["nowhere is not a run directory"]),
+    ({"denoiser": "{unfinished}"}, ["not trained to its end"]),
+    ({"denoiser": "{finished}", "num_steps": 30}, ["num_steps=30 must be a multiple of steps_per_chunk=1000"]),
+    ({"denosier": "x"}, ['unknown flag "--config.denosier"; did you mean "--config.denoiser"?']),
+]
+
+
+@pytest.mark.parametrize(("changes", "fragments"), BEHAVIOUR)
+def test_behaviour_settings_that_cannot_work(changes, fragments, trained, capfd):
+    places = dict(finished=trained / "finished", unfinished=trained / "unfinished")
+    settings = {name: str(value).format(**places) for name, value in changes.items()}
+    refused(capfd, train_behaviour, ["--workdir=new"], settings, *fragments)
 
 
 COMMANDS = [

@@ -11,9 +11,11 @@ from pgd_jax import loop
 from tests import worlds
 
 CASES = [
-    ("td3_bc", "proximal", "heun", True, True),
-    ("td3_bc", "paper", "euler", False, False),
-    ("iql", "score", "euler", True, False),
+    ("td3_bc", "proximal", "churned_heun", 0, True),
+    ("td3_bc", "paper", "euler", 0, False),
+    ("iql", "score", "ancestral", 2, False),
+    ("iql", "jacobian", "dpmpp_2m_sde", 0, False),
+    ("td3_bc", "proximal", "twisted", 0, False),
 ]
 
 
@@ -30,9 +32,9 @@ def run_lane(world, num_phases):
         return jax.block_until_ready(run(state, hyper, world.shared))
 
 
-@pytest.mark.parametrize(("agent", "rule", "sampler", "stochastic", "evaluated"), CASES)
-def test_no_nan_and_no_key_used_twice(agent, rule, sampler, stochastic, evaluated):
-    sampling = dict(sampler=sampler, guidance=rule, stochastic=stochastic)
+@pytest.mark.parametrize(("agent", "rule", "sampler", "warm_steps", "evaluated"), CASES)
+def test_no_nan_and_no_key_used_twice(agent, rule, sampler, warm_steps, evaluated):
+    sampling = dict(sampler=sampler, guidance=rule, warm_steps=warm_steps, num_particles=2)
     world = worlds.build(worlds.agent_config(sampling, agent=agent, num_seeds=1, sweep="guidance_coefficient=3"))
     env = world.program.env if evaluated else None
     state, results = run_lane(world._replace(program=world.program._replace(env=env)), 2)

@@ -4,7 +4,15 @@ import json
 import pytest
 
 from pgd_jax import config as configs
-from pgd_jax.config import AgentConfig, DataConfig, DenoiserConfig, SamplingConfig, TrainingConfig, UNetConfig
+from pgd_jax.config import (
+    AgentConfig,
+    BehaviourConfig,
+    DataConfig,
+    DenoiserConfig,
+    SamplingConfig,
+    TrainingConfig,
+    UNetConfig,
+)
 from pgd_jax.errors import UserError
 
 
@@ -12,7 +20,7 @@ from pgd_jax.errors import UserError
     "config",
     [
         DenoiserConfig(DataConfig(dataset="x.hdf5"), UNetConfig(width=64), TrainingConfig(learning_rate=1e-4)),
-        AgentConfig(denoiser="runs/x", sampling=SamplingConfig(stochastic=True, num_steps=8), sweep="agent.alpha=1"),
+        AgentConfig(denoiser="runs/x", sampling=SamplingConfig(sampler="ancestral", num_steps=8), sweep="agent.alpha=1"),
     ],
 )
 def test_a_config_survives_json(config):
@@ -39,13 +47,14 @@ def test_unknown_settings_name_the_nearest(values, message):
 
 
 def test_every_setting_has_a_help_text():
-    for cls in (DataConfig, UNetConfig, TrainingConfig, SamplingConfig, AgentConfig):
+    for cls in (DataConfig, UNetConfig, TrainingConfig, BehaviourConfig, SamplingConfig, AgentConfig):
         for field in dataclasses.fields(cls):
             assert dataclasses.is_dataclass(field.type) or field.metadata["help"]
 
 
 def test_the_defaults_are_valid():
     configs.validate_denoiser(DenoiserConfig())
+    configs.validate_behaviour(BehaviourConfig(denoiser="runs/x"))
     configs.validate_agent(AgentConfig(denoiser="runs/x"))
     configs.validate_agent(AgentConfig(synthetic_per_batch=0))
 
@@ -74,6 +83,21 @@ DENOISER = [
 def test_denoiser_settings_that_cannot_work(changes, message):
     with pytest.raises(UserError) as error:
         configs.validate_denoiser(configs.from_dict(DenoiserConfig, changes))
+    assert message in str(error.value)
+
+
+BEHAVIOUR = [
+    (dict(denoiser=""), "config.denoiser is empty: name the run directory of train_denoiser"),
+    (dict(steps_per_chunk=300), "num_steps=20000 must be a multiple of steps_per_chunk=300"),
+    (dict(num_hidden=0), "num_hidden=0 must be at least 1"),
+    (dict(batch_size=0), "batch_size=0 must be at least 1"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BEHAVIOUR)
+def test_behaviour_settings_that_cannot_work(changes, message):
+    with pytest.raises(UserError) as error:
+        configs.validate_behaviour(configs.from_dict(BehaviourConfig, {"denoiser": "runs/x"} | changes))
     assert message in str(error.value)
 
 

@@ -19,9 +19,9 @@ class AgentHyper:
 def test_names_are_dotted_paths_in_the_order_of_the_leaves():
     hyper = ProgramHyper(AgentHyper())
     names = lanes.names(hyper)
-    assert {"agent.alpha", "agent.discount", "guidance_coefficient", "reward_scale", "churn.amount"} <= set(names)
+    assert {"agent.alpha", "agent.discount", "guidance_coefficient", "reward_scale", "noise.churn"} <= set(names)
     values = dict(zip(names, jax.tree.leaves(hyper), strict=True))
-    assert values["agent.alpha"] == 2.5 and values["churn.amount"] == 80.0 and values["guidance_coefficient"] == 1.0
+    assert values["agent.alpha"] == 2.5 and values["noise.churn"] == 80.0 and values["guidance_coefficient"] == 1.0
 
 
 def test_parse_sweep():
@@ -57,7 +57,7 @@ def test_a_lane_for_each_combination_and_seed():
     np.testing.assert_array_equal(built.hypers.guidance_coefficient, [0, 0, 0, 0, 1, 1, 1, 1])
     np.testing.assert_array_equal(built.hypers.agent.alpha, [2, 2, 3, 3, 2, 2, 3, 3])
     np.testing.assert_array_equal(built.hypers.agent.discount, np.full(8, np.float32(0.99)))
-    np.testing.assert_array_equal(built.hypers.churn.noise, np.full(8, np.float32(1.003)))
+    np.testing.assert_array_equal(built.hypers.noise.churn_scale, np.full(8, np.float32(1.003)))
     assert built.settings[5] == {"guidance_coefficient": 1.0, "agent.alpha": 2.0}
     assert all(leaf.shape == (8,) and leaf.dtype == np.float32 for leaf in jax.tree.leaves(built.hypers))
     assert built.seeds.dtype == np.int32

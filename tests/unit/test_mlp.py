@@ -48,3 +48,13 @@ def test_policies_stay_in_the_action_box(key):
     location, log_std = mean.apply(mean.init(key), obs)
     assert jnp.abs(location).max() <= 1.0 and location.shape == (4, 2)
     np.testing.assert_array_equal(log_std, [0.0, 0.0])
+
+
+def test_a_conditional_gaussian_has_a_bounded_spread_of_each_state(key):
+    network = mlp.conditional_gaussian_policy(3, 2, **SIZES, log_std_min=-2.0, log_std_max=1.0)
+    params = network.init(key)
+    mean, log_std = network.apply(params, jax.random.normal(key, (4, 5, 3)))
+    assert mean.shape == log_std.shape == (4, 5, 2)
+    assert log_std.std(axis=(0, 1)).min() > 1e-3
+    far, log_std = network.apply(params, 1e3 * jax.random.normal(key, (50, 3)))
+    assert jnp.abs(far).max() <= 1.0 and log_std.min() == -2.0 and log_std.max() == 1.0

@@ -1,0 +1,156 @@
+"""The rules of guidance. With D(x; s) the clean window, v(s) = s^2 / (s^2 + 1) its variance for unit-variance data,
+J = dD/dx, and g = grad log pi and h = -diag Hess log pi >= 0 at the actions of D(x; s):
+
+    score       D_a + v lambda g                        the tilt of N(D, v) to first order
+    proximal    D_a + v lambda g / (1 + v lambda h)     exact for a Gaussian policy; stable for any lambda
+    pigdm       D + s^2 J^T [lambda g / (1 + v lambda h)]                 Song et al. 2023 (PiGDM), eq. 7
+    jacobian    D + C_a (I + lambda h C_aa)^-1 lambda g,  C = s^2 J^T     the posterior's own covariance: exact for
+                                                        Gaussian data and policy (Boys et al. 2023, arXiv 2310.06721)
+    paper       x_a <- x_a + lambda_n g / |g| before step n of N          PGD (arXiv 2404.06356), g at D(x; s);
+                lambda_n = lambda [(1 - n/N) + 0.3 sin(pi (n+1)/N)], 0 at the last step, |g| over the window's rows
+    paper_noised, paper_raw, paper_noised_raw                             the same at x itself; without |g|
+
+For a Gaussian policy N(mu, sp^2) in network space h = 1/sp^2, and "proximal" is
+(D_a/v + lambda mu/sp^2) / (1/v + lambda/sp^2). The covariance of clean windows given x is s^2 J (Efron 2011): "pigdm"
+and "jacobian" let a nudged action move the whole window, at the price of products with J; the first is the second with
+C_aa taken to be v.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from pgd_jax.diffusion import edm
+from pgd_jax.diffusion.guidance import GUIDANCE, Guided, Rule, Steering, Tilt, gradient, move, tilt
+from pgd_jax.types import Denoise
+
+PAPER_COSINE = 0.3  # c_cos of the published schedule
+SMALLEST_NORM = 1e-8
+CONJUGATE_GRADIENTS = 3  # of "jacobian"; they start from the answer of "pigdm"
+
+# (strength f32[] or f32[B, 1, 1], tilt, variance likewise) -> f32[B, T, A] how far the actions move
+Displacement = Callable[[jax.Array, Tilt, jax.Array], jax.Array]
+
+
+def score_displacement(strength: jax.Array, found: Tilt, variance: jax.Array) -> jax.Array:
+    return strength * variance * found.gradient
+
+
+def proximal_displacement(strength: jax.Array, found: Tilt, variance: jax.Array) -> jax.Array:
+    weight = strength * variance
+    return weight * found.gradient / (1.0 + weight * found.curvature)
+
+
+def tilted(denoise: Denoise, steering: Steering, displacement: Displacement) -> Guided:
+    """A rule that moves the denoised actions by their own derivatives: no denoiser call more than unguided."""
+
+    def twist(x0: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = tilt(steering.log_prob, steering.codec, x0)
+        variance = edm.posterior_variance(sigma)
+        moved = move(steering.codec, x0, displacement(steering.strength(sigma), found, variance))
+        return moved, log_mean_tilt(steering.coefficient, found, variance)
+
+    return Guided(lambda x, sigma: twist(denoise(x, sigma), sigma)[0], twist=twist)
+
+
+def log_mean_tilt(coefficient: jax.Array, found: Tilt, variance: jax.Array) -> jax.Array:
+    """log E pi^lambda f32[B] over actions N(D_a, v), pi taken to be Gaussian: a twisting function.
+
+    log pi(D_a + e) = log pi(D_a) + g e - h e^2 / 2, and E exp(lambda g e - lambda h e^2 / 2) =
+    exp(v lambda^2 g^2 / (2 (1 + v lambda h))) / sqrt(1 + v lambda h). At v = 0 it is pi^lambda.
+    """
+    flat = 1.0 + coefficient * variance * found.curvature
+    gain = 0.5 * variance * (coefficient * found.gradient) ** 2 / flat - 0.5 * jnp.log(flat)
+    return coefficient * found.value + jnp.sum(gain, axis=(-2, -1))
+
+
+def jacobian(denoise: Denoise, steering: Steering, num_iterations: int) -> Guided:
+    """The window moves by its posterior covariance. At noise levels of single windows f32[B] too.
+
+    With b = lambda g and R = sqrt(lambda h), (I + R^2 C_aa) z = b has z = b - R y, where y solves the symmetric
+    (I + R C_aa R) y = R C_aa b. Conjugate gradients for each window, from y = R v b / (1 + v R^2).
+    """
+    action = steering.codec.layout.action
+
+    def guided(x: jax.Array, sigma: jax.Array) -> jax.Array:
+        x0, pullback = jax.vjp(lambda x: denoise(x, sigma), x)
+        s = jnp.broadcast_to(sigma, (x.shape[0],))[:, None, None]
+        found, strength = tilt(steering.log_prob, steering.codec, x0), steering.strength(s)
+        variance = edm.posterior_variance(s)
+        b, root = strength * found.gradient, jnp.sqrt(strength * found.curvature)
+
+        def covariance(z: jax.Array) -> jax.Array:
+            return s**2 * pullback(jnp.zeros_like(x0).at[..., action].set(z))[0]
+
+        def product(y: jax.Array) -> jax.Array:
+            return root * covariance(root * y)[..., action]
+
+        y = root * variance * b / (1.0 + variance * root**2)
+        if num_iterations:
+            residual = root * covariance(b - root * y)[..., action] - y
+            y = conjugate_gradients(lambda y: y + product(y), y, residual, num_iterations)
+        shift = covariance(b - root * y)
+        moved = move(steering.codec, x0, shift[..., action])
+        return (x0 + shift).at[..., action].set(moved[..., action])
+
+    return Guided(guided)
+
+
+def conjugate_gradients(
+    product: Callable[[jax.Array], jax.Array], y: jax.Array, residual: jax.Array, num_iterations: int
+) -> jax.Array:
+    """y f32[B, T, A] after so many steps from `y` with its `residual`, each window a system of its own.
+
+    A direction in which the product is not positive, as a network's Jacobian may make it, ends a window's search.
+    """
+
+    def dot(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.sum(a * b, axis=(-2, -1), keepdims=True)
+
+    def body(carry: tuple[jax.Array, ...], _: None) -> tuple[tuple[jax.Array, ...], None]:
+        y, residual, direction, squared = carry
+        image = product(direction)
+        bend = dot(direction, image)
+        step = jnp.where(bend > 0.0, squared / jnp.where(bend > 0.0, bend, 1.0), 0.0)
+        y, residual = y + step * direction, residual - step * image
+        following = dot(residual, residual)
+        turn = jnp.where(squared > 0.0, following / jnp.where(squared > 0.0, squared, 1.0), 0.0)
+        return (y, residual, residual + turn * direction, following), None
+
+    carry = (y, residual, residual, dot(residual, residual))
+    return jax.lax.scan(body, carry, None, length=num_iterations)[0][0]
+
+
+def paper(denoise: Denoise, steering: Steering, is_denoised: bool, is_normalised: bool) -> Guided:
+    """The published rule. It depends on the number of steps, since every step adds its shift.
+
+    A zero gradient stays zero; the released code divides by the norm before it adds its epsilon (NaN).
+    """
+    num_steps, action = steering.num_steps, steering.codec.layout.action
+
+    def shift(x: jax.Array, sigma: jax.Array, step: jax.Array) -> jax.Array:
+        g = gradient(steering.log_prob, steering.codec, denoise(x, sigma) if is_denoised else x)
+        if is_normalised:
+            norm = jnp.sqrt(jnp.sum(g**2, axis=(-2, -1), keepdims=True))
+            g = g / jnp.maximum(norm, SMALLEST_NORM)
+        n = step.astype(x.dtype)
+        schedule = (1.0 - n / num_steps) + PAPER_COSINE * jnp.sin(jnp.pi * (n + 1.0) / num_steps)
+        strength = steering.strength(sigma) * jnp.where(step == num_steps - 1, 0.0, schedule)
+        return x.at[..., action].add(strength * g)
+
+    return Guided(denoise, shift)
+
+
+GUIDANCE.add("score", Rule(functools.partial(tilted, displacement=score_displacement), is_twisting=True))
+GUIDANCE.add("proximal", Rule(functools.partial(tilted, displacement=proximal_displacement), is_twisting=True))
+GUIDANCE.add("pigdm", Rule(functools.partial(jacobian, num_iterations=0), per_call=1))
+GUIDANCE.add(
+    "jacobian",
+    Rule(functools.partial(jacobian, num_iterations=CONJUGATE_GRADIENTS), per_call=2 + CONJUGATE_GRADIENTS),
+)
+GUIDANCE.add("paper", Rule(functools.partial(paper, is_denoised=True, is_normalised=True), per_step=1))
+GUIDANCE.add("paper_noised", Rule(functools.partial(paper, is_denoised=False, is_normalised=True)))
+GUIDANCE.add("paper_raw", Rule(functools.partial(paper, is_denoised=True, is_normalised=False), per_step=1))
+GUIDANCE.add("paper_noised_raw", Rule(functools.partial(paper, is_denoised=False, is_normalised=False)))
