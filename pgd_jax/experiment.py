@@ -71,7 +71,7 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     host = judges.on_host(name, raw, config, has_twin=env is not None)
     _say_who_judges(name, raw, env is not None, host)
     synthetic = config.synthetic_per_batch > 0
-    plan = plan_of(config, trained.config.data.window_length if trained else 2)
+    plan = plan_of(config, trained.config.data.window_length if trained else 2, lanes_)
     _refuse_bad_batches(config, agent.batches_per_update, real.reward.shape[0], dataset)
     cloned = _behaviour_of(config, lanes_, codec)
     program = loop.Program(plan, agent, trained.network if synthetic else None, env, cloned and cloned.network)
@@ -109,8 +109,17 @@ def data_of(config: configs.AgentConfig, trained: denoisers.Denoiser | None) -> 
     return (config.dataset, config.max_rows) if config.dataset else (own.dataset, config.max_rows or own.max_rows)
 
 
-def plan_of(config: configs.AgentConfig, window_length: int) -> Plan:
-    """The static half of `config`; the window length comes from the denoiser."""
+def guided_steps(sampling: configs.SamplingConfig, hypers: loop.ProgramHyper) -> tuple[int, int]:
+    """[first, end) of the noise steps in which some lane (leaves f32[L]) guides; the policies sleep in the others."""
+    schedule = functools.partial(schedules.SCHEDULES.get(sampling.noise_schedule), sampling.num_steps)
+    sigmas = np.asarray(jax.vmap(schedule)(hypers.sigma_min, hypers.sigma_max, hypers.rho))[:, :-1]
+    low, high = (np.asarray(bound)[:, None] for bound in (hypers.guidance.sigma_min, hypers.guidance.sigma_max))
+    inside = np.flatnonzero(np.any((low <= sigmas) & (sigmas <= high), axis=0))
+    return (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, 0)
+
+
+def plan_of(config: configs.AgentConfig, window_length: int, lanes_: lanes.Lanes | None = None) -> Plan:
+    """The static half of `config`; the window length comes from the denoiser, the steps to guide from the lanes."""
     sampling = config.sampling
     return Plan(
         sampler=sampling.sampler,
@@ -118,6 +127,7 @@ def plan_of(config: configs.AgentConfig, window_length: int) -> Plan:
         num_steps=sampling.num_steps,
         guidance=sampling.guidance,
         guidance_schedule=sampling.guidance_schedule,
+        guided_steps=(0, sampling.num_steps) if lanes_ is None else guided_steps(sampling, lanes_.hypers),
         num_particles=sampling.num_particles,
         warm_steps=sampling.warm_steps,
         window_length=window_length,

@@ -45,16 +45,17 @@ def generate(
     num_steps, sigma_max = (plan.num_steps, hyper.sigma_max) if start is None else (plan.warm_steps, hyper.warm_sigma)
     denoise = train.denoiser(program.network, shared.denoiser)
     guided = guidance.guide(
-        denoise, log_prob, codec, coefficient, num_steps, plan.guidance, plan.guidance_schedule, hyper.guidance
-    )
+        denoise, log_prob, codec, coefficient, num_steps, plan.guidance, plan.guidance_schedule, hyper.guidance,
+        plan.guided_steps if start is None else None,
+    )  # fmt: skip
     sampler = samplers.SAMPLERS.get(plan.sampler)
     sigmas = schedules.SCHEDULES.get(plan.noise_schedule)(num_steps, hyper.sigma_min, sigma_max, hyper.rho)
     shape = (plan.trajectories_per_batch, plan.window_length, codec.layout.dim)
 
     def batch(key_and_start: tuple[jax.Array, jax.Array | None]) -> jax.Array:
         key, start = key_and_start
-        options = samplers.Options(hyper.noise, guided.shift, start, guided.twist, plan.num_particles)
-        return sampler.sample(key, denoise if sampler.is_twisted else guided.denoise, sigmas, shape, options)
+        options = samplers.Options(hyper.noise, guided.correct, guided.shift, start, guided.twist, plan.num_particles)
+        return sampler.sample(key, guided.denoise, sigmas, shape, options)
 
     keys = jax.random.split(key, plan.num_trajectories // plan.trajectories_per_batch)
     windows = jax.lax.map(batch, (keys, None if start is None else start.reshape(keys.shape[0], *shape)))

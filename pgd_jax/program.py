@@ -21,6 +21,7 @@ class Plan(NamedTuple):
     num_steps: int
     guidance: str
     guidance_schedule: str
+    guided_steps: tuple[int, int]  # [first, end) of the N: no lane guides in the others, whatever its floats say
     num_particles: int
     warm_steps: int  # of a phase that starts from the windows of the one before; 0: every phase starts afresh
     window_length: int

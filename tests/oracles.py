@@ -1,9 +1,18 @@
-"""Worlds whose answers are known: Gaussian windows, their exact denoiser and the exact solution of EDM's ODE."""
+"""Worlds whose answers are known: windows that are Gaussian, or mixtures of Gaussians, and their exact denoisers."""
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from pgd_jax.diffusion import guidance, samplers
+from pgd_jax.types import Codec, Layout, LogProb
+
+# Compiles four times as fast, and runs slower: for small programs that run once.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 class GaussianWorld(NamedTuple):
@@ -26,14 +35,107 @@ class GaussianWorld(NamedTuple):
         coordinates = coordinates * jnp.sqrt(values / (values + sigma**2))[None]
         return (self.mean[None] + coordinates @ vectors.T).reshape(x.shape)
 
+    def tilted(self, rows: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "GaussianWorld":
+        """Times exp(-sum_k weights_k (rows_k . x - targets_k)^2 / 2), in float64 numpy: rows [K, T * D], the rest [K]."""
+        precision = np.linalg.inv(np.asarray(self.covariance, np.float64))
+        shift = precision @ np.asarray(self.mean, np.float64) + rows.T @ (weights * targets)
+        covariance = np.linalg.inv(precision + rows.T @ (weights[:, None] * rows))
+        return GaussianWorld(*(jnp.asarray(a, self.mean.dtype) for a in (covariance @ shift, covariance)), self.shape)
 
-def correlated_world(dtype=jnp.float32) -> GaussianWorld:
-    """Two rows of three columns, correlated, with variances from 1.4 to 4.0 and a mean that is not 0."""
-    root = jax.random.normal(jax.random.key(7), (6, 6), dtype) * 0.5
-    covariance = root @ root.T + 0.2 * jnp.eye(6, dtype=dtype)
-    return GaussianWorld(jnp.linspace(-1.0, 1.0, 6, dtype=dtype), covariance, (2, 3))
 
-
-def unit_world(shape: tuple[int, int]) -> GaussianWorld:
+def correlated_world(dtype=jnp.float32, shape: tuple[int, int] = (2, 3)) -> GaussianWorld:
+    """All columns of all rows correlated, a mean that is not 0; by default 2 x 3, with variances from 1.4 to 4.0."""
     dim = shape[0] * shape[1]
-    return GaussianWorld(jnp.zeros(dim), jnp.eye(dim), shape)
+    root = jax.random.normal(jax.random.key(7), (dim, dim), dtype) * 0.5
+    covariance = root @ root.T + 0.2 * jnp.eye(dim, dtype=dtype)
+    return GaussianWorld(jnp.linspace(-1.0, 1.0, dim, dtype=dtype), covariance, shape)
+
+
+def unit_world(shape: tuple[int, int], dtype=jnp.float32) -> GaussianWorld:
+    dim = shape[0] * shape[1]
+    return GaussianWorld(jnp.zeros(dim, dtype), jnp.eye(dim, dtype=dtype), shape)
+
+
+def unit_denoise(x: jax.Array, sigma: jax.Array) -> jax.Array:
+    """The denoiser of a unit world of any shape.
+
+    A product: XLA makes one of divisions, or not, as it finds others next to them, and rounds differently.
+    """
+    return x * (1.0 / (1.0 + sigma**2))
+
+
+class MixtureWorld(NamedTuple):
+    """Windows that are a mixture of Gaussians with diagonal covariances; numpy float64, used in any precision."""
+
+    shares: np.ndarray  # [K]
+    means: np.ndarray  # [K, T, D]
+    stds: np.ndarray  # [K, T, D]
+
+    def denoise(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
+        """Each mode's posterior mean, weighted by how probable the mode is given x."""
+        shares, means, stds = (jnp.asarray(a, x.dtype) for a in self)
+        gap, noisy = x[:, None] - means[None], (stds**2 + sigma**2)[None]
+        log_weight = jnp.log(shares)[None] - 0.5 * jnp.sum(gap**2 / noisy + jnp.log(noisy), axis=(-2, -1))
+        clean = means[None] + (stds**2)[None] / noisy * gap
+        return jnp.sum(jax.nn.softmax(log_weight, axis=-1)[..., None, None] * clean, axis=1)
+
+    def draw(self, generator: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """(windows [count, T, D], their modes [count])."""
+        mode = generator.choice(self.shares.size, count, p=self.shares)
+        return self.means[mode] + self.stds[mode] * generator.normal(size=(count, *self.means.shape[1:])), mode
+
+
+def plain_codec(layout: Layout, dtype=jnp.float32) -> Codec:
+    """Network space is environment space."""
+    return Codec(jnp.zeros(layout.dim, dtype), jnp.ones(layout.dim, dtype), layout, squash=False)
+
+
+def gaussian_policy(centre: Callable[[jax.Array], jax.Array], std: float | jax.Array) -> LogProb:
+    """log N(a; centre(obs), std^2) but for its constant; `std` a float or [A]."""
+
+    def log_prob(obs: jax.Array, action: jax.Array) -> jax.Array:
+        deviation = action - jnp.broadcast_to(centre(obs), action.shape)
+        return -0.5 * jnp.sum((deviation / jnp.broadcast_to(jnp.asarray(std, action.dtype), action.shape)) ** 2, -1)
+
+    return log_prob
+
+
+def sample(
+    name: str, key: jax.Array, guided: guidance.Guided, sigmas: jax.Array, shape: tuple[int, int, int], **options
+) -> jax.Array:
+    """Guided windows from a registered sampler, as generation.py draws them."""
+    options = samplers.Options(correct=guided.correct, shift=guided.shift, twist=guided.twist, **options)
+    return samplers.SAMPLERS.get(name).sample(key, guided.denoise, sigmas, shape, options)
+
+
+def start(key: jax.Array, sigmas: np.ndarray, shape: tuple[int, int, int], dtype: jnp.dtype) -> jax.Array:
+    """Where every sampler but "twisted" starts: at N(0, s_0^2 + 1)."""
+    return np.sqrt(float(sigmas[0]) ** 2 + 1.0) * jax.random.normal(jax.random.split(key)[0], shape, dtype)
+
+
+def karras(num_steps: int, top: float = 80.0, bottom: float = 0.002, rho: float = 7.0) -> np.ndarray:
+    """Karras et al. 2022, eq. 5, in float64, and 0."""
+    share = np.arange(num_steps) / (num_steps - 1)
+    return np.append((top ** (1 / rho) + share * (bottom ** (1 / rho) - top ** (1 / rho))) ** rho, 0.0)
+
+
+def affine_moments(
+    name: str, guided: guidance.Guided, sigmas: np.ndarray, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of a deterministic sampling that is affine in its starting noise, with no Monte-Carlo error.
+
+    Float64 (enable_x64 is up to the caller). Regressing as many samples as it takes on their own starts leaves nothing.
+    """
+    dim = shape[0] * shape[1]
+    count, sigmas = 2 * dim, np.asarray(sigmas, np.float64)
+
+    @quick_jit
+    def run(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = sample(name, key, guided, jnp.asarray(sigmas), (count, *shape))
+        return start(key, sigmas, x.shape, x.dtype) / np.sqrt(sigmas[0] ** 2 + 1.0), x
+
+    noise, x = (np.asarray(leaf).reshape(count, dim) for leaf in run(jax.random.key(1)))
+    design = np.concatenate([np.ones((count, 1)), noise], axis=1)
+    found = np.linalg.lstsq(design, x, rcond=None)[0]
+    np.testing.assert_allclose(design @ found, x, atol=1e-8 * np.abs(x).max())
+    return found[0], found[1:].T @ found[1:]

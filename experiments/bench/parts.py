@@ -29,7 +29,7 @@ class Part(NamedTuple):
 
 def build(setting: settings.Setting) -> list[Part]:
     """All parts but the matrix products, on random weights and data."""
-    parts = [_sampling(setting, is_guided=False), _sampling(setting, is_guided=True)]
+    parts = [sampling(setting, is_guided=False), sampling(setting, is_guided=True)]
     parts += [_learning(setting, name, num_lanes) for name in flops.AGENTS for num_lanes in setting.num_lanes]
     parts += [_evaluation(setting, num_lanes) for num_lanes in setting.num_lanes]
     return [*parts, _training(setting)]
@@ -49,7 +49,7 @@ def _lanes(agent_name: str, num_lanes: int) -> lanes.Lanes:
     return lanes.build(loop.ProgramHyper(AGENTS.get(agent_name).hyper()), "", num_lanes, 0)
 
 
-def _sampling(setting: settings.Setting, is_guided: bool) -> Part:
+def sampling(setting: settings.Setting, is_guided: bool) -> Part:
     """Windows by `loop.generate`, steered by an untrained TD3+BC policy or by none."""
     program = settings.program(setting, "td3_bc")
     hyper = loop.ProgramHyper(AGENTS.get("td3_bc").hyper())

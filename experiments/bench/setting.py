@@ -59,6 +59,7 @@ def program(setting: Setting, agent_name: str) -> loop.Program:
         num_steps=setting.num_steps,
         guidance=setting.guidance,
         guidance_schedule="constant",
+        guided_steps=(0, setting.num_steps),
         num_particles=1,
         warm_steps=0,
         window_length=setting.window_length,

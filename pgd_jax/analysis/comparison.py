@@ -8,6 +8,7 @@ others), so the error of every window comes back too, for a median.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -96,7 +97,10 @@ def _shortened(program: loop.Program) -> loop.Program:
     batch = max(min(program.plan.trajectories_per_batch, wanted) // 2, 1)
     num = wanted // batch * batch
     measured = num if program.plan.dynamics_windows else 0
-    plan = program.plan._replace(trajectories_per_batch=batch, num_trajectories=num, dynamics_windows=measured)
+    plan = program.plan._replace(
+        trajectories_per_batch=batch, num_trajectories=num, dynamics_windows=measured,
+        num_particles=math.gcd(batch, program.plan.num_particles),
+    )  # fmt: skip
     return program._replace(plan=plan)
 
 

@@ -42,6 +42,11 @@ def loss(
     return jnp.mean(weight[:, None, None] * (denoise(x0 + noise, s) - x0) ** 2)
 
 
+def noised_std(sigma: jax.Array, sigma_data: float = SIGMA_DATA) -> jax.Array:
+    """Standard deviation of data of variance sigma_data^2 with noise sigma on top."""
+    return jnp.sqrt(sigma**2 + sigma_data**2)
+
+
 def posterior_variance(sigma: jax.Array, sigma_data: float = SIGMA_DATA) -> jax.Array:
     """Variance of clean data given its noised value, for data of variance sigma_data^2: s^2 sd^2 / (s^2 + sd^2)."""
     return sigma**2 * sigma_data**2 / (sigma**2 + sigma_data**2)

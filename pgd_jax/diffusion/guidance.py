@@ -34,16 +34,21 @@ class Hyper:
 
 
 class Guided(NamedTuple):
-    """What a sampler needs: `sample(key, guided.denoise, sigmas, shape, options with shift and twist)`.
+    """What a sampler needs: `sample(key, guided.denoise, sigmas, shape, options with the other members)`.
 
-    The paper's rule moves the sample between steps, which no denoiser can express without knowing the next noise level;
-    hence the second member. Every other rule leaves it the identity. The twisted sampler takes the unguided denoiser
-    and the third member, which only rules that move the denoised window by its own derivatives have.
+    Rules that move the denoised window by its own derivatives do so in `correct`, which knows the step, so that steps
+    that are not guided cost nothing. The paper's rule moves the sample between steps by `shift`, which no denoiser can
+    express without knowing the next noise level. Rules that need the denoiser's Jacobian are all in `denoise`.
     """
 
     denoise: Denoise
-    shift: samplers.Shift = samplers.identity_shift
-    twist: samplers.Twist | None = None
+    correct: samplers.Correct = samplers.identity
+    shift: samplers.Shift = samplers.identity
+    twist: samplers.Twist = samplers.untwisted
+
+    def denoised(self, x: jax.Array, sigma: jax.Array, step: int = 0) -> jax.Array:
+        """D_lambda(x; sigma), as a sampler sees it in this step."""
+        return self.correct(self.denoise(x, sigma), sigma, jnp.int32(step))
 
 
 class Steering(NamedTuple):
@@ -54,6 +59,7 @@ class Steering(NamedTuple):
     coefficient: jax.Array  # lambda f32[]
     strength: Callable[[jax.Array], jax.Array]  # sigma f32[] or f32[B] -> lambda(sigma), same shape
     num_steps: int  # the sampler's N, on which only the paper's rule depends
+    guided_steps: tuple[int, int]  # from the first step to before the second lambda(sigma) may differ from 0
 
 
 class Rule(NamedTuple):
@@ -95,11 +101,13 @@ def guide(
     rule: str = "proximal",
     schedule: str = "constant",
     hyper: Hyper = Hyper(),
+    guided_steps: tuple[int, int] | None = None,
 ) -> Guided:
     """Folds the policy's score into `denoise` with strength `coefficient` (lambda, f32[]).
 
     lambda = 0 gives unguided samples bit for bit; only between separately compiled programs may XLA's rounding differ.
-    `num_steps` is the sampler's N, which only the paper's rule depends on.
+    `num_steps` is the sampler's N, which only the paper's rule depends on. Outside `guided_steps` (None: nowhere) the
+    policy is not even evaluated: static, as a choice that differs between lanes would have to take both branches.
     """
     weight = SCHEDULES.get(schedule)
 
@@ -107,7 +115,7 @@ def guide(
         inside = (hyper.sigma_min <= sigma) & (sigma <= hyper.sigma_max)
         return jnp.where(inside, coefficient * weight(sigma), 0.0)
 
-    steering = Steering(log_prob, codec, coefficient, strength, num_steps)
+    steering = Steering(log_prob, codec, coefficient, strength, num_steps, guided_steps or (0, num_steps))
     return GUIDANCE.get(rule).build(denoise, steering)
 
 

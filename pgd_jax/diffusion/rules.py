@@ -29,6 +29,7 @@ from pgd_jax.types import Denoise
 PAPER_COSINE = 0.3  # c_cos of the published schedule
 SMALLEST_NORM = 1e-8
 CONJUGATE_GRADIENTS = 3  # of "jacobian"; they start from the answer of "pigdm"
+FLATTEST = 1e-6  # v lambda h of an action in which the policy is flat: of no weight, but not 0
 
 # (strength f32[] or f32[B, 1, 1], tilt, variance likewise) -> f32[B, T, A] how far the actions move
 Displacement = Callable[[jax.Array, Tilt, jax.Array], jax.Array]
@@ -52,7 +53,13 @@ def tilted(denoise: Denoise, steering: Steering, displacement: Displacement) -> 
         moved = move(steering.codec, x0, displacement(steering.strength(sigma), found, variance))
         return moved, log_mean_tilt(steering.coefficient, found, variance)
 
-    return Guided(lambda x, sigma: twist(denoise(x, sigma), sigma)[0], twist=twist)
+    def correct(x0: jax.Array, sigma: jax.Array, step: jax.Array) -> jax.Array:
+        first, end = steering.guided_steps
+        if (first, end) == (0, steering.num_steps):
+            return twist(x0, sigma)[0]
+        return jax.lax.cond((first <= step) & (step < end), lambda x0: twist(x0, sigma)[0], lambda x0: x0, x0)
+
+    return Guided(denoise, correct=correct, twist=twist)
 
 
 def log_mean_tilt(coefficient: jax.Array, found: Tilt, variance: jax.Array) -> jax.Array:
@@ -69,8 +76,9 @@ def log_mean_tilt(coefficient: jax.Array, found: Tilt, variance: jax.Array) -> j
 def jacobian(denoise: Denoise, steering: Steering, num_iterations: int) -> Guided:
     """The window moves by its posterior covariance. At noise levels of single windows f32[B] too.
 
-    With b = lambda g and R = sqrt(lambda h), (I + R^2 C_aa) z = b has z = b - R y, where y solves the symmetric
-    (I + R C_aa R) y = R C_aa b. Conjugate gradients for each window, from y = R v b / (1 + v R^2).
+    With b = lambda g and K = lambda h, (I + K C_aa) z = b. Put as z = d u with d = sqrt(K / (1 + v K)) it is symmetric,
+    (1 / (1 + v K) + d C_aa d) u = b / sqrt(K (1 + v K)), the identity where C_aa = v, and takes no difference of large
+    numbers however sharp the policy. Conjugate gradients for each window, from the right-hand side: that is "pigdm".
     """
     action = steering.codec.layout.action
 
@@ -79,19 +87,19 @@ def jacobian(denoise: Denoise, steering: Steering, num_iterations: int) -> Guide
         s = jnp.broadcast_to(sigma, (x.shape[0],))[:, None, None]
         found, strength = tilt(steering.log_prob, steering.codec, x0), steering.strength(s)
         variance = edm.posterior_variance(s)
-        b, root = strength * found.gradient, jnp.sqrt(strength * found.curvature)
+        flat = jnp.maximum(variance * strength * found.curvature, FLATTEST)  # v K
+        scale = jnp.sqrt(flat / (variance * (1.0 + flat)))  # d
 
         def covariance(z: jax.Array) -> jax.Array:
             return s**2 * pullback(jnp.zeros_like(x0).at[..., action].set(z))[0]
 
-        def product(y: jax.Array) -> jax.Array:
-            return root * covariance(root * y)[..., action]
+        def product(u: jax.Array) -> jax.Array:
+            return u / (1.0 + flat) + scale * covariance(scale * u)[..., action]
 
-        y = root * variance * b / (1.0 + variance * root**2)
+        u = strength * found.gradient / (scale * (1.0 + flat))
         if num_iterations:
-            residual = root * covariance(b - root * y)[..., action] - y
-            y = conjugate_gradients(lambda y: y + product(y), y, residual, num_iterations)
-        shift = covariance(b - root * y)
+            u = conjugate_gradients(product, u, u - product(u), num_iterations)
+        shift = covariance(scale * u)
         moved = move(steering.codec, x0, shift[..., action])
         return (x0 + shift).at[..., action].set(moved[..., action])
 
@@ -103,7 +111,8 @@ def conjugate_gradients(
 ) -> jax.Array:
     """y f32[B, T, A] after so many steps from `y` with its `residual`, each window a system of its own.
 
-    A direction in which the product is not positive, as a network's Jacobian may make it, ends a window's search.
+    A direction in which the product is not positive, as a network's Jacobian may make it, ends a window's search: the
+    next direction is 0, and so is every one after it.
     """
 
     def dot(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -117,7 +126,7 @@ def conjugate_gradients(
         y, residual = y + step * direction, residual - step * image
         following = dot(residual, residual)
         turn = jnp.where(squared > 0.0, following / jnp.where(squared > 0.0, squared, 1.0), 0.0)
-        return (y, residual, residual + turn * direction, following), None
+        return (y, residual, jnp.where(bend > 0.0, residual + turn * direction, 0.0), following), None
 
     carry = (y, residual, residual, dot(residual, residual))
     return jax.lax.scan(body, carry, None, length=num_iterations)[0][0]
@@ -140,7 +149,7 @@ def paper(denoise: Denoise, steering: Steering, is_denoised: bool, is_normalised
         strength = steering.strength(sigma) * jnp.where(step == num_steps - 1, 0.0, schedule)
         return x.at[..., action].add(strength * g)
 
-    return Guided(denoise, shift)
+    return Guided(denoise, shift=shift)
 
 
 GUIDANCE.add("score", Rule(functools.partial(tilted, displacement=score_displacement), is_twisting=True))

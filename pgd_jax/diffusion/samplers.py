@@ -1,7 +1,8 @@
 """Samplers: (key, denoise, sigmas, shape, options) -> x. They know no guidance, no network and no configuration.
 
-    x ~ N(0, s_0^2), or clean windows + N(0, s_0^2) for a warm start
+    x ~ N(0, s_0^2 + 1), or clean windows + N(0, s_0^2) for a warm start
     for i in 0 .. N-1:   x <- shift(x, s_i, i);  x <- one of the steps below, from s = s_i to t = s_{i+1};  s_N = 0
+                         D is correct(denoise(x, s), s, i)
 
     euler          x + (t - s) (x - D(x; s)) / s                             Karras et al. 2022 (arXiv 2206.00364)
     heun           euler, corrected with the slope at t                      algorithm 1
@@ -10,6 +11,9 @@
     dpmpp_2m       (t/s) x + (1 - t/s) (D + (h / 2 h_prev) (D - D_prev))     Lu et al. 2022 (arXiv 2211.01095), alg. 2
     dpmpp_2m_sde   the same on the SDE, h = ln(s/t)                          ibid., SDE-DPM-Solver++(2M)
     twisted        ancestral as a particle filter for a tilted target        twisted.py
+
+Noised windows of standardised data have the variance s_0^2 + 1, not EDM's s_0^2: the same at its s_0 = 80, but where
+sampling starts at 10 or 20 to save steps, windows that start too small end too much alike.
 
 Algorithm 2 steps from the churned point. The released PGD code steps from the one before: sampled std at N = 32 on unit
 data is then 1.34, not 1.05.
@@ -23,11 +27,15 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from pgd_jax.diffusion import edm
 from pgd_jax.registry import Registry
 from pgd_jax.types import Denoise
 
-# (x f32[B, T, D], sigma f32[], step i32[]) -> x, applied before each step
+# (x f32[B, T, D], sigma f32[], step i32[]) -> x: what is done to the sample before each step
 Shift = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+# (x0 f32[B, T, D], sigma f32[], step i32[]) -> x0: what is done to each denoised window, D being followed by it
+Correct = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 # (clean windows x0 f32[B, T, D], sigma f32[]) -> (x0 tilted f32[B, T, D], log twisting function f32[B])
 Twist = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -44,7 +52,7 @@ class Noise:
     churn_scale: jax.Array | float = 1.003  # S_noise
 
 
-def identity_shift(x: jax.Array, sigma: jax.Array, step: jax.Array) -> jax.Array:
+def identity(x: jax.Array, sigma: jax.Array, step: jax.Array) -> jax.Array:
     del sigma, step
     return x
 
@@ -58,9 +66,10 @@ class Options(NamedTuple):
     """What a sampler may be given besides; each reads what concerns it."""
 
     noise: Noise = Noise()
-    shift: Shift = identity_shift  # the paper's rule of guidance
+    correct: Correct = identity  # guidance; the step is that whose noise level it is
+    shift: Shift = identity  # the paper's rule of guidance
     start: jax.Array | None = None  # warm start: clean windows f32[B, T, D], re-noised to sigmas[0]
-    twist: Twist = untwisted  # "twisted" only
+    twist: Twist = untwisted  # "twisted" only, which knows neither of the two above
     num_particles: int = 1  # "twisted" only: windows that are resampled among themselves
 
 
@@ -75,7 +84,7 @@ class Sampler(NamedTuple):
     order: int
     calls: Callable[[int], int]
     is_stochastic: bool = False
-    is_twisted: bool = False  # takes the unguided denoiser, and guidance as options.twist
+    is_twisted: bool = False  # guidance is options.twist
 
 
 class Step(NamedTuple):
@@ -88,9 +97,9 @@ class Step(NamedTuple):
 
 
 def begin(key: jax.Array, sigmas: jax.Array, shape: tuple[int, int, int], start: jax.Array | None) -> jax.Array:
-    """The first x: pure noise, or clean windows noised to sigmas[0]."""
-    noise = sigmas[0] * jax.random.normal(key, shape, sigmas.dtype)
-    return noise if start is None else start + noise
+    """The first x: what noised windows look like to second order, or clean windows noised to sigmas[0]."""
+    noise = jax.random.normal(key, shape, sigmas.dtype)
+    return edm.noised_std(sigmas[0]) * noise if start is None else start + sigmas[0] * noise
 
 
 def steps(key: jax.Array, sigmas: jax.Array) -> Step:
@@ -108,7 +117,8 @@ def euler(
 
     def body(x: jax.Array, step: Step) -> tuple[jax.Array, None]:
         x = options.shift(x, step.sigma, step.index)
-        return x + (step.sigma_next - step.sigma) * (x - denoise(x, step.sigma)) / step.sigma, None
+        x0 = options.correct(denoise(x, step.sigma), step.sigma, step.index)
+        return x + (step.sigma_next - step.sigma) * (x - x0) / step.sigma, None
 
     x = begin(key_start, sigmas, shape, options.start)
     return jax.lax.scan(body, x, steps(key_steps, sigmas))[0]
@@ -146,12 +156,13 @@ def sample_heun(
     def predict(x: jax.Array, step: Step) -> tuple[jax.Array, ...]:
         x = options.shift(x, step.sigma, step.index)
         x_hat, sigma_hat = raise_noise(options.noise, step, num_steps, x)
-        d = (x_hat - denoise(x_hat, sigma_hat)) / sigma_hat
+        d = (x_hat - options.correct(denoise(x_hat, sigma_hat), sigma_hat, step.index)) / sigma_hat
         return x_hat, sigma_hat, d, x_hat + (step.sigma_next - sigma_hat) * d
 
     def body(x: jax.Array, step: Step) -> tuple[jax.Array, None]:
         x_hat, sigma_hat, d, x = predict(x, step)
-        d_next = (x - denoise(x, step.sigma_next)) / step.sigma_next
+        x0 = options.correct(denoise(x, step.sigma_next), step.sigma_next, step.index + 1)
+        d_next = (x - x0) / step.sigma_next
         return x_hat + (step.sigma_next - sigma_hat) * 0.5 * (d + d_next), None
 
     every = steps(key_steps, sigmas)
@@ -169,7 +180,8 @@ def ancestral(
     def body(x: jax.Array, step: Step) -> tuple[jax.Array, None]:
         x = options.shift(x, step.sigma, step.index)
         down, up = ancestral_levels(step.sigma, step.sigma_next, options.noise.eta)
-        x = x + (down - step.sigma) * (x - denoise(x, step.sigma)) / step.sigma
+        x0 = options.correct(denoise(x, step.sigma), step.sigma, step.index)
+        x = x + (down - step.sigma) * (x - x0) / step.sigma
         return x + up * jax.random.normal(step.key, x.shape, x.dtype), None
 
     x = begin(key_start, sigmas, shape, options.start)
@@ -206,7 +218,7 @@ def sample_dpmpp_2m(
     def body(carry: tuple[jax.Array, Memory], step: Step) -> tuple[tuple[jax.Array, Memory], None]:
         x, memory = carry
         x = options.shift(x, step.sigma, step.index)
-        x0 = denoise(x, step.sigma)
+        x0 = options.correct(denoise(x, step.sigma), step.sigma, step.index)
         eta = options.noise.eta if is_sde else 0.0
         # exp(-h) = t/s; h_prev is infinite in the first step, h in the last: neither extrapolates.
         ratio, h_prev = step.sigma_next / step.sigma, jnp.log(memory.sigma / step.sigma)

@@ -1,4 +1,6 @@
-"""Guidance against closed forms: Gaussian data, Gaussian policy (method: tilting a Gaussian by a Gaussian)."""
+"""What all rules of guidance share: the policy's derivatives, where and how strongly it acts, what it costs."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -6,105 +8,186 @@ import numpy as np
 import pytest
 
 from pgd_jax.data import codec as codecs
-from pgd_jax.diffusion import guidance, samplers, schedules
+from pgd_jax.diffusion import guidance, samplers
 from pgd_jax.types import Codec, Layout
 from tests import oracles
 
 LAYOUT = Layout(obs_dim=2, action_dim=2)
 SHAPE = (4, LAYOUT.dim)  # T, D
-PLAIN = Codec(jnp.zeros(LAYOUT.dim), jnp.ones(LAYOUT.dim), LAYOUT, squash=False)
-MEAN, STD = jnp.array([0.9, -0.4]), 0.4
+PLAIN = oracles.plain_codec(LAYOUT)
+SQUASHED = Codec(jnp.full(LAYOUT.dim, 0.2), jnp.full(LAYOUT.dim, 0.8), LAYOUT)
+RULES = {name: guidance.GUIDANCE.get(name) for name in guidance.GUIDANCE}
+policy = oracles.gaussian_policy(jnp.tanh, 0.4)
 
 
-def constant_policy(obs, action):
-    del obs
-    deviation = (action - jnp.broadcast_to(MEAN, action.shape)) / STD
-    return -0.5 * jnp.sum(deviation**2, axis=-1)
+def guide(rule, coefficient, log_prob=policy, codec=PLAIN, num_steps=16, **options):
+    return guidance.guide(oracles.unit_denoise, log_prob, codec, coefficient, num_steps, rule, **options)
 
 
-def linear_policy(obs, action):
-    return -0.5 * jnp.sum(((action - jnp.tanh(obs)) / STD) ** 2, axis=-1)
+def acts(guided, x, sigma):
+    """What the rule makes of x at this level: the denoised window, and the sample as the first step finds it."""
+    return guided.denoised(x, sigma), guided.shift(x, sigma, jnp.int32(0))
 
 
-def sample(rule, coefficient, num_steps=128, count=2_000, policy=constant_policy, codec=PLAIN, key=None):
-    world = oracles.unit_world(SHAPE)
-    guided = guidance.guide(world.denoise, policy, codec, jnp.float32(coefficient), num_steps, rule)
-    run = jax.jit(
-        lambda key: samplers.SAMPLERS.get("heun").sample(
-            key, guided.denoise, schedules.karras(num_steps), (count, *SHAPE), None, guided.shift
+def windows():
+    return np.random.default_rng(0).normal(size=(8, *SHAPE)).astype(np.float32)
+
+
+@functools.cache
+def unguided(shape, num_steps):
+    sigmas = jnp.asarray(oracles.karras(num_steps), jnp.float32)
+    return np.asarray(
+        oracles.quick_jit(lambda key: oracles.sample("heun", key, guidance.Guided(oracles.unit_denoise), sigmas, shape))(
+            jax.random.key(3)
         )
     )
-    return np.asarray(run(jax.random.key(3) if key is None else key))
 
 
-@pytest.mark.parametrize("coefficient", [0.0, 0.1, 0.7, 5.0, 1_000.0])
-def test_proximal_denoiser_is_the_exact_posterior_mean(coefficient, key):
-    # Precision-weighted mean of the observation (1/s^2), the unit prior (1, mean 0) and the policy (lambda/sp^2, mean
-    # c).
-    world, x = oracles.unit_world(SHAPE), 3.0 * jax.random.normal(key, (16, *SHAPE))
-    for sigma in (0.01, 0.5, 3.0, 80.0):
-        s, weight = jnp.float32(sigma), coefficient / STD**2
-        guided = guidance.guide(world.denoise, constant_policy, PLAIN, jnp.float32(coefficient), 1, "proximal")
-        expected = (x[..., LAYOUT.action] / s**2 + weight * MEAN.reshape(1, 1, 2)) / (1.0 / s**2 + 1.0 + weight)
-        np.testing.assert_allclose(guided.denoise(x, s)[..., LAYOUT.action], expected, rtol=1e-3, atol=1e-5)
-        np.testing.assert_array_equal(guided.denoise(x, s)[..., LAYOUT.obs], world.denoise(x, s)[..., LAYOUT.obs])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("codec", [PLAIN, SQUASHED], ids=["plain", "squashed"])
+def test_coefficient_zero_is_unguided_bit_for_bit(rule, codec):
+    sigmas, shape = jnp.asarray(oracles.karras(16), jnp.float32), (64, *SHAPE)
+    run = oracles.quick_jit(lambda key, c: oracles.sample("heun", key, guide(rule, c, codec=codec), sigmas, shape))
+    np.testing.assert_array_equal(run(jax.random.key(3), np.float32(0.0)), unguided(shape, 16))
+    moved = run(jax.random.key(3), np.float32(1.0)) - unguided(shape, 16)
+    assert np.abs(moved)[..., LAYOUT.action].max() > 0.1, "the same program does guide"
 
 
-def test_proximal_samples_follow_the_tilted_gaussian():
-    coefficient = 0.7
-    precision = 1.0 + coefficient / STD**2  # 5.375: variance 0.186
-    x = sample("proximal", coefficient)[..., LAYOUT.action].reshape(-1, 2)  # 8,000 actions
-    # Standard errors: sqrt(0.186 / 8,000) = 0.005 of the mean, 0.186 sqrt(2 / 8,000) = 0.003 of the variance.
-    np.testing.assert_allclose(x.mean(0), coefficient / STD**2 * MEAN / precision, atol=0.02)
-    np.testing.assert_allclose(x.var(0), 1.0 / precision, atol=0.012)
+@pytest.mark.parametrize("rule", RULES)
+def test_outside_the_interval_of_noise_levels_nothing_is_guided_bit_for_bit(rule):
+    guided = guide(rule, jnp.float32(1.0), hyper=guidance.Hyper(sigma_min=0.1, sigma_max=2.0))
+    free = guide(rule, jnp.float32(0.0))
+
+    @oracles.quick_jit
+    def run(x, sigma):
+        return acts(guided, x, sigma), acts(free, x, sigma), acts(guide(rule, jnp.float32(1.0)), x, sigma)
+
+    for sigma in (0.05, 0.1, 1.0, 2.0, 2.1):
+        limited, unguided, always = jax.tree.map(np.asarray, run(windows(), np.float32(sigma)))
+        np.testing.assert_array_equal(limited, always if 0.1 <= sigma <= 2.0 else unguided)
+        assert np.any(np.asarray(always) != np.asarray(unguided))
 
 
-def test_score_is_right_to_first_order_in_lambda():
-    # Everything is linear in the starting noise: regressing guided on unguided samples (same key) gives the mean
-    # exactly.
-    free = sample("score", 0.0, 256)[..., 2].ravel()
-    errors = []
-    for coefficient in (0.04, 0.02, 0.01):
-        mean = np.polyfit(free, sample("score", coefficient, 256)[..., 2].ravel(), 1)[1]
-        weight = coefficient / STD**2
-        exact = weight * 0.9 / (1.0 + weight)
-        errors.append(abs(mean - exact) / exact)
-    # A relative error of order lambda: it halves with lambda, and the leading term itself is right.
-    assert errors[2] < 0.05
-    np.testing.assert_allclose([errors[0] / errors[1], errors[1] / errors[2]], 2.0, atol=0.4)
+@pytest.mark.parametrize("rule", ["proximal", "paper"])
+def test_the_schedule_weighs_lambda_by_the_noise_level(rule):
+    # Level 2: rising 1 / (1 + 4) = 0.2, falling 4 / 5 = 0.8. Level 0.5: 0.8 and 0.2.
+    weights = {"constant": {2.0: 1.0, 0.5: 1.0}, "rising": {2.0: 0.2, 0.5: 0.8}, "falling": {2.0: 0.8, 0.5: 0.2}}
+    assert sorted(weights) == guidance.SCHEDULES.names()
+    constant = oracles.quick_jit(lambda x, sigma, coefficient: acts(guide(rule, coefficient), x, sigma))
+    for name, by_level in weights.items():
+        weighed = oracles.quick_jit(lambda x, sigma, name=name: acts(guide(rule, jnp.float32(3.0), schedule=name), x, sigma))
+        for sigma, weight in by_level.items():
+            expected = constant(windows(), np.float32(sigma), np.float32(3.0 * weight))
+            np.testing.assert_allclose(weighed(windows(), np.float32(sigma)), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("rule", guidance.GUIDANCE.names())
-@pytest.mark.parametrize("squash", [False, True])
-def test_coefficient_zero_is_unguided_bit_for_bit(rule, squash):
-    codec = PLAIN.replace(squash=squash)
-    world, key = oracles.unit_world(SHAPE), jax.random.key(3)
-    unguided = jax.jit(
-        lambda key: samplers.SAMPLERS.get("heun").sample(key, world.denoise, schedules.karras(16), (64, *SHAPE))
-    )(key)
-    np.testing.assert_array_equal(sample(rule, 0.0, 16, 64, linear_policy, codec, key), unguided)
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "heun"])
+def test_guided_steps_are_an_interval_of_noise_levels_that_costs_less(sampler):
+    """Steps 3 .. 7 of 12: the same samples as from the interval of their levels, and the policy is asked less often."""
+    sigmas, shape, key, asked = oracles.karras(12).astype(np.float32), (4, *SHAPE), jax.random.key(3), []
+
+    def counting(obs, action):
+        jax.debug.callback(lambda: asked.append(1))
+        return policy(obs, action)
+
+    def run(**options):
+        """Samples, and how often the policy was asked; unguided too."""
+        draw = oracles.quick_jit(
+            lambda key, c: oracles.sample(
+                sampler, key, guide("proximal", c, counting, num_steps=12, **options), jnp.asarray(sigmas), shape
+            )
+        )
+        asked.clear()
+        x = np.asarray(draw(key, np.float32(1.0)))
+        jax.effects_barrier()
+        return x, len(asked), np.asarray(draw(key, np.float32(0.0)))
+
+    x, every, free = run(hyper=guidance.Hyper(sigma_min=float(sigmas[7]), sigma_max=float(sigmas[3])))
+    y, fewer, _ = run(guided_steps=(3, 8))
+    np.testing.assert_allclose(x, y, atol=1e-5)
+    assert np.abs(x - free).max() > 0.1
+    # Heun calls at the level of a step twice: in the step before, and in itself.
+    assert fewer * samplers.SAMPLERS.get(sampler).calls(12) == every * (5 if sampler == "dpmpp_2m" else 10)
 
 
-@pytest.mark.parametrize("rule", guidance.GUIDANCE.names())
-def test_zero_gradient_and_extreme_policies_stay_finite(rule):
-    def flat(obs, action):
-        return jnp.zeros(action.shape[:-1]) * jnp.sum(obs)
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_without_behaviour_divides_gaussians(share):
+    """pi / beta^kappa of Gaussians has precision h = 1/sp^2 - kappa/sb^2: proximal hits it, samples too."""
+    sp, sb, c, b, strength = 0.5, 0.5, 0.6, -0.3, 0.8
+    h, pull = 1.0 / sp**2 - share / sb**2, c / sp**2 - share * b / sb**2
+    x = windows().astype(np.float64)
+    with jax.enable_x64(True):
+        guided = divided(sp, sb, c, b, share, strength)
+        found = oracles.quick_jit(guided.denoised)(x, 0.7)
+        mean, covariance = oracles.affine_moments("heun", guided, oracles.karras(128), SHAPE)
+    v = 0.49 / 1.49
+    expected = (x / 0.49 + strength * pull) / (1.0 / v + strength * h)  # D = v x / s^2
+    np.testing.assert_allclose(found[..., LAYOUT.action], expected[..., LAYOUT.action], atol=1e-12)
+    # The start is that of noised data of mean 0: 1 / 80 of the mean is missing.
+    assert mean[2] == pytest.approx(strength * pull / (1.0 + strength * h), rel=0.02)
+    assert covariance[2, 2] == pytest.approx(1.0 / (1.0 + strength * h), abs=2e-3)
 
-    squashed = PLAIN.replace(squash=True)
-    np.testing.assert_array_equal(sample(rule, 1.0, 8, 16, flat), sample(rule, 0.0, 8, 16, flat))
 
-    def at_the_bound(obs, action):
-        return -0.5 * jnp.sum(((action - jnp.sign(obs)) / 0.05) ** 2, axis=-1)
+def divided(sp, sb, c, b, share, strength):
+    pi, beta = (oracles.gaussian_policy(lambda obs, m=m: jnp.full_like(obs, m), std) for m, std in ((c, sp), (b, sb)))
+    log_prob = guidance.without_behaviour(pi, beta, jnp.float64(share))
+    codec = oracles.plain_codec(LAYOUT, jnp.float64)
+    return guidance.guide(oracles.unit_denoise, log_prob, codec, jnp.float64(strength), 16, "proximal")
 
-    assert np.all(np.isfinite(sample(rule, 1.0, 8, 16, at_the_bound, squashed)))
+
+def test_where_the_behaviour_outweighs_the_policy_guidance_pushes_but_nothing_explodes():
+    """h = 1/sp^2 - kappa/sb^2 = 4 - 12 = -8: 1/v + lambda h passes 0 on the way, and a tilt of it has no mean.
+
+    The curvature is taken to be 0: D + v lambda |h| D, whose flow widens unit data to std exp(lambda |h| v / 2).
+    """
+    with jax.enable_x64(True):
+        guided = divided(0.5, 0.25, 0.0, 0.0, 0.75, 0.25)
+        _, covariance = oracles.affine_moments("heun", guided, oracles.karras(256), SHAPE)
+    assert np.sqrt(covariance[2, 2]) == pytest.approx(np.exp(1.0), rel=2e-3)
 
 
-@pytest.mark.parametrize("coefficient", [10.0, 1_000.0])
-def test_proximal_is_stable_where_the_policy_is_sharp(coefficient):
-    def sharp(obs, action):
-        return -0.5 * jnp.sum(((action - jnp.sign(obs)) / 1e-3) ** 2, axis=-1)
+@pytest.mark.parametrize(
+    ("rule", "sampler", "num_steps", "calls"),
+    [
+        ("paper", "churned_heun", 256, 767),  # 511 + 256
+        ("paper_raw", "euler", 32, 64),
+        ("paper_noised", "churned_heun", 256, 511),
+        ("paper_noised_raw", "heun", 16, 31),
+        ("proximal", "dpmpp_2m", 32, 32),
+        ("score", "heun", 32, 63),
+        ("proximal", "twisted", 32, 32),
+        ("pigdm", "dpmpp_2m", 32, 64),  # a product with the Jacobian in each call
+        ("jacobian", "dpmpp_2m", 32, 192),  # the call, the first residual, 3 conjugate gradients, the covariance
+    ],
+)
+def test_denoiser_calls_of_a_rule_with_a_sampler(rule, sampler, num_steps, calls):
+    assert RULES[rule].calls(samplers.SAMPLERS.get(sampler), num_steps) == calls
 
-    assert np.all(np.abs(sample("proximal", coefficient, 16, 16, sharp)) < 10.0)
+
+@pytest.mark.parametrize(
+    ("rule", "sampler"),
+    [
+        ("score", "heun"),
+        ("proximal", "dpmpp_2m"),
+        ("proximal", "twisted"),
+        ("paper", "churned_heun"),
+        ("paper_raw", "dpmpp_2m"),
+        ("paper_noised", "churned_heun"),
+        ("paper_noised_raw", "dpmpp_2m"),
+    ],
+)
+def test_denoiser_calls_are_counted_right(rule, sampler):
+    calls, sigmas = [], jnp.asarray(oracles.karras(5), jnp.float32)
+
+    def denoise(x, sigma):
+        jax.debug.callback(lambda: calls.append(1))
+        return oracles.unit_denoise(x, sigma)
+
+    guided = guidance.guide(denoise, policy, PLAIN, jnp.float32(1.0), 5, rule)
+    run = oracles.quick_jit(lambda key: oracles.sample(sampler, key, guided, sigmas, (1, *SHAPE)))
+    run(jax.random.key(0)).block_until_ready()
+    jax.effects_barrier()
+    assert len(calls) == RULES[rule].calls(samplers.SAMPLERS.get(sampler), 5)
 
 
 def test_tilt_through_tanh_by_hand():
@@ -116,10 +199,14 @@ def test_tilt_through_tanh_by_hand():
     a = np.tanh(0.5 * u + 0.1)
     slope = 0.5 * (1 - a**2)
     x = jnp.array([[[0.0, u, 0.0, 0.0]]])
-    tilt = guidance.tilt(lambda obs, action: -0.5 * jnp.sum((action - c) ** 2, -1) / sp**2, codec, x)
+    log_prob = oracles.gaussian_policy(lambda obs: jnp.full_like(obs, c), sp)
+    tilt = oracles.quick_jit(lambda x: guidance.tilt(log_prob, codec, x))(x)
+    assert float(tilt.value[0]) == pytest.approx(-0.5 * (a - c) ** 2 / sp**2, rel=1e-5)
     assert float(tilt.gradient[0, 0, 0]) == pytest.approx(slope * (c - a) / sp**2, rel=1e-5)
     assert float(tilt.curvature[0, 0, 0]) == pytest.approx(slope**2 / sp**2, rel=1e-5)
     assert float(codecs.decode_action(codec, x[..., layout.action])[0, 0, 0]) == pytest.approx(a, rel=1e-5)
+    gradient = oracles.quick_jit(lambda x: guidance.gradient(log_prob, codec, x))(x)
+    np.testing.assert_allclose(gradient, tilt.gradient, rtol=1e-6)
 
 
 def test_diagonal_curvature_of_a_correlated_policy():
@@ -129,22 +216,5 @@ def test_diagonal_curvature_of_a_correlated_policy():
     def correlated(obs, a):
         return -0.5 * jnp.einsum("...i,ij,...j->...", a, precision, a)
 
-    tilt = guidance.tilt(correlated, PLAIN, jnp.zeros((1, *SHAPE)))
+    tilt = oracles.quick_jit(lambda x: guidance.tilt(correlated, PLAIN, x))(np.zeros((1, *SHAPE), np.float32))
     np.testing.assert_allclose(tilt.curvature[0, 0], [3.0, 2.0], rtol=1e-6)
-
-
-def test_paper_rule_by_hand(key):
-    # Constant gradient direction: with log pi = w . a, g = w in every row, normalised over the window's [T, A] block.
-    w = jnp.array([3.0, 4.0])
-    world, num_steps, coefficient = oracles.unit_world(SHAPE), 4, 0.5
-    guided = guidance.guide(world.denoise, lambda obs, a: a @ w, PLAIN, jnp.float32(coefficient), num_steps, "paper")
-    x = jax.random.normal(key, (3, *SHAPE))
-    for n in range(num_steps):
-        # n = 0: 1 + 0.3 sin(pi/4); n = 1: 0.75 + 0.3; n = 2: 0.5 + 0.3 sin(3 pi/4); n = 3: the last step, 0.
-        strength = [1 + 0.3 * np.sqrt(0.5), 1.05, 0.5 + 0.3 * np.sqrt(0.5), 0.0][n] * coefficient
-        moved = guided.shift(x, jnp.float32(1.0), jnp.int32(n))
-        # ||g|| over T = 4 rows of norm 5 is 10.
-        np.testing.assert_allclose(
-            (moved - x)[..., LAYOUT.action], jnp.broadcast_to(strength * w / 10.0, (3, 4, 2)), atol=1e-6
-        )
-        np.testing.assert_array_equal(moved[..., LAYOUT.obs], x[..., LAYOUT.obs])

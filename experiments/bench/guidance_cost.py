@@ -1,0 +1,53 @@
+"""What guidance costs: guided against unguided sampling at the same number of steps, in turns, for several sizes.
+
+    python -m experiments.bench.guidance_cost [--num_repeats=9]
+
+Ratios are of neighbouring calls, so that a machine that slows down slows both. Two minutes on two idle CPU cores.
+"""
+
+import dataclasses
+import functools
+import statistics
+from collections.abc import Callable
+
+from absl import flags
+
+from experiments.bench import parts, setting as settings, speed
+from pgd_jax.cli import entry
+from pgd_jax.config import SamplingConfig
+
+DEFAULTS = SamplingConfig()
+BASE = settings.Setting(
+    sampler=DEFAULTS.sampler, guidance=DEFAULTS.guidance, num_steps=DEFAULTS.num_steps, window_length=16, num_windows=256
+)
+# The benchmark's own sizes; the quickstart's; the guidance study's; a medium one.
+SETTINGS = {
+    "width 32, policy 256, T = 32": dataclasses.replace(BASE, width=32, window_length=32),
+    "width 64, policy 128, T = 16 (quickstart)": dataclasses.replace(BASE, width=64, hidden_dim=128),
+    "width 64, policy 256, T = 16 (guidance study)": dataclasses.replace(BASE, width=64),
+    "width 128, policy 256, T = 32": dataclasses.replace(BASE, width=128, window_length=32, num_windows=128),
+}
+
+
+def ratio(setting: settings.Setting, num_repeats: int) -> tuple[float, float, float]:
+    """(median, least, largest) of guided over unguided seconds, pair by pair."""
+    plain, guided = speed.time_all([parts.sampling(setting, guided) for guided in (False, True)], num_repeats)
+    ratios = [b / a for a, b in zip(plain.seconds, guided.seconds, strict=True)]
+    return statistics.median(ratios), min(ratios), max(ratios)
+
+
+def _prepare() -> Callable[[], None]:
+    flags.DEFINE_integer("num_repeats", 9, "pairs of calls of each size", lower_bound=1)
+    return functools.partial(_main, flags.FLAGS)
+
+
+def _main(options: flags.FlagValues) -> None:
+    print(", ".join(f"{name} {value}" for name, value in speed.machine().items()))
+    print(f"{BASE.guidance}, {BASE.sampler}, {BASE.num_steps} steps")
+    for name, setting in SETTINGS.items():
+        median, least, largest = ratio(setting, options.num_repeats)
+        print(f"{name}: guided / unguided time {median:.3f} [{least:.3f}, {largest:.3f}]", flush=True)
+
+
+if __name__ == "__main__":
+    entry.run(_prepare, __doc__)

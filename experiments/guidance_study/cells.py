@@ -1,0 +1,40 @@
+"""What is varied: a rule, a sampler, its noise levels."""
+
+import dataclasses
+
+from pgd_jax.config import SamplingConfig
+from pgd_jax.diffusion import guidance, samplers
+from pgd_jax.program import ProgramHyper
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A point of the study but for lambda; its defaults are the chosen setting."""
+
+    rule: str = "proximal"
+    sampler: str = "dpmpp_2m_sde"
+    num_steps: int = 16
+    noise_schedule: str = "karras"  # or "fitted": fitted.py
+    guidance_schedule: str = "constant"
+    sigma_max: float = 20.0  # where sampling starts
+    guided_from: float = 2.0  # guidance acts below this noise level ...
+    guided_to: float = 0.02  # ... and above this one
+    behaviour: float = 0.0  # kappa
+    num_particles: int = 1
+
+    @property
+    def calls(self) -> int:
+        """Denoiser calls of a window."""
+        return guidance.GUIDANCE.get(self.rule).calls(samplers.SAMPLERS.get(self.sampler), self.num_steps)
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        return SamplingConfig(
+            sampler=self.sampler, num_steps=self.num_steps, noise_schedule=self.noise_schedule, guidance=self.rule,
+            guidance_schedule=self.guidance_schedule, num_particles=self.num_particles,
+        )  # fmt: skip
+
+    @property
+    def hyper(self) -> ProgramHyper:
+        limits = guidance.Hyper(self.guided_to, self.guided_from, self.behaviour)
+        return ProgramHyper(None, sigma_max=self.sigma_max, guidance=limits)

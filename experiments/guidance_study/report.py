@@ -1,0 +1,65 @@
+"""Tables and figures of the study from its measurements.
+
+    python -m experiments.guidance_study.report --workdir=runs/guidance_study --out=experiments/guidance_study/results
+
+Reads whatever `run` has measured so far.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+
+from absl import flags
+
+from experiments.guidance_study import figures, frontier, grid, setting, tables
+from pgd_jax import metrics
+from pgd_jax.analysis import stats
+from pgd_jax.cli import entry
+from pgd_jax.errors import UserError
+
+
+def load(workdir: pathlib.Path) -> dict[tuple[str, str], list[frontier.Point]]:
+    """Points by (task, agent). Raises UserError where nothing is measured."""
+    found: dict[tuple[str, str], list[frontier.Point]] = {}
+    for task in setting.tasks(""):
+        for agent in setting.AGENTS:
+            path = workdir / task.name / f"{agent}.jsonl"
+            if path.exists():
+                found[task.name, agent] = [frontier.point(row) for row in metrics.read(path)]
+    if not found:
+        raise UserError(f"--workdir={workdir}: nothing is measured there; run experiments.guidance_study.run first")
+    return found
+
+
+def write(workdir: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
+    """Writes <out>/results.md, a figure a task and points.json; returns the first."""
+    out.mkdir(parents=True, exist_ok=True)
+    points = load(workdir)
+    for task in dict.fromkeys(task for task, _ in points):
+        figures.draw(out / f"{task}.png", task, {agent: found for (name, agent), found in points.items() if name == task})
+    sections = [tables.matches(points), tables.steps(points), tables.everything(points)]
+    page = out / "results.md"
+    page.write_text("\n".join(["# Measurements of the guidance study", *sections]), encoding="utf-8")
+    (out / "points.json").write_text(json.dumps(list(_compact(points)), indent=0) + "\n", encoding="utf-8")
+    return page
+
+
+def _compact(points: dict[tuple[str, str], list[frontier.Point]]) -> Iterable[dict]:
+    """Every point with its seeds' values, without curves by position."""
+    for found in points.values():
+        for point in found:
+            values = {name: value.tolist() for name, value in point.measures.items() if value.ndim == 1}
+            yield stats.as_json(
+                {"task": point.task, "agent": point.agent, "coefficient": point.coefficient, "calls": point.calls}
+                | {"cell": frontier.changed(point.cell), "measures": values}
+            )
+
+
+def _prepare() -> Callable[[], None]:
+    flags.DEFINE_string("workdir", "runs/guidance_study", "folder of models and measurements")
+    flags.DEFINE_string("out", "experiments/guidance_study/results", "folder of tables and figures")
+    return lambda: print(write(pathlib.Path(flags.FLAGS.workdir), pathlib.Path(flags.FLAGS.out)))
+
+
+if __name__ == "__main__":
+    entry.run(_prepare, __doc__)
