@@ -36,7 +36,7 @@ class GaussianWorld(NamedTuple):
         return (self.mean[None] + coordinates @ vectors.T).reshape(x.shape)
 
     def tilted(self, rows: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "GaussianWorld":
-        """Times exp(-sum_k weights_k (rows_k . x - targets_k)^2 / 2), in float64 numpy: rows [K, T * D], the rest [K]."""
+        """Times exp(-sum_k weights_k (rows_k . x - targets_k)^2 / 2), in numpy: rows [K, T * D], the others [K]."""
         precision = np.linalg.inv(np.asarray(self.covariance, np.float64))
         shift = precision @ np.asarray(self.mean, np.float64) + rows.T @ (weights * targets)
         covariance = np.linalg.inv(precision + rows.T @ (weights[:, None] * rows))
@@ -108,9 +108,20 @@ def sample(
     return samplers.SAMPLERS.get(name).sample(key, guided.denoise, sigmas, shape, options)
 
 
-def start(key: jax.Array, sigmas: np.ndarray, shape: tuple[int, int, int], dtype: jnp.dtype) -> jax.Array:
+def any_of(index: jax.Array, guided: list[guidance.Guided]) -> guidance.Guided:
+    """The one of this index, so that all rules are one program: what they share is compiled once. Not for "twisted"."""
+
+    def choose(functions: list[Callable]) -> Callable:
+        distinct = list(dict.fromkeys(functions))
+        which = jnp.array([distinct.index(function) for function in functions], jnp.int32)[index]
+        return lambda *arguments: jax.lax.switch(which, distinct, *arguments)
+
+    return guidance.Guided(*(choose([g[i] for g in guided]) for i in range(3)))
+
+
+def start(key: jax.Array, sigmas: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
     """Where every sampler but "twisted" starts: at N(0, s_0^2 + 1)."""
-    return np.sqrt(float(sigmas[0]) ** 2 + 1.0) * jax.random.normal(jax.random.split(key)[0], shape, dtype)
+    return jnp.sqrt(sigmas[0] ** 2 + 1.0) * jax.random.normal(jax.random.split(key)[0], shape, sigmas.dtype)
 
 
 def karras(num_steps: int, top: float = 80.0, bottom: float = 0.002, rho: float = 7.0) -> np.ndarray:
@@ -127,14 +138,14 @@ def affine_moments(
     Float64 (enable_x64 is up to the caller). Regressing as many samples as it takes on their own starts leaves nothing.
     """
     dim = shape[0] * shape[1]
-    count, sigmas = 2 * dim, np.asarray(sigmas, np.float64)
+    count = 2 * dim
 
     @quick_jit
-    def run(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = sample(name, key, guided, jnp.asarray(sigmas), (count, *shape))
-        return start(key, sigmas, x.shape, x.dtype) / np.sqrt(sigmas[0] ** 2 + 1.0), x
+    def run(key: jax.Array, sigmas: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = sample(name, key, guided, sigmas, (count, *shape))
+        return start(key, sigmas, x.shape) / jnp.sqrt(sigmas[0] ** 2 + 1.0), x
 
-    noise, x = (np.asarray(leaf).reshape(count, dim) for leaf in run(jax.random.key(1)))
+    noise, x = (np.asarray(leaf).reshape(count, dim) for leaf in run(jax.random.key(1), np.asarray(sigmas, np.float64)))
     design = np.concatenate([np.ones((count, 1)), noise], axis=1)
     found = np.linalg.lstsq(design, x, rcond=None)[0]
     np.testing.assert_allclose(design @ found, x, atol=1e-8 * np.abs(x).max())

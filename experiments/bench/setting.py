@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgd_jax import agents as agents  # registers the agents
-from pgd_jax import loop
+from pgd_jax import experiment, lanes, loop
 from pgd_jax.agents.base import AGENTS, AgentPlan
+from pgd_jax.config import AgentConfig, SamplingConfig
 from pgd_jax.data import codec as codecs
 from pgd_jax.envs import maze2d as maze2d  # registers the environment
 from pgd_jax.envs.base import ENVS
 from pgd_jax.networks import unet
 from pgd_jax.networks.base import Network
-from pgd_jax.program import Plan
 from pgd_jax.types import Layout, Transition
 
 
@@ -53,24 +53,16 @@ class Setting:
 
 @functools.cache
 def program(setting: Setting, agent_name: str) -> loop.Program:
-    plan = Plan(
-        sampler=setting.sampler,
-        noise_schedule="karras",
-        num_steps=setting.num_steps,
-        guidance=setting.guidance,
-        guidance_schedule="constant",
-        guided_steps=(0, setting.num_steps),
-        num_particles=1,
-        warm_steps=0,
-        window_length=setting.window_length,
-        num_trajectories=setting.num_windows,
-        trajectories_per_batch=setting.num_windows,
-        updates_per_phase=setting.num_updates,
-        batch_size=setting.batch_size,
-        synthetic_per_batch=setting.synthetic_per_batch,
-        num_episodes=setting.num_episodes,
-        dynamics_windows=0,
-    )
+    sampling = SamplingConfig(
+        sampler=setting.sampler, num_steps=setting.num_steps, guidance=setting.guidance,
+        num_trajectories=setting.num_windows, trajectories_per_batch=setting.num_windows,
+    )  # fmt: skip
+    config = AgentConfig(
+        sampling=sampling, updates_per_phase=setting.num_updates, batch_size=setting.batch_size,
+        synthetic_per_batch=setting.synthetic_per_batch, num_episodes=setting.num_episodes, dynamics_windows=0,
+    )  # fmt: skip
+    defaults = lanes.build(loop.ProgramHyper(AGENTS.get(agent_name).hyper()), "", num_seeds=1, first_seed=0)
+    plan = experiment.plan_of(config, setting.window_length, defaults)
     agent_plan = AgentPlan(setting.hidden_dim, setting.num_hidden)
     agent = AGENTS.get(agent_name).build(setting.obs_dim, setting.action_dim, agent_plan)
     return loop.Program(plan, agent, network(setting), ENVS.get(setting.environment)())

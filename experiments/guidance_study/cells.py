@@ -17,6 +17,9 @@ class Cell:
     noise_schedule: str = "karras"  # or "fitted": fitted.py
     guidance_schedule: str = "constant"
     sigma_max: float = 20.0  # where sampling starts
+    sigma_min: float = 0.002  # the last noise level before 0
+    rho: float = 7.0
+    eta: float = 1.0  # noise of the SDE
     guided_from: float = 2.0  # guidance acts below this noise level ...
     guided_to: float = 0.02  # ... and above this one
     behaviour: float = 0.0  # kappa
@@ -37,4 +40,7 @@ class Cell:
     @property
     def hyper(self) -> ProgramHyper:
         limits = guidance.Hyper(self.guided_to, self.guided_from, self.behaviour)
-        return ProgramHyper(None, sigma_max=self.sigma_max, guidance=limits)
+        return ProgramHyper(
+            None, sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho, guidance=limits,
+            noise=samplers.Noise(eta=self.eta),
+        )  # fmt: skip

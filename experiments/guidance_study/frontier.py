@@ -78,7 +78,7 @@ def changed(cell: Cell) -> dict[str, Any]:
 
 def is_like(point: Point, fields: dict[str, Any]) -> bool:
     """Whether the point's cell is the chosen one with `fields`, at any number of steps."""
-    return dataclasses.replace(point.cell, num_steps=0) == dataclasses.replace(Cell(), **fields, num_steps=0)
+    return dataclasses.replace(point.cell, num_steps=0) == dataclasses.replace(Cell(), **fields | {"num_steps": 0})
 
 
 def select(points: Sequence[Point], **fields: Any) -> list[Point]:

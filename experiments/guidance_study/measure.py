@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -83,7 +84,7 @@ def program_of(cell: Cell, models: Models, sizes: setting.Sizes) -> Program:
     )
 
 
-def points(cell: Cell, coefficients: list[float], models: Models, sizes: setting.Sizes):
+def points(cell: Cell, coefficients: list[float], models: Models, sizes: setting.Sizes) -> Iterator[tuple[float, quality.Measures, float]]:
     """Yields (lambda, measures by name with one value a seed, seconds of sampling) for each coefficient."""
     program = program_of(cell, models, sizes)
     keys = jax.random.split(jax.random.key(KEY_SAMPLES), setting.NUM_SEEDS)

@@ -68,7 +68,7 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def point_id(row: dict[str, Any]) -> str:
-    return json.dumps([row["cell"], row["coefficient"]], sort_keys=True)
+    return repr((Cell(**row["cell"]), float(row["coefficient"])))
 
 
 def line(row: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ def policy(task: Task, agent: str, denoiser_path: str) -> AgentConfig:
         environment=task.environment,
         agent=agent,
         synthetic_per_batch=0,
-        num_phases=2,
+        num_phases=1,
         updates_per_phase=10_000,
         num_episodes=4,
         num_seeds=NUM_SEEDS,
@@ -55,8 +55,8 @@ def policy(task: Task, agent: str, denoiser_path: str) -> AgentConfig:
 class Sizes:
     """Of every measurement, a lane."""
 
-    num_windows: int = 128
-    dynamics_windows: int = 128
+    num_windows: int = 96
+    dynamics_windows: int = 96
     reference_windows: int = 1_024
 
 

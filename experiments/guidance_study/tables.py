@@ -58,14 +58,19 @@ def _match_line(match: Match) -> str:
 def steps(points: Points) -> str:
     """Log-likelihood at one lambda over the number of steps."""
     lines = ["## Does the strength depend on the number of steps?", "", "Mean log-likelihood per action.", ""]
-    for name, fields in grid.OVER_STEPS.items():
-        counts = sorted({p.cell.num_steps for each in points.values() for p in each if frontier.is_like(p, fields)})
-        lines += [_line([name, *(f"N = {n}" for n in counts), "range"]), _line(["---"] * (len(counts) + 2))]
-        for (task, agent), each in points.items():
-            found = {p.cell.num_steps: p for p in each if frontier.is_like(p, fields)}
-            means = [found[n].estimate(LIKELIHOOD).mean if n in found else np.nan for n in counts]
-            shown = ["" if np.isnan(mean) else f"{mean:.2f}" for mean in means]
-            lines.append(_line([f"{task}, {agent}", *shown, f"{np.nanmax(means) - np.nanmin(means):.2f}"]))
+    for name, (fields, coefficient) in grid.OVER_STEPS.items():
+        found = {
+            policies: {p.cell.num_steps: p.estimate(LIKELIHOOD).mean for p in each
+                       if frontier.is_like(p, fields) and p.coefficient == coefficient}
+            for policies, each in points.items()
+        }  # fmt: skip
+        counts = sorted({num_steps for means in found.values() for num_steps in means})
+        lines.append(_line([f"{name}, λ = {coefficient:g}", *(f"N = {n}" for n in counts), "range"]))
+        lines.append(_line(["---"] * (len(counts) + 2)))
+        for policies, means in found.items():
+            if means:
+                shown = [f"{means[n]:.2f}" if n in means else "" for n in counts]
+                lines.append(_line([", ".join(policies), *shown, f"{max(means.values()) - min(means.values()):.2f}"]))
         lines.append("")
     return "\n".join(lines)
 

@@ -33,8 +33,9 @@ def denoised(world, rule, policy, coefficient=COEFFICIENT, num_iterations=rules.
     codec, dtype = oracles.plain_codec(LAYOUT, world.mean.dtype), world.mean.dtype.type
     guided = guidance.guide(world.denoise, policy, codec, dtype(coefficient), 1, rule)
     if rule == "jacobian":
-        constant = lambda sigma: dtype(coefficient) * jnp.ones_like(sigma)  # noqa: E731
-        steering = guidance.Steering(policy, codec, dtype(coefficient), constant, 1, (0, 1))
+        steering = guidance.Steering(
+            policy, codec, dtype(coefficient), lambda sigma: jnp.full_like(sigma, coefficient), 1, (0, 1)
+        )
         guided = rules.jacobian(world.denoise, steering, num_iterations)
     return lambda x, sigma: guided.denoised(x, jnp.asarray(sigma, x.dtype))
 
@@ -64,11 +65,26 @@ def test_pigdm_is_its_closed_form():
         assert np.abs(shift[:, 0]).max() > 0.01 * sigma**2 / (1.0 + sigma**2), "actions move observations"
 
 
+def test_pigdm_goes_back_through_the_denoiser_of_which_the_jacobian_need_not_be_symmetric():
+    """D = M x: the shift is s^2 M^T in all columns of what the policy wants of the actions of M x."""
+    matrix = np.random.default_rng(3).normal(size=(LAYOUT.dim, LAYOUT.dim))
+    x, sigma, h = np.asarray(windows(np.float32), np.float64), 0.5, 1.0 / STDS**2
+    with jax.enable_x64(True):
+        codec = oracles.plain_codec(LAYOUT, jnp.float64)
+        transposed, policy = jnp.asarray(matrix.T), constant_policy()
+        guided = guidance.guide(lambda x, sigma: x @ transposed, policy, codec, jnp.float64(COEFFICIENT), 1, "pigdm")
+        found = oracles.quick_jit(guided.denoised)(x, np.float64(sigma))
+    D = x @ matrix.T
+    wanted = COEFFICIENT * h * (CENTRE - D[..., 2:4]) / (1.0 + sigma**2 / (1.0 + sigma**2) * COEFFICIENT * h)
+    np.testing.assert_allclose(found, D + sigma**2 * wanted @ matrix[2:4], atol=1e-10)
+
+
 def test_jacobian_is_the_exact_posterior_mean_of_the_tilted_world():
     with jax.enable_x64(True):
         world, x = oracles.correlated_world(jnp.float64, SHAPE), windows()
         tilted = exact(world, COEFFICIENT)
-        run = {n: oracles.quick_jit(denoised(world, "jacobian", constant_policy(), num_iterations=n)) for n in (0, 3, 8)}
+        policy = constant_policy()
+        run = {n: oracles.quick_jit(denoised(world, "jacobian", policy, num_iterations=n)) for n in (0, 3, 8)}
         for sigma in SIGMAS:
             expected = posterior(tilted, x, sigma)[0].reshape(x.shape)
             error = {n: np.abs(run[n](x, sigma) - expected).max() for n in run}
@@ -129,7 +145,10 @@ def test_conjugate_gradients_solve_a_batch_of_systems():
     start[1] = np.linalg.solve(matrix[1], right[1])  # nothing is left to do
     start[2], right[2] = 0.0, 0.0
     with jax.enable_x64(True):
-        product = lambda y: jnp.einsum("bij,bj->bi", jnp.asarray(matrix), y.reshape(5, 6)).reshape(shape)  # noqa: E731
+
+        def product(y):
+            return jnp.einsum("bij,bj->bi", jnp.asarray(matrix), y.reshape(5, 6)).reshape(shape)
+
         residual = right - np.einsum("bij,bj->bi", matrix, start)
         found = rules.conjugate_gradients(product, *(jnp.asarray(a).reshape(shape) for a in (start, residual)), 6)
     expected = np.linalg.solve(matrix, right[..., None])[..., 0]

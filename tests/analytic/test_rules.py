@@ -70,7 +70,8 @@ def test_score_is_right_to_first_order_in_lambda():
 @pytest.mark.parametrize("coefficient", [10.0, 1_000.0])
 def test_proximal_is_stable_where_the_policy_is_sharp(coefficient):
     sharp = oracles.gaussian_policy(jnp.sign, 1e-3)
-    guided, sigmas = guide("proximal", coefficient, sharp, dtype=jnp.float32), jnp.asarray(oracles.karras(16), jnp.float32)
+    guided = guide("proximal", coefficient, sharp, dtype=jnp.float32)
+    sigmas = jnp.asarray(oracles.karras(16), jnp.float32)
     x = oracles.quick_jit(lambda key: oracles.sample("heun", key, guided, sigmas, (16, *SHAPE)))(jax.random.key(3))
     assert np.all(np.abs(x) < 10.0)
 
@@ -112,11 +113,10 @@ def test_through_tanh_the_ode_of_the_rule_is_solved(rule):
         guided = guide(rule, coefficient, oracles.gaussian_policy(jnp.tanh, sp), codec)
 
         @oracles.quick_jit
-        def run(key):
-            x = oracles.sample("heun", key, guided, jnp.asarray(sigmas), (8, *SHAPE))
-            return oracles.start(key, sigmas, x.shape, x.dtype), x
+        def run(key, sigmas):
+            return oracles.start(key, sigmas, (8, *SHAPE)), oracles.sample("heun", key, guided, sigmas, (8, *SHAPE))
 
-        start, x = (np.asarray(leaf)[..., :4].ravel() for leaf in run(jax.random.key(1)))
+        start, x = (np.asarray(leaf)[..., :4].ravel() for leaf in run(jax.random.key(1), sigmas))
     levels = np.log([sigmas[0], 1e-6])
     solved = integrate.solve_ivp(slope, levels, start, method="DOP853", rtol=1e-8, atol=1e-8, max_step=0.1).y[:, -1]
     np.testing.assert_allclose(x, solved, atol=1e-3)

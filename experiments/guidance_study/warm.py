@@ -1,0 +1,98 @@
+"""Warm starts against fresh generation: windows made for another policy, renewed for this one.
+
+    python -m experiments.guidance_study.warm --workdir=runs/guidance_study --hopper=... --out=experiments/guidance_study/results
+
+The hard case: the windows of the phase before were guided by the target policy of another seed, not by one 10,000
+updates older. Each renewal starts from the one before. Needs what `run` trains; writes <out>/warm.md.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from experiments.guidance_study import measure, setting, tables
+from experiments.guidance_study.cells import Cell
+from pgd_jax import generation
+from pgd_jax.analysis import stats
+from pgd_jax.cli import entry
+from pgd_jax.program import Program, ProgramHyper, Shared
+
+COEFFICIENT = 30.0
+NUM_RENEWALS = 3
+SIGMAS = (0.3, 1.0, 3.0)
+STEPS = (4, 8)
+SHOWN = {"log_likelihood": "log-likelihood", "dynamics_error": "dynamics error", "mmd": "MMD²", "diversity": "diversity"}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def renew(
+    program: Program, keys: jax.Array, agents: Any, start: jax.Array, hyper: ProgramHyper, shared: Shared
+) -> jax.Array:
+    """Windows f32[S, M, T, D] from `start` of the same shape, each lane's guided by its agent."""
+
+    def one(key: jax.Array, agent: Any, start: jax.Array) -> jax.Array:
+        log_prob = functools.partial(program.agent.log_prob, agent)
+        return generation.generate(key, log_prob, jnp.float32(COEFFICIENT), hyper, shared, program, start)
+
+    return jax.vmap(one)(keys, agents, start)
+
+
+def lines(models: measure.Models, sizes: setting.Sizes, name: str) -> Iterator[str]:
+    """Rows of a table: fresh, before (for the other policy), and after each renewal."""
+    program, hyper = measure.program_of(Cell(), models, sizes), jax.tree.map(jnp.float32, Cell().hyper)
+    keys = jax.random.split(jax.random.key(measure.KEY_SAMPLES), setting.NUM_SEEDS)
+    others = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), models.agents)
+    fresh = measure.generate(program, keys, models.agents, jnp.float32(COEFFICIENT), hyper, models.shared)
+    before = measure.generate(program, keys, others, jnp.float32(COEFFICIENT), hyper, models.shared)
+    yield _line(models, name, "fresh", str(Cell().calls), fresh)
+    yield _line(models, name, "those of the other policy", "0", before)
+    for num_steps in STEPS:
+        warm = program._replace(plan=program.plan._replace(warm_steps=num_steps))
+        for sigma in SIGMAS:
+            windows, noisy = before, dataclasses.replace(hyper, warm_sigma=jnp.float32(sigma))
+            for renewal in range(1, NUM_RENEWALS + 1):
+                keys = jax.random.split(jax.random.key(100 + renewal), setting.NUM_SEEDS)
+                windows = renew(warm, keys, models.agents, windows, noisy, models.shared)
+                if renewal in (1, NUM_RENEWALS):
+                    label = f"renewed {renewal} x from sigma {sigma:g}"
+                    yield _line(models, name, label, f"{renewal} x {num_steps}", windows)
+
+
+def _line(models: measure.Models, name: str, label: str, calls: str, windows: jax.Array) -> str:
+    found = jax.device_get(models.measure(windows, models.agents, models.shared.codec, models.reference))
+    cells = [name, label, calls, *(tables.interval(stats.mean(np.asarray(found[key]))) for key in SHOWN)]
+    line = f"| {' | '.join(cells)} |"
+    print(line, flush=True)
+    return line
+
+
+def _prepare() -> Callable[[], None]:
+    flags.DEFINE_string("hopper", "hopper-medium-replay-v2", "file or name of the hopper dataset")
+    flags.DEFINE_string("workdir", "runs/guidance_study", "folder of the study's models")
+    flags.DEFINE_string("out", "experiments/guidance_study/results", "folder of the table")
+    flags.DEFINE_list("tasks", [], "names of tasks; none: all")
+    return lambda: _main(flags.FLAGS)
+
+
+def _main(options: flags.FlagValues) -> None:
+    page = ["# Warm starts", "", f"λ = {COEFFICIENT:g}, {setting.NUM_SEEDS} policies.", ""]
+    page += [f"| policies | windows | calls | {' | '.join(SHOWN.values())} |", "|---|---|---|---|---|---|---|"]
+    for task in setting.tasks(options.hopper):
+        for agent in setting.AGENTS if not options.tasks or task.name in options.tasks else ():
+            sizes = setting.sizes(task)
+            page += lines(measure.load(pathlib.Path(options.workdir), task, agent, sizes), sizes, f"{task.name}, {agent}")
+    path = pathlib.Path(options.out) / "warm.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(page) + "\n", encoding="utf-8")
+    print(path)
+
+
+if __name__ == "__main__":
+    entry.run(_prepare, __doc__)
