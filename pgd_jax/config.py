@@ -79,7 +79,7 @@ class BehaviourConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-    sampler: str = option("heun", "integrator of the reverse process")
+    sampler: str = option("dpmpp_2m_sde", "integrator of the reverse process")
     num_steps: int = option(32, "noise steps N of one trajectory")
     noise_schedule: str = option("karras", "how the noise levels are spaced: karras, log_linear or cosine")
     guidance: str = option("proximal", "rule that steers sampling by the policy")
@@ -122,7 +122,7 @@ class AgentConfig:
     num_seeds: int = option(4, "seeds per value of the sweep")
     first_seed: int = option(0, "the first of them")
     sweep: str = option(
-        "guidance_coefficient=1", 'floats by lane, "name=v1,v2; name=v": a lane for each combination and seed'
+        "guidance_coefficient=30", 'floats by lane, "name=v1,v2; name=v": a lane for each combination and seed'
     )
 
 

@@ -1,5 +1,6 @@
 """What the program is made of: its static plan, its traced floats, its state and its data."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,13 @@ from pgd_jax.diffusion.guidance import Hyper as GuidanceHyper
 from pgd_jax.envs.base import EvalEnv
 from pgd_jax.networks.base import Network
 from pgd_jax.types import Codec, Params, Transition
+
+
+# Chosen by experiments/guidance_study. EDM samples from 80 to 0.002 and PGD guides all the way: of few steps, too many
+# then lie where nothing is decided.
+SIGMA_MIN, SIGMA_MAX = 0.01, 20.0
+GUIDED_BELOW = 2.0  # guidance acts below this noise level
+GUIDANCE_COEFFICIENT = 30.0  # more only with more dynamics error than unguided data have
 
 
 class Plan(NamedTuple):
@@ -49,12 +57,12 @@ class ProgramHyper:
     """Every float of an experiment; traced, so that each is free to differ between lanes."""
 
     agent: AgentHyper
-    guidance_coefficient: jax.Array | float = 1.0  # lambda
-    guidance: GuidanceHyper = struct.field(default_factory=GuidanceHyper)
+    guidance_coefficient: jax.Array | float = GUIDANCE_COEFFICIENT  # lambda
+    guidance: GuidanceHyper = struct.field(default_factory=functools.partial(GuidanceHyper, sigma_max=GUIDED_BELOW))
     reward_scale: jax.Array | float = 1.0  # the agent learns from scale * reward + shift
     reward_shift: jax.Array | float = 0.0
-    sigma_min: jax.Array | float = schedules.SIGMA_MIN
-    sigma_max: jax.Array | float = schedules.SIGMA_MAX
+    sigma_min: jax.Array | float = SIGMA_MIN
+    sigma_max: jax.Array | float = SIGMA_MAX
     rho: jax.Array | float = schedules.RHO
     noise: samplers.Noise = struct.field(default_factory=samplers.Noise)
     warm_sigma: jax.Array | float = 1.0  # where a warm start begins

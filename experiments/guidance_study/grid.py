@@ -8,8 +8,8 @@ from experiments.guidance_study.cells import Cell
 Fields = dict[str, Any]  # how a cell differs from the default one
 
 PAPER_STRENGTHS = [0.1, 0.3, 1.0, 3.0]
-STRENGTHS = [0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
-SOME = [1.0, 10.0, 100.0]
+STRENGTHS = [0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0]
+SOME = [10.0, 100.0]
 LAMBDA_OVER_CALLS = 10.0
 
 # 256 churned Heun steps from 80 at every noise level, the rule at the denoised point.
@@ -18,10 +18,10 @@ PAPER: Fields = {"rule": "paper", "sampler": "churned_heun", "num_steps": 256} |
 
 CANDIDATES: dict[str, Fields] = {
     f"{sampler}, {num_steps} steps": {"sampler": sampler, "num_steps": num_steps}
-    for num_steps in (12, 16, 32)
-    for sampler in ("dpmpp_2m_sde", "dpmpp_2m")
+    for sampler, counts in (("dpmpp_2m_sde", (24, 32, 16, 12)), ("dpmpp_2m", (24, 12)))
+    for num_steps in counts
 }
-CHOSEN = "dpmpp_2m_sde, 16 steps"
+CHOSEN = "dpmpp_2m_sde, 32 steps"
 
 RULES: dict[str, Fields] = {
     "proximal": {},
@@ -67,15 +67,14 @@ def groups() -> list[Group]:
     return [
         Group("candidates", [cell(fields) for fields in CANDIDATES.values()], STRENGTHS),
         Group("paper", [cell(PAPER)], PAPER_STRENGTHS),
-        Group("unguided", [cell(PAPER, rule="proximal"), cell(EDM, num_steps=16), cell(EDM, num_steps=32)], [0.0]),
-        Group("levels", _levels(), [10.0, 30.0]),
+        Group("unguided", [cell(PAPER, rule="proximal"), cell(EDM)], [0.0]),
         Group("rules", [cell(RULES[name]) for name in RULES if name not in ("proximal", "paper")], SOME),
         Group("weak score", [cell(rule="score")], [0.1, 0.3]),
         Group("intervals", _intervals(), SOME),
         Group("behaviour", [cell(behaviour=kappa) for kappa in (0.25, 0.5, 0.75)], SOME),
         Group("guidance schedules", [cell(guidance_schedule=name) for name in ("rising", "falling")], SOME),
         Group("noise schedules", _noise_schedules(), [LAMBDA_OVER_CALLS]),
-        Group("start", [cell(sigma_max=s) for s in (5.0, 10.0, 40.0, 80.0)], [LAMBDA_OVER_CALLS]),
+        Group("levels", _levels(), [LAMBDA_OVER_CALLS]),
         Group("samplers", _samplers(), [LAMBDA_OVER_CALLS]),
         Group("steps", [cell(num_steps=n) for n in (64, MOST_STEPS)], [LAMBDA_OVER_CALLS]),
         Group("steps of score", [cell(rule="score", num_steps=n) for n in (64, MOST_STEPS)], [1.0]),
@@ -85,23 +84,18 @@ def groups() -> list[Group]:
 
 def _levels() -> list[Cell]:
     """Where the noise levels start and end, how they are spaced between, and how much noise comes back."""
-    cells = [cell(num_steps=24)]
-    for num_steps in (16, 24):
-        for sigma_max, sigma_min, rho in ((20.0, 0.01, 7.0), (10.0, 0.01, 7.0), (20.0, 0.02, 7.0), (10.0, 0.01, 4.0)):
-            cells.append(cell(num_steps=num_steps, sigma_max=sigma_max, sigma_min=sigma_min, rho=rho))
-    return [*cells, cell(num_steps=24, sigma_max=10.0, sigma_min=0.01, eta=0.7)]
+    changes: list[Fields] = [{"sigma_max": sigma} for sigma in (5.0, 10.0, 40.0, 80.0)]
+    changes += [{"sigma_min": 0.002}, {"sigma_min": 0.02}, {"rho": 4.0}, {"sigma_max": 10.0, "rho": 4.0}, {"eta": 0.7}]
+    return [cell(change) for change in changes]
 
 
 def _intervals() -> list[Cell]:
-    every = {"guided_from": 1e6, "guided_to": 0.0}
-    limits = [every, every | {"guided_from": 5.0}, every | {"guided_from": 2.0}, every | {"guided_from": 0.5}]
-    limits += [every | {"guided_to": 0.02}, every | {"guided_to": 0.1}]
-    return [cell(limit) for limit in limits]
+    return [cell(guided_from=s) for s in (0.5, 1.0, 5.0, 1e6)] + [cell(guided_to=s) for s in (0.02, 0.1)]
 
 
 def _noise_schedules() -> list[Cell]:
     names = ("karras", "log_linear", "cosine", "fitted")
-    return [cell(noise_schedule=name, num_steps=n) for name in names for n in (8, 16)]
+    return [cell(noise_schedule=name, num_steps=n) for name in names for n in (12, 24)]
 
 
 def _samplers() -> list[Cell]:

@@ -31,5 +31,5 @@ def agent() -> AgentConfig:
         synthetic_per_batch=240,
         num_seeds=4,
         # EDM's start, and guidance at every noise level: the defaults are those of experiments/guidance_study.
-        sweep="guidance_coefficient=1; sigma_max=80; guidance.sigma_min=0; guidance.sigma_max=1e6",
+        sweep="guidance_coefficient=1; sigma_min=0.002; sigma_max=80; guidance.sigma_max=1e6",
     )  # fmt: skip

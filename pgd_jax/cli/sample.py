@@ -33,8 +33,9 @@ def _prepare():
     flags.DEFINE_integer("seed", 0, "seed of the samples")
     flags.DEFINE_integer("lane", 0, "with --run: whose policy guides (see metrics.jsonl)")
     flags.DEFINE_float("coefficient", None, "with --run: guidance coefficient instead of the lane's own")
-    flags.DEFINE_string("sampler", "heun", f"with --denoiser: one of {', '.join(samplers.SAMPLERS.names())}")
-    flags.DEFINE_integer("num_steps", 32, "with --denoiser: noise steps")
+    default = configs.SamplingConfig()
+    flags.DEFINE_string("sampler", default.sampler, f"with --denoiser: one of {', '.join(samplers.SAMPLERS.names())}")
+    flags.DEFINE_integer("num_steps", default.num_steps, "with --denoiser: noise steps")
     return lambda: _sample(flags.FLAGS)
 
 

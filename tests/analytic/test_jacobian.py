@@ -108,11 +108,16 @@ def test_jacobian_samples_are_the_tilted_gaussian():
 def test_jacobian_is_exact_for_sharp_policies_in_float32():
     """lambda / sp^2 up to 1e10: no digit may be lost to differences of numbers of that size."""
     world, x, coefficient = oracles.correlated_world(jnp.float32, SHAPE), windows(np.float32), 1_000.0
+
+    @oracles.quick_jit
+    def run(x, sigma, stds):
+        return denoised(world, "jacobian", constant_policy(stds), coefficient, num_iterations=8)(x, sigma)
+
     for stds in (0.1 * STDS, 1e-3 * STDS):
-        run = oracles.quick_jit(denoised(world, "jacobian", constant_policy(stds), coefficient, num_iterations=8))
         tilted = exact(world, coefficient, stds)
         for sigma in SIGMAS:
-            np.testing.assert_allclose(run(x, sigma), posterior(tilted, x, sigma)[0].reshape(x.shape), atol=1e-4)
+            expected = posterior(tilted, x, sigma)[0].reshape(x.shape)
+            np.testing.assert_allclose(run(x, sigma, stds.astype(np.float32)), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("rule", ["pigdm", "jacobian"])

@@ -1,5 +1,7 @@
 """Score and proximal, the rules that move actions by their own derivatives, against closed forms in Gaussian worlds."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,19 +29,27 @@ def guide(rule, coefficient, policy=constant_policy, codec=None, dtype=jnp.float
     return guidance.guide(oracles.unit_denoise, policy, codec, jnp.asarray(coefficient, dtype), 1, rule)
 
 
+@functools.cache
+def proximal():
+    """(x, sigma, lambda) -> (the guided and the unguided denoiser's windows)."""
+
+    def run(x, sigma, coefficient):
+        return guide("proximal", coefficient, dtype=jnp.float32).denoised(x, sigma), oracles.unit_denoise(x, sigma)
+
+    return oracles.quick_jit(run)
+
+
 @pytest.mark.parametrize("coefficient", [0.0, 0.1, 0.7, 5.0, 1_000.0])
 def test_proximal_denoiser_is_the_exact_posterior_mean(coefficient):
     # Precision-weighted mean of the observation (1/s^2), the unit prior (1, mean 0) and the policy (lambda/sp^2, mean
     # c).
     x = 3.0 * np.random.default_rng(0).normal(size=(16, *SHAPE)).astype(np.float32)
-    denoised = oracles.quick_jit(guide("proximal", coefficient, dtype=jnp.float32).denoised)
-    unguided = oracles.quick_jit(oracles.unit_denoise)
     for sigma in (0.01, 0.5, 3.0, 80.0):
         s, weight = np.float32(sigma), coefficient / STD**2
         expected = (x[..., LAYOUT.action] / s**2 + weight * MEAN) / (1.0 / s**2 + 1.0 + weight)
-        found = np.asarray(denoised(x, s))
+        found, unguided = map(np.asarray, proximal()(x, s, np.float32(coefficient)))
         np.testing.assert_allclose(found[..., LAYOUT.action], expected, rtol=1e-3, atol=1e-5)
-        np.testing.assert_array_equal(found[..., LAYOUT.obs], unguided(x, s)[..., LAYOUT.obs])
+        np.testing.assert_array_equal(found[..., LAYOUT.obs], unguided[..., LAYOUT.obs])
 
 
 @pytest.mark.parametrize("coefficient", [0.7, 30.0])
@@ -67,13 +77,16 @@ def test_score_is_right_to_first_order_in_lambda():
     np.testing.assert_allclose([errors[0] / errors[1], errors[1] / errors[2]], 2.0, atol=0.2)
 
 
-@pytest.mark.parametrize("coefficient", [10.0, 1_000.0])
-def test_proximal_is_stable_where_the_policy_is_sharp(coefficient):
-    sharp = oracles.gaussian_policy(jnp.sign, 1e-3)
-    guided = guide("proximal", coefficient, sharp, dtype=jnp.float32)
-    sigmas = jnp.asarray(oracles.karras(16), jnp.float32)
-    x = oracles.quick_jit(lambda key: oracles.sample("heun", key, guided, sigmas, (16, *SHAPE)))(jax.random.key(3))
-    assert np.all(np.abs(x) < 10.0)
+def test_proximal_is_stable_where_the_policy_is_sharp():
+    sigmas, sharp = jnp.asarray(oracles.karras(16), jnp.float32), oracles.gaussian_policy(jnp.sign, 1e-3)
+
+    @oracles.quick_jit
+    def run(key, coefficient):
+        guided = guide("proximal", coefficient, sharp, dtype=jnp.float32)
+        return oracles.sample("heun", key, guided, sigmas, (16, *SHAPE))
+
+    for coefficient in (10.0, 1_000.0):
+        assert np.all(np.abs(run(jax.random.key(3), np.float32(coefficient))) < 10.0)
 
 
 def test_score_follows_its_own_ode():

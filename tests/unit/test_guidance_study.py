@@ -9,6 +9,8 @@ import pytest
 from experiments.guidance_study import fitted, frontier, grid, tables
 from experiments.guidance_study.cells import Cell
 from experiments.guidance_study.frontier import ERROR, LIKELIHOOD
+from pgd_jax import config as configs
+from pgd_jax.program import ProgramHyper
 
 
 def point(likelihood, error, coefficient=1.0, cell=None):
@@ -54,14 +56,22 @@ def test_every_cell_of_the_grid_is_measured_once():
     assert all(cell.calls <= 767 for group in grid.groups() for cell in group.cells)
     chosen = [entry for entry in seen if entry[0] == dataclasses.astuple(Cell())]
     assert {c for _, c in chosen} >= set(grid.STRENGTHS)
-    assert grid.CHOSEN in grid.CANDIDATES and grid.cell(grid.CANDIDATES[grid.CHOSEN]) == Cell()
+    assert Cell() in [grid.cell(fields) for fields in grid.CANDIDATES.values()]
+
+
+def test_the_chosen_setting_is_the_default_of_the_library():
+    chosen = grid.cell(grid.CANDIDATES[grid.CHOSEN])
+    config, hyper = configs.SamplingConfig(), ProgramHyper(None)
+    names = ("sampler", "num_steps", "noise_schedule", "guidance_schedule")
+    assert {n: getattr(chosen, n) for n in names} == {n: getattr(config, n) for n in names}
+    assert chosen.rule == config.guidance and chosen.hyper.replace(guidance_coefficient=30.0) == hyper
 
 
 def test_tables_of_points_that_are_there():
     strong = [point([-1.5] * 3, [0.1, 0.2, 0.3], c) for c in (1.0, 10.0)]
     paper = point([-2.0, -2.2, -2.1], [0.2, 0.3, 0.4], 0.3, grid.cell(grid.PAPER))
     page = tables.matches({("task", "agent"): [*strong, paper]})
-    assert "Reached (means) in 1 of 1 cases" in page and "48 times fewer" in page
+    assert "Reached (means) in 1 of 1 cases" in page and "32 times fewer" in page
 
 
 def test_the_fitted_schedule_spends_its_steps_where_the_denoiser_moves():
