@@ -83,7 +83,9 @@ class SamplingConfig:
     num_steps: int = option(32, "noise steps N of one trajectory")
     noise_schedule: str = option("karras", "how the noise levels are spaced: karras, log_linear or cosine")
     guidance: str = option("proximal", "rule that steers sampling by the policy")
-    guidance_schedule: str = option("constant", "lambda over noise levels: constant, rising or falling (as noise falls)")
+    guidance_schedule: str = option(
+        "constant", "lambda over noise levels: constant, rising or falling (as noise falls)"
+    )
     num_particles: int = option(8, "of the twisted sampler: windows that are resampled among themselves")
     warm_steps: int = option(
         0, "noise steps of a phase that renews the windows of the one before (from warm_sigma on); 0: afresh"
@@ -122,7 +124,7 @@ class AgentConfig:
     num_seeds: int = option(4, "seeds per value of the sweep")
     first_seed: int = option(0, "the first of them")
     sweep: str = option(
-        "guidance_coefficient=30", 'floats by lane, "name=v1,v2; name=v": a lane for each combination and seed'
+        "guidance_coefficient=10", 'floats by lane, "name=v1,v2; name=v": a lane for each combination and seed'
     )
 
 
@@ -179,9 +181,7 @@ def validate_behaviour(config: BehaviourConfig) -> None:
     """Raises UserError for settings that cannot work, before anything is read or written."""
     require_positive(config, "hidden_dim", "num_hidden", "num_steps", "steps_per_chunk", "batch_size")
     if config.num_steps % config.steps_per_chunk:
-        raise UserError(
-            f"num_steps={config.num_steps} must be a multiple of steps_per_chunk={config.steps_per_chunk}"
-        )
+        raise UserError(f"num_steps={config.num_steps} must be a multiple of steps_per_chunk={config.steps_per_chunk}")
     if not config.denoiser:
         raise UserError("config.denoiser is empty: name the run directory of train_denoiser")
 

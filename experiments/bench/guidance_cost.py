@@ -18,7 +18,11 @@ from pgd_jax.config import SamplingConfig
 
 DEFAULTS = SamplingConfig()
 BASE = settings.Setting(
-    sampler=DEFAULTS.sampler, guidance=DEFAULTS.guidance, num_steps=DEFAULTS.num_steps, window_length=16, num_windows=256
+    sampler=DEFAULTS.sampler,
+    guidance=DEFAULTS.guidance,
+    num_steps=DEFAULTS.num_steps,
+    window_length=16,
+    num_windows=256,
 )
 # The benchmark's own sizes; the quickstart's; the guidance study's; a medium one.
 SETTINGS = {

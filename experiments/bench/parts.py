@@ -42,7 +42,9 @@ def products(setting: settings.Setting) -> list[Part]:
 
 
 def _agent_states(program: loop.Program, lanes_: lanes.Lanes) -> Any:
-    return settings.random(jax.eval_shape(functools.partial(loop.init, program), lanes_.seeds, lanes_.hypers, None).agent)
+    return settings.random(
+        jax.eval_shape(functools.partial(loop.init, program), lanes_.seeds, lanes_.hypers, None).agent
+    )
 
 
 def _lanes(agent_name: str, num_lanes: int) -> lanes.Lanes:

@@ -54,7 +54,12 @@ def _over_calls(axis: axes.Axes, points: Sequence[Point]) -> None:
         if found:
             errors = [p.estimate(ERROR).mean for p in found]
             axis.plot([p.calls for p in found], errors, "-o", color=colour, markersize=4, label=sampler)
-    axis.set(xscale="log", yscale="log", xlabel="denoiser calls a window", ylabel=f"dynamics error at λ = {grid.LAMBDA_OVER_CALLS:g}")
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="denoiser calls a window",
+        ylabel=f"dynamics error at λ = {grid.LAMBDA_OVER_CALLS:g}",
+    )
     _plain(axis)
 
 
@@ -67,7 +72,9 @@ def _curve(axis: axes.Axes, points: Sequence[Point], colour: str, label: str, wi
         axis.errorbar(_means(x), _means(y), _bars(y), fmt="none", color=colour, alpha=0.5)
     for point in (points[0], points[-1]):
         xy = (point.estimate(LIKELIHOOD).mean, point.estimate(ERROR).mean)
-        axis.annotate(f"λ={point.coefficient:g}", xy, fontsize=6, color=colour, xytext=(2, 3), textcoords="offset points")
+        axis.annotate(
+            f"λ={point.coefficient:g}", xy, fontsize=6, color=colour, xytext=(2, 3), textcoords="offset points"
+        )
 
 
 def _means(estimates: Sequence[stats.Estimate]) -> np.ndarray:

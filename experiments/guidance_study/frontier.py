@@ -47,8 +47,7 @@ class Match(NamedTuple):
     def is_reached(self) -> bool:
         """In the means over seeds, as the table shows them."""
         return (
-            self.likelihood_gain.mean >= 0.0
-            and self.found.estimate(ERROR).mean <= self.reference.estimate(ERROR).mean
+            self.likelihood_gain.mean >= 0.0 and self.found.estimate(ERROR).mean <= self.reference.estimate(ERROR).mean
         )
 
     @property

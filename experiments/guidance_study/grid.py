@@ -1,6 +1,5 @@
 """The points of the study: which rules, samplers, noise levels and numbers of calls, at which strengths."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 from experiments.guidance_study.cells import Cell

@@ -79,12 +79,12 @@ def program_of(cell: Cell, models: Models, sizes: setting.Sizes) -> Program:
     plan = experiments.plan_of(AgentConfig(sampling=sampling), models.window_length)
     if cell.noise_schedule == "fitted":
         plan = plan._replace(noise_schedule=models.fitted)
-    return models.program._replace(
-        plan=plan, behaviour=models.program.behaviour if cell.behaviour else None
-    )
+    return models.program._replace(plan=plan, behaviour=models.program.behaviour if cell.behaviour else None)
 
 
-def points(cell: Cell, coefficients: list[float], models: Models, sizes: setting.Sizes) -> Iterator[tuple[float, quality.Measures, float]]:
+def points(
+    cell: Cell, coefficients: list[float], models: Models, sizes: setting.Sizes
+) -> Iterator[tuple[float, quality.Measures, float]]:
     """Yields (lambda, measures by name with one value a seed, seconds of sampling) for each coefficient."""
     program = program_of(cell, models, sizes)
     keys = jax.random.split(jax.random.key(KEY_SAMPLES), setting.NUM_SEEDS)

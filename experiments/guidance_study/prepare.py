@@ -14,6 +14,4 @@ def prepare(workdir: pathlib.Path, task: setting.Task) -> bool:
         return False
     if not behaviour.fit(setting.behaviour(str(path)), folder / "behaviour"):
         return False
-    return all(
-        experiment.fit(setting.policy(task, agent, str(path)), folder / agent) for agent in setting.AGENTS
-    )
+    return all(experiment.fit(setting.policy(task, agent, str(path)), folder / agent) for agent in setting.AGENTS)

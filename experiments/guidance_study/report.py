@@ -7,11 +7,11 @@ Reads whatever `run` has measured so far.
 
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from absl import flags
 
-from experiments.guidance_study import figures, frontier, grid, setting, tables
+from experiments.guidance_study import figures, frontier, setting, tables
 from pgd_jax import metrics
 from pgd_jax.analysis import stats
 from pgd_jax.cli import entry
@@ -36,7 +36,9 @@ def write(workdir: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
     out.mkdir(parents=True, exist_ok=True)
     points = load(workdir)
     for task in dict.fromkeys(task for task, _ in points):
-        figures.draw(out / f"{task}.png", task, {agent: found for (name, agent), found in points.items() if name == task})
+        figures.draw(
+            out / f"{task}.png", task, {agent: found for (name, agent), found in points.items() if name == task}
+        )
     sections = [tables.matches(points), tables.steps(points), tables.everything(points)]
     page = out / "results.md"
     page.write_text("\n".join(["# Measurements of the guidance study", *sections]), encoding="utf-8")

@@ -74,10 +74,22 @@ def point_id(row: dict[str, Any]) -> str:
 def line(row: dict[str, Any]) -> str:
     """A point in a line: seeds' means."""
     default = dataclasses.asdict(Cell())
-    cell = " ".join(f"{k}={v}" for k, v in row["cell"].items() if v != default[k] or k in ("rule", "sampler", "num_steps"))
+    cell = " ".join(
+        f"{k}={v}" for k, v in row["cell"].items() if v != default[k] or k in ("rule", "sampler", "num_steps")
+    )
     found = {k: sum(v) / len(v) for k, v in row["measures"].items() if not isinstance(v[0], list)}
-    shown = ("log_likelihood", "dynamics_error", "dynamics_error_median", "reward_error", "wasserstein", "mmd", "diversity", "impossible_share")
-    return f"{row['task']} {row['agent']} {cell} lambda={row['coefficient']:g} calls={row['calls']} {row['seconds']:.1f}s: " + " ".join(f"{k}={found[k]:.4g}" for k in shown if k in found)
+    shown = (
+        "log_likelihood",
+        "dynamics_error",
+        "dynamics_error_median",
+        "reward_error",
+        "wasserstein",
+        "mmd",
+        "diversity",
+        "impossible_share",
+    )
+    place = f"{row['task']} {row['agent']} {cell} lambda={row['coefficient']:g} calls={row['calls']}"
+    return f"{place} {row['seconds']:.1f}s: " + " ".join(f"{k}={found[k]:.4g}" for k in shown if k in found)
 
 
 if __name__ == "__main__":

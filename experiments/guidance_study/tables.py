@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 
 from experiments.guidance_study import frontier, grid
 from experiments.guidance_study.frontier import ERROR, LIKELIHOOD, Match, Point
@@ -20,6 +19,8 @@ MEASURES = {
     "nearest_distance": "nearest",
     "impossible_share": "impossible",
 }
+MATCH_HEAD = ["task", "policy", "paper λ", "log-likelihood", "error", "λ", "log-likelihood", "error"]
+MATCH_HEAD += ["likelihood gain", "error ratio", "reached"]
 
 
 def matches(points: Points) -> str:
@@ -34,8 +35,7 @@ def matches(points: Points) -> str:
         lines += [
             f"### {name}: {calls} calls, {found[0].reference.calls / calls:.0f} times fewer", "",
             f"Reached (means) in {num_reached} of {len(found)} cases, beyond both intervals in {num_clear}.", "",
-            "| task | policy | paper λ | log-likelihood | error | λ | log-likelihood | error | likelihood gain | error ratio | reached |",
-            "|---|---|---|---|---|---|---|---|---|---|---|",
+            _line(MATCH_HEAD), _line(["---"] * len(MATCH_HEAD)),
             *map(_match_line, found), "",
         ]  # fmt: skip
     return "\n".join(lines)
@@ -89,7 +89,10 @@ def everything(points: Points) -> str:
 
 
 def _setting(point: Point) -> str:
-    return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in frontier.changed(point.cell).items())
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in frontier.changed(point.cell).items()
+    )
 
 
 def _text(point: Point, name: str) -> str:

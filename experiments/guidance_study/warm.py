@@ -1,6 +1,6 @@
 """Warm starts against fresh generation: windows made for another policy, renewed for this one.
 
-    python -m experiments.guidance_study.warm --workdir=runs/guidance_study --hopper=... --out=experiments/guidance_study/results
+    python -m experiments.guidance_study.warm --workdir=runs/guidance_study --hopper=path/to/hopper.hdf5
 
 The hard case: the windows of the phase before were guided by the target policy of another seed, not by one 10,000
 updates older. Each renewal starts from the one before. Needs what `run` trains; writes <out>/warm.md.
@@ -28,7 +28,12 @@ COEFFICIENT = 30.0
 NUM_RENEWALS = 3
 SIGMAS = (0.3, 1.0, 3.0)
 STEPS = (4, 8)
-SHOWN = {"log_likelihood": "log-likelihood", "dynamics_error": "dynamics error", "mmd": "MMD²", "diversity": "diversity"}
+SHOWN = {
+    "log_likelihood": "log-likelihood",
+    "dynamics_error": "dynamics error",
+    "mmd": "MMD²",
+    "diversity": "diversity",
+}
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -87,7 +92,9 @@ def _main(options: flags.FlagValues) -> None:
     for task in setting.tasks(options.hopper):
         for agent in setting.AGENTS if not options.tasks or task.name in options.tasks else ():
             sizes = setting.sizes(task)
-            page += lines(measure.load(pathlib.Path(options.workdir), task, agent, sizes), sizes, f"{task.name}, {agent}")
+            page += lines(
+                measure.load(pathlib.Path(options.workdir), task, agent, sizes), sizes, f"{task.name}, {agent}"
+            )
     path = pathlib.Path(options.out) / "warm.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(page) + "\n", encoding="utf-8")

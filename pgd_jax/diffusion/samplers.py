@@ -7,7 +7,7 @@
     euler          x + (t - s) (x - D(x; s)) / s                             Karras et al. 2022 (arXiv 2206.00364)
     heun           euler, corrected with the slope at t                      algorithm 1
     churned_heun   noise is raised from s to s (1 + gamma) before each step  algorithm 2
-    ancestral      x ~ N(D + (t/s)^2 (x - D), (1 - (t/s)^2) t^2)             Ho et al. 2020, eq. 7 as s -> t (EDM's form)
+    ancestral      x ~ N(D + (t/s)^2 (x - D), (1 - (t/s)^2) t^2)             Ho et al. 2020, eq. 7, in EDM's variables
     dpmpp_2m       (t/s) x + (1 - t/s) (D + (h / 2 h_prev) (D - D_prev))     Lu et al. 2022 (arXiv 2211.01095), alg. 2
     dpmpp_2m_sde   the same on the SDE, h = ln(s/t)                          ibid., SDE-DPM-Solver++(2M)
     twisted        ancestral as a particle filter for a tilted target        twisted.py
@@ -188,9 +188,7 @@ def ancestral(
     return jax.lax.scan(body, x, steps(key_steps, sigmas))[0]
 
 
-def ancestral_levels(
-    sigma: jax.Array, sigma_next: jax.Array, eta: jax.Array | float
-) -> tuple[jax.Array, jax.Array]:
+def ancestral_levels(sigma: jax.Array, sigma_next: jax.Array, eta: jax.Array | float) -> tuple[jax.Array, jax.Array]:
     """(level to step down to, noise to put back): their squares sum to sigma_next^2."""
     up = jnp.minimum(eta * sigma_next * jnp.sqrt(1.0 - (sigma_next / sigma) ** 2), sigma_next)
     return jnp.sqrt(sigma_next**2 - up**2), up
@@ -238,9 +236,7 @@ def sample_dpmpp_2m(
 
 SAMPLERS: Registry[Sampler] = Registry("sampler")
 SAMPLERS.add("euler", Sampler(euler, order=1, calls=lambda n: n))
-SAMPLERS.add(
-    "heun", Sampler(functools.partial(sample_heun, raise_noise=unchurned), order=2, calls=lambda n: 2 * n - 1)
-)
+SAMPLERS.add("heun", Sampler(functools.partial(sample_heun, raise_noise=unchurned), order=2, calls=lambda n: 2 * n - 1))
 SAMPLERS.add(
     "churned_heun",
     Sampler(functools.partial(sample_heun, raise_noise=churn), order=2, calls=lambda n: 2 * n - 1, is_stochastic=True),

@@ -84,7 +84,7 @@ def resample(
     """(index i32[B] of each window's ancestor, log weights f32[B] after it) from log weights f32[B].
 
     Groups are runs of `num_particles`. Systematic resampling (Douc & Cappe 2005): one uniform number a group; equal
-    weights draw every window once. Groups whose effective sample size is above the share keep their windows and weights.
+    weights draw every window once. Groups whose effective sample size is not below the share keep windows and weights.
     """
     grouped = log_weight.reshape(-1, num_particles)
     weight = jax.nn.softmax(grouped, axis=-1)

@@ -20,7 +20,7 @@ from pgd_jax.errors import UserError
     "config",
     [
         DenoiserConfig(DataConfig(dataset="x.hdf5"), UNetConfig(width=64), TrainingConfig(learning_rate=1e-4)),
-        AgentConfig(denoiser="runs/x", sampling=SamplingConfig(sampler="ancestral", num_steps=8), sweep="agent.alpha=1"),
+        AgentConfig(denoiser="runs/x", sampling=SamplingConfig(sampler="euler", num_steps=8), sweep="agent.alpha=1"),
     ],
 )
 def test_a_config_survives_json(config):

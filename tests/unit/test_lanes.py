@@ -21,7 +21,7 @@ def test_names_are_dotted_paths_in_the_order_of_the_leaves():
     names = lanes.names(hyper)
     assert {"agent.alpha", "agent.discount", "guidance_coefficient", "reward_scale", "noise.churn"} <= set(names)
     values = dict(zip(names, jax.tree.leaves(hyper), strict=True))
-    assert values["agent.alpha"] == 2.5 and values["noise.churn"] == 80.0 and values["guidance_coefficient"] == 30.0
+    assert values["agent.alpha"] == 2.5 and values["noise.churn"] == 80.0 and values["guidance_coefficient"] == 10.0
 
 
 def test_parse_sweep():
