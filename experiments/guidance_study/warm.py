@@ -24,7 +24,7 @@ from pgd_jax.analysis import stats
 from pgd_jax.cli import entry
 from pgd_jax.program import Program, ProgramHyper, Shared
 
-COEFFICIENT = 30.0
+COEFFICIENT = 10.0
 NUM_RENEWALS = 3
 SIGMAS = (0.3, 1.0, 3.0)
 STEPS = (4, 8)
