@@ -18,7 +18,7 @@ NUM_WINDOWS = worlds.SAMPLING.num_trajectories
 def warm():
     """Two lanes of one seed: warm_sigma 0.1 and 20."""
     config = worlds.agent_config(
-        dict(warm_steps=2), num_seeds=1, sweep="guidance_coefficient=0.5; warm_sigma=0.1,20", dynamics_windows=0
+        dict(warm_steps=2), num_seeds=1, sweep="guidance_coefficient=10; warm_sigma=0.1,20", dynamics_windows=0
     )
     return worlds.build(config)
 

@@ -10,8 +10,7 @@ from pgd_jax.diffusion import schedules
 def hypers(**columns):
     """Two lanes."""
     hyper = loop.ProgramHyper(None)
-    base = {"sigma_min": hyper.sigma_min, "sigma_max": hyper.sigma_max, "rho": hyper.rho}
-    base |= {"low": hyper.guidance.sigma_min, "high": hyper.guidance.sigma_max} | columns
+    base = {"sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0, "low": 0.0, "high": 1e6} | columns
     values = {name: jnp.broadcast_to(jnp.float32(value), (2,)) for name, value in base.items()}
     limits = hyper.guidance.replace(sigma_min=values.pop("low"), sigma_max=values.pop("high"))
     return hyper.replace(guidance=limits, **values)
