@@ -49,7 +49,7 @@ def _rules(axis: axes.Axes, points: Sequence[Point]) -> None:
 def _over_calls(axis: axes.Axes, points: Sequence[Point]) -> None:
     """Dynamics error at one lambda over the number of denoiser calls."""
     for colour, sampler in zip(COLOURS, grid.SAMPLERS, strict=False):
-        found = [p for p in points if frontier.is_like(p, grid.OVER_CALLS | {"sampler": sampler})]
+        found = [p for p in points if frontier.is_like(p, {"sampler": sampler})]
         found = sorted((p for p in found if p.coefficient == grid.LAMBDA_OVER_CALLS), key=lambda p: p.calls)
         if found:
             errors = [p.estimate(ERROR).mean for p in found]

@@ -34,7 +34,6 @@ RULES: dict[str, Fields] = {
 }
 
 SAMPLERS = ("euler", "heun", "churned_heun", "ancestral", "dpmpp_2m", "dpmpp_2m_sde")
-OVER_CALLS: Fields = {}
 STEPS_OVER_CALLS = (8, 16, 32)  # halved for the samplers that call twice a step
 MOST_STEPS = 256
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from pgd_jax import config as configs, experiment, metrics, rundir
 from pgd_jax.errors import UserError
+from pgd_jax.program import GUIDANCE_COEFFICIENT
 
 LATE_SHARE = 0.2  # of the updates: the end of a run, averaged as a less noisy number than the last phase
 KINDS = ("real", "unguided", "guided")
@@ -126,7 +127,7 @@ def _kind(row: dict[str, Any]) -> str:
 
 
 def _coefficient(row: dict[str, Any]) -> float:
-    return row["setting"].get(COEFFICIENT, 1.0) if _kind(row) == "guided" else 0.0
+    return row["setting"].get(COEFFICIENT, GUIDANCE_COEFFICIENT) if _kind(row) == "guided" else 0.0
 
 
 def _label(row: dict[str, Any]) -> str:
