@@ -9,11 +9,10 @@ arXiv 2505.20781). States are in the network space of the denoiser's codec, acti
 LogProb has them.
 """
 
-import dataclasses
 import functools
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -179,25 +178,8 @@ def _job(config: configs.BehaviourConfig, network: Network, data: Data) -> drive
             measures["validation_log_likelihood"] = held_out
         return Saved(state, saved.codec), measures
 
-    def rows(chunk: int, measures: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
-        step = (chunk + 1) * config.steps_per_chunk
-        return [{"lane": 0, "phase": chunk, "step": step, **measures, "wall_s": seconds}]
-
-    return driver.Job(
-        advance,
-        rows,
-        summary=_summary,
-        num_chunks=config.num_steps // config.steps_per_chunk,
-        phases_per_chunk=1,
-        units_per_chunk=config.steps_per_chunk,
-        unit="step",
-        metadata={"layout": dataclasses.asdict(data.codec.layout)},
-    )
-
-
-def _summary(rows: list[dict[str, Any]]) -> str:
-    names = ("train_log_likelihood", "validation_log_likelihood")
-    return ", ".join(f"{name} {rows[-1][name]:.4f}" for name in names if name in rows[-1])
+    shown, metadata = ("train_log_likelihood", "validation_log_likelihood"), denoisers.metadata_of(data.codec)
+    return driver.training(advance, config.num_steps, config.steps_per_chunk, shown, metadata)
 
 
 def load(path: str | os.PathLike, codec: Codec | None = None) -> Behaviour:

@@ -120,24 +120,13 @@ def _job(config: configs.DenoiserConfig, network: Network, data: Data) -> driver
             )  # fmt: skip
         return Saved(state, saved.codec), losses
 
-    def rows(chunk: int, losses: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
-        step = (chunk + 1) * training.steps_per_chunk
-        return [{"lane": 0, "phase": chunk, "step": step, **losses, "wall_s": seconds}]
-
-    return driver.Job(
-        advance,
-        rows,
-        summary=_summary,
-        num_chunks=training.num_steps // training.steps_per_chunk,
-        phases_per_chunk=1,
-        units_per_chunk=training.steps_per_chunk,
-        unit="step",
-        metadata={"layout": dataclasses.asdict(data.codec.layout)},
-    )  # fmt: skip
+    shown = ("train_loss", "validation_loss")
+    return driver.training(advance, training.num_steps, training.steps_per_chunk, shown, metadata_of(data.codec))
 
 
-def _summary(rows: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{name} {rows[-1][name]:.4f}" for name in ("train_loss", "validation_loss") if name in rows[-1])
+def metadata_of(codec: Codec) -> dict[str, Any]:
+    """What a checkpoint with this codec needs to be read back: `Layout(**metadata["layout"])`."""
+    return {"layout": dataclasses.asdict(codec.layout)}
 
 
 def load(path: str | os.PathLike) -> Denoiser:

@@ -32,6 +32,27 @@ class Job(NamedTuple):
     is_done: Callable[[], bool] = lambda: False  # whether to end before `num_chunks`; asked before each dispatch
 
 
+def training(
+    advance: Callable[[State], tuple[State, dict[str, jax.Array]]],
+    num_steps: int,
+    steps_per_chunk: int,
+    shown: tuple[str, ...],
+    metadata: dict[str, Any],
+) -> Job:
+    """A network's training as a job: one lane, a row a chunk with the metrics of `advance`; the bar shows `shown`."""
+
+    def rows(chunk: int, found: dict[str, Any], seconds: float) -> list[metrics.Row]:
+        return [{"lane": 0, "phase": chunk, "step": (chunk + 1) * steps_per_chunk, **found, "wall_s": seconds}]
+
+    def summary(rows: list[metrics.Row]) -> str:
+        return ", ".join(f"{name} {rows[-1][name]:.4f}" for name in shown if name in rows[-1])
+
+    return Job(
+        advance, rows, summary, num_chunks=num_steps // steps_per_chunk, phases_per_chunk=1,
+        units_per_chunk=steps_per_chunk, unit="step", metadata=metadata,
+    )  # fmt: skip
+
+
 def run(job: Job, directory: RunDir, initial: Callable[[], State], template: State) -> bool:
     """Runs or resumes `job` to its end, or to SIGTERM or SIGINT; returns whether it finished.
 

@@ -109,13 +109,18 @@ def data_of(config: configs.AgentConfig, trained: denoisers.Denoiser | None) -> 
     return (config.dataset, config.max_rows) if config.dataset else (own.dataset, config.max_rows or own.max_rows)
 
 
-def guided_steps(sampling: configs.SamplingConfig, hypers: loop.ProgramHyper) -> tuple[int, int]:
-    """[first, end) of the noise steps in which some lane (leaves f32[L]) guides; the policies sleep in the others."""
+def guided_steps(sampling: configs.SamplingConfig, hypers: loop.ProgramHyper) -> guidance.GuidedSteps:
+    """The noise steps in which some lane (leaves f32[L]) guides, and those in which it has to evaluate its policy."""
     schedule = functools.partial(schedules.SCHEDULES.get(sampling.noise_schedule), sampling.num_steps)
     sigmas = np.asarray(jax.vmap(schedule)(hypers.sigma_min, hypers.sigma_max, hypers.rho))[:, :-1]
-    low, high = (np.asarray(bound)[:, None] for bound in (hypers.guidance.sigma_min, hypers.guidance.sigma_max))
-    inside = np.flatnonzero(np.any((low <= sigmas) & (sigmas <= high), axis=0))
-    return (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, 0)
+    limits = hypers.guidance
+    low, high, hold = (np.asarray(bound)[:, None] for bound in (limits.sigma_min, limits.sigma_max, limits.sigma_hold))
+    inside = (low <= sigmas) & (sigmas <= high)
+    is_first = inside & (np.cumsum(inside, axis=1) == 1)
+    guided, evaluated = (np.flatnonzero(np.any(found, axis=0)) for found in (inside, is_first | inside & (sigmas > hold)))
+    if not guided.size:
+        return guidance.GuidedSteps(0, 0, 0)
+    return guidance.GuidedSteps(int(guided[0]), int(evaluated[-1]) + 1, int(guided[-1]) + 1)
 
 
 def plan_of(config: configs.AgentConfig, window_length: int, lanes_: lanes.Lanes | None = None) -> Plan:
@@ -127,7 +132,7 @@ def plan_of(config: configs.AgentConfig, window_length: int, lanes_: lanes.Lanes
         num_steps=sampling.num_steps,
         guidance=sampling.guidance,
         guidance_schedule=sampling.guidance_schedule,
-        guided_steps=(0, sampling.num_steps) if lanes_ is None else guided_steps(sampling, lanes_.hypers),
+        guided_steps=guided_steps(sampling, lanes_.hypers) if lanes_ else guidance.GuidedSteps.every(sampling.num_steps),
         num_particles=sampling.num_particles,
         warm_steps=sampling.warm_steps,
         window_length=window_length,

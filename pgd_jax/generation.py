@@ -54,7 +54,7 @@ def generate(
 
     def batch(key_and_start: tuple[jax.Array, jax.Array | None]) -> jax.Array:
         key, start = key_and_start
-        options = samplers.Options(hyper.noise, guided.correct, guided.shift, start, guided.twist, plan.num_particles)
+        options = guided.options(shape, noise=hyper.noise, start=start, num_particles=plan.num_particles)
         return sampler.sample(key, guided.denoise, sigmas, shape, options)
 
     keys = jax.random.split(key, plan.num_trajectories // plan.trajectories_per_batch)

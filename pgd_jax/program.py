@@ -8,7 +8,7 @@ from flax import struct
 
 from pgd_jax.agents.base import Agent, Hyper as AgentHyper, State as AgentState
 from pgd_jax.diffusion import samplers, schedules
-from pgd_jax.diffusion.guidance import Hyper as GuidanceHyper
+from pgd_jax.diffusion.guidance import GuidedSteps, Hyper as GuidanceHyper
 from pgd_jax.envs.base import EvalEnv
 from pgd_jax.networks.base import Network
 from pgd_jax.types import Codec, Params, Transition
@@ -29,7 +29,7 @@ class Plan(NamedTuple):
     num_steps: int
     guidance: str
     guidance_schedule: str
-    guided_steps: tuple[int, int]  # [first, end) of the N: no lane guides in the others, whatever its floats say
+    guided_steps: GuidedSteps  # no lane guides in the others, whatever its floats say
     num_particles: int
     warm_steps: int  # of a phase that starts from the windows of the one before; 0: every phase starts afresh
     window_length: int

@@ -106,19 +106,30 @@ def sample(
     name: str, key: jax.Array, guided: guidance.Guided, sigmas: jax.Array, shape: tuple[int, int, int], **options
 ) -> jax.Array:
     """Guided windows from a registered sampler, as generation.py draws them."""
-    options = samplers.Options(correct=guided.correct, shift=guided.shift, twist=guided.twist, **options)
-    return samplers.SAMPLERS.get(name).sample(key, guided.denoise, sigmas, shape, options)
+    return samplers.SAMPLERS.get(name).sample(key, guided.denoise, sigmas, shape, guided.options(shape, **options))
 
 
 def any_of(index: jax.Array, guided: list[guidance.Guided]) -> guidance.Guided:
-    """The one of this index, so that all rules are one program: what they share is compiled once. Not for "twisted"."""
+    """The one of this index, so that all rules are one program: what they share is compiled once.
+
+    Not for "twisted", nor for policies that are held.
+    """
 
     def choose(functions: list[Callable]) -> Callable:
         distinct = list(dict.fromkeys(functions))
         which = jnp.array([distinct.index(function) for function in functions], jnp.int32)[index]
         return lambda *arguments: jax.lax.switch(which, distinct, *arguments)
 
-    return guidance.Guided(*(choose([g[i] for g in guided]) for i in range(3)))
+    def forgetful(g: guidance.Guided) -> Callable:
+        if g.correct is samplers.uncorrected:
+            return g.correct
+        return lambda x0, sigma, step, held: (g.correct(x0, sigma, step, g.held(x0.shape))[0], held)
+
+    return guidance.Guided(
+        denoise=choose([g.denoise for g in guided]),
+        correct=choose([forgetful(g) for g in guided]),
+        shift=choose([g.shift for g in guided]),
+    )
 
 
 def start(key: jax.Array, sigmas: jax.Array, shape: tuple[int, int, int]) -> jax.Array:

@@ -9,11 +9,11 @@ from pgd_jax.program import ProgramHyper
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A point of the study but for lambda; its defaults are the chosen setting, with 24 steps instead of 32."""
+    """A point of the study but for lambda; its defaults are the chosen setting."""
 
     rule: str = "proximal"
     sampler: str = "dpmpp_2m_sde"
-    num_steps: int = 24
+    num_steps: int = 32
     noise_schedule: str = "karras"  # or "fitted": fitted.py
     guidance_schedule: str = "constant"
     sigma_max: float = 20.0  # where sampling starts
@@ -22,6 +22,7 @@ class Cell:
     eta: float = 1.0  # noise of the SDE
     guided_from: float = 2.0  # guidance acts below this noise level ...
     guided_to: float = 0.0  # ... and above this one
+    held_below: float = 0.0  # the policy is not evaluated at this noise level and below
     behaviour: float = 0.0  # kappa
     num_particles: int = 1
 
@@ -39,7 +40,7 @@ class Cell:
 
     @property
     def hyper(self) -> ProgramHyper:
-        limits = guidance.Hyper(self.guided_to, self.guided_from, self.behaviour)
+        limits = guidance.Hyper(self.guided_to, self.guided_from, self.held_below, self.behaviour)
         return ProgramHyper(
             None, sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho, guidance=limits,
             noise=samplers.Noise(eta=self.eta),

@@ -21,6 +21,7 @@ class Point(NamedTuple):
     coefficient: float
     calls: int
     seconds: float
+    noise: int  # the seed of sampling
     measures: dict[str, np.ndarray]  # [S] or [S, ...]
 
     def estimate(self, name: str) -> stats.Estimate:
@@ -30,9 +31,8 @@ class Point(NamedTuple):
 def point(row: dict[str, Any]) -> Point:
     """From a line of the measurements."""
     measures = {name: np.asarray(values, np.float64) for name, values in row["measures"].items()}
-    return Point(
-        row["task"], row["agent"], Cell(**row["cell"]), row["coefficient"], row["calls"], row["seconds"], measures
-    )
+    names = ("task", "agent", "coefficient", "calls", "seconds", "noise")
+    return Point(cell=Cell(**row["cell"]), measures=measures, **{name: row[name] for name in names})
 
 
 class Match(NamedTuple):

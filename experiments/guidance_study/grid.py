@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from experiments.guidance_study import setting
 from experiments.guidance_study.cells import Cell
 
 Fields = dict[str, Any]  # how a cell differs from the default one
@@ -34,7 +35,7 @@ RULES: dict[str, Fields] = {
 }
 
 SAMPLERS = ("euler", "heun", "churned_heun", "ancestral", "dpmpp_2m", "dpmpp_2m_sde")
-STEPS_OVER_CALLS = (8, 16, 32)  # halved for the samplers that call twice a step
+STEPS_OVER_CALLS = (8, 16, 24, 32)  # halved for the samplers that call twice a step
 MOST_STEPS = 256
 
 # A line each: lambda is fixed, the number of steps varies.
@@ -51,6 +52,7 @@ class Group(NamedTuple):
     name: str
     cells: list[Cell]
     coefficients: list[float]
+    noise: int = setting.NOISE
 
 
 def cell(*parts: Fields, **fields: Any) -> Cell:
@@ -68,15 +70,18 @@ def groups() -> list[Group]:
         Group("unguided", [cell(PAPER, rule="proximal"), cell(EDM)], [0.0]),
         Group("rules", [cell(RULES[name]) for name in RULES if name not in ("proximal", "paper")], SOME),
         Group("weak score", [cell(rule="score")], [0.1, 0.3]),
-        Group("intervals", _intervals(), SOME),
+        Group("intervals", _intervals(), [*SOME, 1000.0]),
+        Group("held", [cell(held_below=s) for s in (0.05, 0.1, 0.2, 0.5, 1.0)], [*SOME, 1000.0]),
         Group("behaviour", [cell(behaviour=kappa) for kappa in (0.25, 0.5, 0.75)], SOME),
         Group("guidance schedules", [cell(guidance_schedule=name) for name in ("rising", "falling")], SOME),
         Group("noise schedules", _noise_schedules(), [LAMBDA_OVER_CALLS]),
         Group("levels", _levels(), [LAMBDA_OVER_CALLS]),
         Group("samplers", _samplers(), [LAMBDA_OVER_CALLS]),
-        Group("steps", [cell(num_steps=n) for n in (64, MOST_STEPS)], [LAMBDA_OVER_CALLS]),
-        Group("steps of score", [cell(rule="score", num_steps=n) for n in (64, MOST_STEPS)], [1.0]),
+        Group("steps", [cell(num_steps=n) for n in (16, 64, MOST_STEPS)], [LAMBDA_OVER_CALLS]),
+        Group("steps of score", [cell(rule="score", num_steps=n) for n in (16, 64, MOST_STEPS)], [1.0]),
         Group("steps of the paper's rule", [cell(PAPER, num_steps=n) for n in (16, 64)], [0.3]),
+        Group("fresh noise", [cell(CANDIDATES[CHOSEN])], STRENGTHS, setting.FRESH_NOISE),
+        Group("fresh noise, paper", [cell(PAPER)], PAPER_STRENGTHS, setting.FRESH_NOISE),
     ]
 
 
@@ -88,12 +93,13 @@ def _levels() -> list[Cell]:
 
 
 def _intervals() -> list[Cell]:
-    return [cell(guided_from=s) for s in (0.5, 1.0, 5.0, 1e6)] + [cell(guided_to=s) for s in (0.02, 0.1)]
+    cells = [cell(guided_from=s) for s in (0.5, 1.0, 5.0, 1e6)] + [cell(guided_to=s) for s in (0.02, 0.05, 0.1)]
+    return [*cells, cell(guided_from=1.0, guided_to=0.05)]
 
 
 def _noise_schedules() -> list[Cell]:
     names = ("karras", "log_linear", "cosine", "fitted")
-    return [cell(noise_schedule=name, num_steps=n) for name in names for n in (12, 24)]
+    return [cell(noise_schedule=name, num_steps=n) for name in names for n in (12, 32)]
 
 
 def _samplers() -> list[Cell]:

@@ -21,7 +21,7 @@ from pgd_jax.diffusion import schedules, train
 from pgd_jax.envs.base import ENVS
 from pgd_jax.program import Program, ProgramHyper, Shared
 
-KEY_SAMPLES, KEY_REFERENCE = 17, 18  # every cell starts from the same noise, so that cells are compared in pairs
+KEY_REFERENCE = 18
 
 
 class Models(NamedTuple):
@@ -83,11 +83,14 @@ def program_of(cell: Cell, models: Models, sizes: setting.Sizes) -> Program:
 
 
 def points(
-    cell: Cell, coefficients: list[float], models: Models, sizes: setting.Sizes
+    cell: Cell, coefficients: list[float], noise: int, models: Models, sizes: setting.Sizes
 ) -> Iterator[tuple[float, quality.Measures, float]]:
-    """Yields (lambda, measures by name with one value a seed, seconds of sampling) for each coefficient."""
+    """Yields (lambda, measures by name with one value a seed, seconds of sampling) for each coefficient.
+
+    Cells of one `noise` start from the same windows of it, so that they are compared in pairs.
+    """
     program = program_of(cell, models, sizes)
-    keys = jax.random.split(jax.random.key(KEY_SAMPLES), setting.NUM_SEEDS)
+    keys = jax.random.split(jax.random.key(noise), setting.NUM_SEEDS)
     hyper = jax.tree.map(jnp.float32, cell.hyper)
     for coefficient in coefficients:
         began = time.perf_counter()

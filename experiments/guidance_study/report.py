@@ -32,18 +32,25 @@ def load(workdir: pathlib.Path) -> dict[tuple[str, str], list[frontier.Point]]:
 
 
 def write(workdir: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-    """Writes <out>/results.md, a figure a task and points.json; returns the first."""
+    """Writes <out>/results.md, a figure a task and points.jsonl; returns the first."""
     out.mkdir(parents=True, exist_ok=True)
-    points = load(workdir)
+    every = load(workdir)
+    points, fresh = (of_noise(every, noise) for noise in (setting.NOISE, setting.FRESH_NOISE))
     for task in dict.fromkeys(task for task, _ in points):
         figures.draw(
             out / f"{task}.png", task, {agent: found for (name, agent), found in points.items() if name == task}
         )
-    sections = [tables.matches(points), tables.steps(points), tables.everything(points)]
+    sections = [tables.matches(points, "The paper's rule against fewer calls")]
+    sections += [tables.matches(fresh, "The same on noise that nothing was chosen on")]
+    sections += [tables.steps(points), tables.everything(points)]
     page = out / "results.md"
     page.write_text("\n".join(["# Measurements of the guidance study", *sections]), encoding="utf-8")
-    (out / "points.json").write_text(json.dumps(list(_compact(points)), indent=0) + "\n", encoding="utf-8")
+    (out / "points.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in _compact(every)), encoding="utf-8")
     return page
+
+
+def of_noise(points: dict[tuple[str, str], list[frontier.Point]], noise: int) -> tables.Points:
+    return {policies: [point for point in each if point.noise == noise] for policies, each in points.items()}
 
 
 def _compact(points: dict[tuple[str, str], list[frontier.Point]]) -> Iterable[dict]:
@@ -52,7 +59,8 @@ def _compact(points: dict[tuple[str, str], list[frontier.Point]]) -> Iterable[di
         for point in found:
             values = {name: value.tolist() for name, value in point.measures.items() if value.ndim == 1}
             yield stats.as_json(
-                {"task": point.task, "agent": point.agent, "coefficient": point.coefficient, "calls": point.calls}
+                {"task": point.task, "agent": point.agent, "noise": point.noise}
+                | {"coefficient": point.coefficient, "calls": point.calls}
                 | {"cell": frontier.changed(point.cell), "measures": values}
             )
 

@@ -52,9 +52,9 @@ def measure_all(workdir: pathlib.Path, task: setting.Task, agent: str, wanted: l
     models = measure.load(workdir, task, agent, sizes)
     for group in grid.groups():
         for cell in group.cells if not wanted or group.name in wanted else []:
-            known = {"cell": dataclasses.asdict(cell)}
+            known = {"cell": dataclasses.asdict(cell), "noise": group.noise}
             missing = [c for c in group.coefficients if point_id(known | {"coefficient": c}) not in done]
-            for coefficient, measures, seconds in measure.points(cell, missing, models, sizes):
+            for coefficient, measures, seconds in measure.points(cell, missing, group.noise, models, sizes):
                 row = known | {"coefficient": coefficient, "calls": cell.calls, "seconds": seconds}
                 row |= {"task": task.name, "agent": agent, "measures": {k: v.tolist() for k, v in measures.items()}}
                 with path.open("a", encoding="utf-8") as file:
@@ -68,7 +68,7 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def point_id(row: dict[str, Any]) -> str:
-    return repr((Cell(**row["cell"]), float(row["coefficient"])))
+    return repr((Cell(**row["cell"]), float(row["coefficient"]), row["noise"]))
 
 
 def line(row: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pgd_jax.config import AgentConfig, BehaviourConfig, DataConfig, DenoiserCon
 
 AGENTS = ("td3_bc", "iql")  # a deterministic target policy and a stochastic one
 NUM_SEEDS = 5  # target policies of each kind and task; the lanes of every measurement
+NOISE, FRESH_NOISE = 17, 19  # seeds of sampling: of what is compared and chosen, of what confirms the choice
 
 
 class Task(NamedTuple):

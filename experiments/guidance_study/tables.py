@@ -23,9 +23,9 @@ MATCH_HEAD = ["task", "policy", "paper λ", "log-likelihood", "error", "λ", "lo
 MATCH_HEAD += ["likelihood gain", "error ratio", "reached"]
 
 
-def matches(points: Points) -> str:
+def matches(points: Points, title: str) -> str:
     """For each strength of the paper's rule, the best of each candidate's lambdas."""
-    lines = ["## The paper's rule against fewer calls", ""]
+    lines = [f"## {title}", ""]
     for name, fields in grid.CANDIDATES.items():
         found = [match for each in points.values() for match in candidate_matches(each, fields)]
         if not found:

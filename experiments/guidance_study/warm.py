@@ -52,7 +52,7 @@ def renew(
 def lines(models: measure.Models, sizes: setting.Sizes, name: str) -> Iterator[str]:
     """Rows of a table: fresh, before (for the other policy), and after each renewal."""
     program, hyper = measure.program_of(Cell(), models, sizes), jax.tree.map(jnp.float32, Cell().hyper)
-    keys = jax.random.split(jax.random.key(measure.KEY_SAMPLES), setting.NUM_SEEDS)
+    keys = jax.random.split(jax.random.key(setting.NOISE), setting.NUM_SEEDS)
     others = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), models.agents)
     fresh = measure.generate(program, keys, models.agents, jnp.float32(COEFFICIENT), hyper, models.shared)
     before = measure.generate(program, keys, others, jnp.float32(COEFFICIENT), hyper, models.shared)

@@ -7,10 +7,13 @@ prod_t (pi / beta^kappa)^lambda, as the exact on-policy tilt does for kappa = 1 
 Derivatives are taken with respect to the network-space (pre-tanh, standardised) action columns only; nothing flows into
 the policy's states. The rules are in rules.py. lambda may depend on the noise level, lambda(s) = lambda w(s) within an
 interval of levels and 0 outside it (Kynkaanniemi et al. 2024, arXiv 2404.07724).
+
+The policy's network need not be evaluated in every guided step: at low noise the states of the denoised window stand
+still, so that log pi, once known to second order in the action, stays known (exactly, for a Gaussian policy).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,11 +33,12 @@ class Hyper:
 
     sigma_min: jax.Array | float = 0.0  # guides from this noise level ...
     sigma_max: jax.Array | float = EVERY_SIGMA  # ... to this one, and nowhere else
+    sigma_hold: jax.Array | float = 0.0  # at and below it the policy as last evaluated, to second order, is kept
     behaviour: jax.Array | float = 0.0  # kappa, the share of the behaviour policy's density that is divided out
 
 
 class Guided(NamedTuple):
-    """What a sampler needs: `sample(key, guided.denoise, sigmas, shape, options with the other members)`.
+    """What a sampler needs: `sample(key, guided.denoise, sigmas, shape, guided.options(shape, ...))`.
 
     Rules that move the denoised window by its own derivatives do so in `correct`, which knows the step, so that steps
     that are not guided cost nothing. The paper's rule moves the sample between steps by `shift`, which no denoiser can
@@ -42,13 +46,35 @@ class Guided(NamedTuple):
     """
 
     denoise: Denoise
-    correct: samplers.Correct = samplers.identity
+    correct: samplers.Correct = samplers.uncorrected
+    held: Callable[[tuple[int, ...]], Any] = lambda shape: ()  # what `correct` keeps from step to step, at first
     shift: samplers.Shift = samplers.identity
     twist: samplers.Twist = samplers.untwisted
 
+    def options(self, shape: tuple[int, ...], **others: Any) -> samplers.Options:
+        """For windows of `shape` [B, T, D]; `others` are the members of Options that are not guidance."""
+        return samplers.Options(
+            correct=self.correct, held=self.held(shape), shift=self.shift, twist=self.twist, **others
+        )
+
     def denoised(self, x: jax.Array, sigma: jax.Array, step: int = 0) -> jax.Array:
-        """D_lambda(x; sigma), as a sampler sees it in this step."""
-        return self.correct(self.denoise(x, sigma), sigma, jnp.int32(step))
+        """D_lambda(x; sigma), as a sampler sees it in this step if it is its first."""
+        return self.correct(self.denoise(x, sigma), sigma, jnp.int32(step), self.held(x.shape))[0]
+
+
+class GuidedSteps(NamedTuple):
+    """Which of a sampler's N steps may be guided, and in which of those the policy is evaluated.
+
+    Static, as a choice that differs between lanes would have to take both branches: the union over lanes.
+    """
+
+    first: int  # lambda(sigma) is 0 before it ...
+    held: int  # the policy is evaluated before it, not from it on
+    end: int  # ... and from here on
+
+    @classmethod
+    def every(cls, num_steps: int) -> "GuidedSteps":
+        return cls(0, num_steps, num_steps)
 
 
 class Steering(NamedTuple):
@@ -58,8 +84,10 @@ class Steering(NamedTuple):
     codec: Codec
     coefficient: jax.Array  # lambda f32[]
     strength: Callable[[jax.Array], jax.Array]  # sigma f32[] or f32[B] -> lambda(sigma), same shape
+    is_inside: Callable[[jax.Array], jax.Array]  # sigma -> whether it is guided there, whatever lambda is
+    sigma_hold: jax.Array | float
     num_steps: int  # the sampler's N, on which only the paper's rule depends
-    guided_steps: tuple[int, int]  # from the first step to before the second lambda(sigma) may differ from 0
+    guided_steps: GuidedSteps
 
 
 class Rule(NamedTuple):
@@ -101,21 +129,26 @@ def guide(
     rule: str = "proximal",
     schedule: str = "constant",
     hyper: Hyper = Hyper(),
-    guided_steps: tuple[int, int] | None = None,
+    guided_steps: GuidedSteps | None = None,
 ) -> Guided:
     """Folds the policy's score into `denoise` with strength `coefficient` (lambda, f32[]).
 
     lambda = 0 gives unguided samples bit for bit; only between separately compiled programs may XLA's rounding differ.
-    `num_steps` is the sampler's N, which only the paper's rule depends on. Outside `guided_steps` (None: nowhere) the
-    policy is not even evaluated: static, as a choice that differs between lanes would have to take both branches.
+    `num_steps` is the sampler's N, which only the paper's rule depends on. `guided_steps` (None: all, and the policy
+    evaluated in all) saves work and changes nothing.
     """
     weight = SCHEDULES.get(schedule)
 
-    def strength(sigma: jax.Array) -> jax.Array:
-        inside = (hyper.sigma_min <= sigma) & (sigma <= hyper.sigma_max)
-        return jnp.where(inside, coefficient * weight(sigma), 0.0)
+    def is_inside(sigma: jax.Array) -> jax.Array:
+        return (hyper.sigma_min <= sigma) & (sigma <= hyper.sigma_max)
 
-    steering = Steering(log_prob, codec, coefficient, strength, num_steps, guided_steps or (0, num_steps))
+    def strength(sigma: jax.Array) -> jax.Array:
+        return jnp.where(is_inside(sigma), coefficient * weight(sigma), 0.0)
+
+    guided_steps = guided_steps or GuidedSteps.every(num_steps)
+    steering = Steering(
+        log_prob, codec, coefficient, strength, is_inside, hyper.sigma_hold, num_steps, guided_steps
+    )
     return GUIDANCE.get(rule).build(denoise, steering)
 
 
@@ -136,19 +169,25 @@ def gradient(log_prob: LogProb, codec: Codec, x: jax.Array) -> jax.Array:
     return jax.grad(lambda u: jnp.sum(log_prob(obs, codecs.decode_action(codec, u))))(u)
 
 
-def tilt(log_prob: LogProb, codec: Codec, x: jax.Array) -> Tilt:
-    """log pi, its gradient and Gauss-Newton curvature at the window x f32[B, T, D].
+class Quadratic(NamedTuple):
+    """log pi(. | s) near an action to second order, environment space: all of it for a Gaussian policy."""
 
-    The policy's Hessian is taken in its own coordinates (exact for a Gaussian) and carried through tanh to first order,
-    so it stays positive semi-definite. One Hessian-vector product an action dimension; a policy network is evaluated
-    once.
+    action: jax.Array  # f32[B, T, A] where it was taken
+    value: jax.Array  # f32[B, T] log pi there
+    gradient: jax.Array  # f32[B, T, A]
+    curvature: jax.Array  # f32[B, T, A] >= 0, minus the diagonal of the Hessian
+
+
+def quadratic(log_prob: LogProb, codec: Codec, x: jax.Array) -> Quadratic:
+    """Of log pi at the window x f32[B, T, D].
+
+    One Hessian-vector product an action dimension; a policy network is evaluated once.
     """
-    obs, u = x[..., codec.layout.obs], x[..., codec.layout.action]
-    action, slope = jax.jvp(lambda u: codecs.decode_action(codec, u), (u,), (jnp.ones_like(u),))
+    obs, action = x[..., codec.layout.obs], codecs.decode_action(codec, x[..., codec.layout.action])
 
     def total(action: jax.Array) -> tuple[jax.Array, jax.Array]:
         log_density = log_prob(obs, action)
-        return jnp.sum(log_density), jnp.sum(log_density, axis=-1)
+        return jnp.sum(log_density), log_density
 
     score = jax.grad(total, has_aux=True)
 
@@ -158,8 +197,21 @@ def tilt(log_prob: LogProb, codec: Codec, x: jax.Array) -> Tilt:
 
     basis = jnp.eye(action.shape[-1], dtype=action.dtype)
     diagonal = jnp.sum(jax.vmap(hessian_column)(basis), axis=0)
-    g, value = score(action)
-    return Tilt(value, slope * g, slope**2 * jnp.maximum(-diagonal, 0.0))
+    gradient, value = score(action)
+    return Quadratic(action, value, gradient, jnp.maximum(-diagonal, 0.0))
+
+
+def tilt(near: Quadratic, codec: Codec, x: jax.Array) -> Tilt:
+    """log pi, its gradient and Gauss-Newton curvature at the window x f32[B, T, D], whose states are those of `near`.
+
+    The policy's Hessian is taken in its own coordinates (exact for a Gaussian) and carried through tanh to first order,
+    so it stays positive semi-definite.
+    """
+    u = x[..., codec.layout.action]
+    action, slope = jax.jvp(lambda u: codecs.decode_action(codec, u), (u,), (jnp.ones_like(u),))
+    away = action - near.action
+    value = jnp.sum(near.value, axis=-1) + jnp.sum(away * (near.gradient - 0.5 * near.curvature * away), axis=(-2, -1))
+    return Tilt(value, slope * (near.gradient - near.curvature * away), slope**2 * near.curvature)
 
 
 def move(codec: Codec, x0: jax.Array, shift: jax.Array) -> jax.Array:

@@ -18,13 +18,25 @@ C_aa taken to be v.
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from pgd_jax.diffusion import edm
-from pgd_jax.diffusion.guidance import GUIDANCE, Guided, Rule, Steering, Tilt, gradient, move, tilt
-from pgd_jax.types import Denoise
+from pgd_jax.diffusion.guidance import (
+    GUIDANCE,
+    Guided,
+    Quadratic,
+    Rule,
+    Steering,
+    Tilt,
+    gradient,
+    move,
+    quadratic,
+    tilt,
+)
+from pgd_jax.types import Codec, Denoise
 
 PAPER_COSINE = 0.3  # c_cos of the published schedule
 SMALLEST_NORM = 1e-8
@@ -44,22 +56,51 @@ def proximal_displacement(strength: jax.Array, found: Tilt, variance: jax.Array)
     return weight * found.gradient / (1.0 + weight * found.curvature)
 
 
+class Held(NamedTuple):
+    """What a tilting rule keeps from step to step."""
+
+    is_known: jax.Array  # bool[] whether the policy was evaluated in a guided step
+    near: Quadratic
+
+
 def tilted(denoise: Denoise, steering: Steering, displacement: Displacement) -> Guided:
     """A rule that moves the denoised actions by their own derivatives: no denoiser call more than unguided."""
+    log_prob, codec = steering.log_prob, steering.codec
+
+    def moved(x0: jax.Array, sigma: jax.Array, found: Tilt) -> jax.Array:
+        return move(codec, x0, displacement(steering.strength(sigma), found, edm.posterior_variance(sigma)))
 
     def twist(x0: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found = tilt(steering.log_prob, steering.codec, x0)
-        variance = edm.posterior_variance(sigma)
-        moved = move(steering.codec, x0, displacement(steering.strength(sigma), found, variance))
-        return moved, log_mean_tilt(steering.coefficient, found, variance)
+        found = tilt(quadratic(log_prob, codec, x0), codec, x0)
+        return moved(x0, sigma, found), log_mean_tilt(steering.coefficient, found, edm.posterior_variance(sigma))
 
-    def correct(x0: jax.Array, sigma: jax.Array, step: jax.Array) -> jax.Array:
-        first, end = steering.guided_steps
-        if (first, end) == (0, steering.num_steps):
-            return twist(x0, sigma)[0]
-        return jax.lax.cond((first <= step) & (step < end), lambda x0: twist(x0, sigma)[0], lambda x0: x0, x0)
+    def evaluate(x0: jax.Array, sigma: jax.Array, held: Held) -> tuple[jax.Array, Held]:
+        # Another lane may be the only one for which the policy has to be evaluated here.
+        is_due, fresh = (sigma > steering.sigma_hold) | ~held.is_known, quadratic(log_prob, codec, x0)
+        near = jax.tree.map(lambda new, old: jnp.where(is_due, new, old), fresh, held.near)
+        return keep(x0, sigma, Held(held.is_known | steering.is_inside(sigma), near))
 
-    return Guided(denoise, correct=correct, twist=twist)
+    def keep(x0: jax.Array, sigma: jax.Array, held: Held) -> tuple[jax.Array, Held]:
+        return moved(x0, sigma, tilt(held.near, codec, x0)), held
+
+    def correct(x0: jax.Array, sigma: jax.Array, step: jax.Array, held: Held) -> tuple[jax.Array, Held]:
+        first, last, end = steering.guided_steps
+        if (first, last) == (0, steering.num_steps):
+            return evaluate(x0, sigma, held)
+        place = sum((step >= border).astype(jnp.int32) for border in (first, last, end))
+        return jax.lax.switch(place, [_skip, evaluate, keep, _skip], x0, sigma, held)
+
+    return Guided(denoise, correct, functools.partial(_nothing_held, codec), twist=twist)
+
+
+def _skip(x0: jax.Array, sigma: jax.Array, held: Held) -> tuple[jax.Array, Held]:
+    del sigma
+    return x0, held
+
+
+def _nothing_held(codec: Codec, shape: tuple[int, int, int]) -> Held:
+    action, rows = jnp.zeros((*shape[:-1], codec.layout.action_dim)), jnp.zeros(shape[:-1])
+    return Held(jnp.array(False), Quadratic(action, rows, action, action))
 
 
 def log_mean_tilt(coefficient: jax.Array, found: Tilt, variance: jax.Array) -> jax.Array:
@@ -85,7 +126,8 @@ def jacobian(denoise: Denoise, steering: Steering, num_iterations: int) -> Guide
     def guided(x: jax.Array, sigma: jax.Array) -> jax.Array:
         x0, pullback = jax.vjp(lambda x: denoise(x, sigma), x)
         s = jnp.broadcast_to(sigma, (x.shape[0],))[:, None, None]
-        found, strength = tilt(steering.log_prob, steering.codec, x0), steering.strength(s)
+        near, strength = quadratic(steering.log_prob, steering.codec, x0), steering.strength(s)
+        found = tilt(near, steering.codec, x0)
         variance = edm.posterior_variance(s)
         flat = jnp.maximum(variance * strength * found.curvature, FLATTEST)  # v K
         scale = jnp.sqrt(flat / (variance * (1.0 + flat)))  # d

@@ -21,7 +21,7 @@ data is then 1.34, not 1.05.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +34,9 @@ from pgd_jax.types import Denoise
 # (x f32[B, T, D], sigma f32[], step i32[]) -> x: what is done to the sample before each step
 Shift = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
-# (x0 f32[B, T, D], sigma f32[], step i32[]) -> x0: what is done to each denoised window, D being followed by it
-Correct = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+# (x0 f32[B, T, D], sigma f32[], step i32[], held) -> (x0, held): what is done to each denoised window, D being followed
+# by it; `held` is a pytree that it keeps from step to step
+Correct = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 
 # (clean windows x0 f32[B, T, D], sigma f32[]) -> (x0 tilted f32[B, T, D], log twisting function f32[B])
 Twist = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -57,6 +58,11 @@ def identity(x: jax.Array, sigma: jax.Array, step: jax.Array) -> jax.Array:
     return x
 
 
+def uncorrected(x0: jax.Array, sigma: jax.Array, step: jax.Array, held: Any) -> tuple[jax.Array, Any]:
+    del sigma, step
+    return x0, held
+
+
 def untwisted(x0: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
     del sigma
     return x0, jnp.zeros(x0.shape[0], x0.dtype)
@@ -66,7 +72,8 @@ class Options(NamedTuple):
     """What a sampler may be given besides; each reads what concerns it."""
 
     noise: Noise = Noise()
-    correct: Correct = identity  # guidance; the step is that whose noise level it is
+    correct: Correct = uncorrected  # guidance; the step is that whose noise level it is
+    held: Any = ()  # what it keeps, at first
     shift: Shift = identity  # the paper's rule of guidance
     start: jax.Array | None = None  # warm start: clean windows f32[B, T, D], re-noised to sigmas[0]
     twist: Twist = untwisted  # "twisted" only, which knows neither of the two above
@@ -115,13 +122,14 @@ def euler(
     """N calls. The last step ends at D itself."""
     key_start, key_steps = jax.random.split(key)
 
-    def body(x: jax.Array, step: Step) -> tuple[jax.Array, None]:
+    def body(carry: tuple[jax.Array, Any], step: Step) -> tuple[tuple[jax.Array, Any], None]:
+        x, held = carry
         x = options.shift(x, step.sigma, step.index)
-        x0 = options.correct(denoise(x, step.sigma), step.sigma, step.index)
-        return x + (step.sigma_next - step.sigma) * (x - x0) / step.sigma, None
+        x0, held = options.correct(denoise(x, step.sigma), step.sigma, step.index, held)
+        return (x + (step.sigma_next - step.sigma) * (x - x0) / step.sigma, held), None
 
     x = begin(key_start, sigmas, shape, options.start)
-    return jax.lax.scan(body, x, steps(key_steps, sigmas))[0]
+    return jax.lax.scan(body, (x, options.held), steps(key_steps, sigmas))[0][0]
 
 
 def churn(noise: Noise, step: Step, num_steps: int, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -153,22 +161,23 @@ def sample_heun(
     num_steps = sigmas.shape[0] - 1
     key_start, key_steps = jax.random.split(key)
 
-    def predict(x: jax.Array, step: Step) -> tuple[jax.Array, ...]:
+    def predict(x: jax.Array, held: Any, step: Step) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, Any]:
         x = options.shift(x, step.sigma, step.index)
         x_hat, sigma_hat = raise_noise(options.noise, step, num_steps, x)
-        d = (x_hat - options.correct(denoise(x_hat, sigma_hat), sigma_hat, step.index)) / sigma_hat
-        return x_hat, sigma_hat, d, x_hat + (step.sigma_next - sigma_hat) * d
+        x0, held = options.correct(denoise(x_hat, sigma_hat), sigma_hat, step.index, held)
+        d = (x_hat - x0) / sigma_hat
+        return x_hat, sigma_hat, d, x_hat + (step.sigma_next - sigma_hat) * d, held
 
-    def body(x: jax.Array, step: Step) -> tuple[jax.Array, None]:
-        x_hat, sigma_hat, d, x = predict(x, step)
-        x0 = options.correct(denoise(x, step.sigma_next), step.sigma_next, step.index + 1)
+    def body(carry: tuple[jax.Array, Any], step: Step) -> tuple[tuple[jax.Array, Any], None]:
+        x_hat, sigma_hat, d, x, held = predict(*carry, step)
+        x0, held = options.correct(denoise(x, step.sigma_next), step.sigma_next, step.index + 1, held)
         d_next = (x - x0) / step.sigma_next
-        return x_hat + (step.sigma_next - sigma_hat) * 0.5 * (d + d_next), None
+        return (x_hat + (step.sigma_next - sigma_hat) * 0.5 * (d + d_next), held), None
 
     every = steps(key_steps, sigmas)
     x = begin(key_start, sigmas, shape, options.start)
-    x = jax.lax.scan(body, x, jax.tree.map(lambda leaf: leaf[:-1], every))[0]
-    return predict(x, jax.tree.map(lambda leaf: leaf[-1], every))[3]
+    x, held = jax.lax.scan(body, (x, options.held), jax.tree.map(lambda leaf: leaf[:-1], every))[0]
+    return predict(x, held, jax.tree.map(lambda leaf: leaf[-1], every))[3]
 
 
 def ancestral(
@@ -177,15 +186,16 @@ def ancestral(
     """N calls: the Euler-Maruyama step whose noise is that of q(x_t | x_s, x_0 = D), scaled by eta."""
     key_start, key_steps = jax.random.split(key)
 
-    def body(x: jax.Array, step: Step) -> tuple[jax.Array, None]:
+    def body(carry: tuple[jax.Array, Any], step: Step) -> tuple[tuple[jax.Array, Any], None]:
+        x, held = carry
         x = options.shift(x, step.sigma, step.index)
         down, up = ancestral_levels(step.sigma, step.sigma_next, options.noise.eta)
-        x0 = options.correct(denoise(x, step.sigma), step.sigma, step.index)
+        x0, held = options.correct(denoise(x, step.sigma), step.sigma, step.index, held)
         x = x + (down - step.sigma) * (x - x0) / step.sigma
-        return x + up * jax.random.normal(step.key, x.shape, x.dtype), None
+        return (x + up * jax.random.normal(step.key, x.shape, x.dtype), held), None
 
     x = begin(key_start, sigmas, shape, options.start)
-    return jax.lax.scan(body, x, steps(key_steps, sigmas))[0]
+    return jax.lax.scan(body, (x, options.held), steps(key_steps, sigmas))[0][0]
 
 
 def ancestral_levels(sigma: jax.Array, sigma_next: jax.Array, eta: jax.Array | float) -> tuple[jax.Array, jax.Array]:
@@ -199,6 +209,7 @@ class Memory(NamedTuple):
 
     denoised: jax.Array
     sigma: jax.Array
+    held: Any  # guidance's
 
 
 def sample_dpmpp_2m(
@@ -216,7 +227,7 @@ def sample_dpmpp_2m(
     def body(carry: tuple[jax.Array, Memory], step: Step) -> tuple[tuple[jax.Array, Memory], None]:
         x, memory = carry
         x = options.shift(x, step.sigma, step.index)
-        x0 = options.correct(denoise(x, step.sigma), step.sigma, step.index)
+        x0, held = options.correct(denoise(x, step.sigma), step.sigma, step.index, memory.held)
         eta = options.noise.eta if is_sde else 0.0
         # exp(-h) = t/s; h_prev is infinite in the first step, h in the last: neither extrapolates.
         ratio, h_prev = step.sigma_next / step.sigma, jnp.log(memory.sigma / step.sigma)
@@ -227,10 +238,10 @@ def sample_dpmpp_2m(
         if is_sde:
             kept = step.sigma_next * jnp.sqrt(jnp.maximum(1.0 - ratio ** (2.0 * eta), 0.0))
             x = x + kept * jax.random.normal(step.key, x.shape, x.dtype)
-        return (x, Memory(x0, step.sigma)), None
+        return (x, Memory(x0, step.sigma, held)), None
 
     x = begin(key_start, sigmas, shape, options.start)
-    memory = Memory(jnp.zeros_like(x), jnp.full_like(sigmas[0], jnp.inf))
+    memory = Memory(jnp.zeros_like(x), jnp.full_like(sigmas[0], jnp.inf), options.held)
     return jax.lax.scan(body, (x, memory), steps(key_steps, sigmas))[0][0]
 
 

@@ -120,7 +120,7 @@ def test_guided_steps_are_an_interval_of_noise_levels_that_costs_less():
         return x, len(asked), np.asarray(draw(key, np.float32(0.0)))
 
     x, every, free = run(hyper=guidance.Hyper(sigma_min=float(sigmas[7]), sigma_max=float(sigmas[3])))
-    y, fewer, _ = run(guided_steps=(3, 8))
+    y, fewer, _ = run(guided_steps=guidance.GuidedSteps(3, 8, 8))
     np.testing.assert_allclose(x, y, atol=1e-5)
     assert np.abs(x - free).max() > 0.1
     # Of 23 calls ten, two at the level of each of the five steps: in the step before, and in itself.
@@ -210,7 +210,7 @@ def test_tilt_through_tanh_by_hand():
     slope = 0.5 * (1 - a**2)
     x = jnp.array([[[0.0, u, 0.0, 0.0]]])
     log_prob = oracles.gaussian_policy(lambda obs: jnp.full_like(obs, c), sp)
-    tilt = oracles.quick_jit(lambda x: guidance.tilt(log_prob, codec, x))(x)
+    tilt = oracles.quick_jit(lambda x: guidance.tilt(guidance.quadratic(log_prob, codec, x), codec, x))(x)
     assert float(tilt.value[0]) == pytest.approx(-0.5 * (a - c) ** 2 / sp**2, rel=1e-5)
     assert float(tilt.gradient[0, 0, 0]) == pytest.approx(slope * (c - a) / sp**2, rel=1e-5)
     assert float(tilt.curvature[0, 0, 0]) == pytest.approx(slope**2 / sp**2, rel=1e-5)
@@ -226,5 +226,5 @@ def test_diagonal_curvature_of_a_correlated_policy():
     def correlated(obs, a):
         return -0.5 * jnp.einsum("...i,ij,...j->...", a, precision, a)
 
-    tilt = oracles.quick_jit(lambda x: guidance.tilt(correlated, PLAIN, x))(np.zeros((1, *SHAPE), np.float32))
+    tilt = oracles.quick_jit(lambda x: guidance.tilt(guidance.quadratic(correlated, PLAIN, x), PLAIN, x))(np.zeros((1, *SHAPE), np.float32))
     np.testing.assert_allclose(tilt.curvature[0, 0], [3.0, 2.0], rtol=1e-6)

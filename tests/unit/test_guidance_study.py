@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.guidance_study import fitted, frontier, grid, tables
+from experiments.guidance_study import fitted, frontier, grid, setting, tables
 from experiments.guidance_study.cells import Cell
 from experiments.guidance_study.frontier import ERROR, LIKELIHOOD
 from pgd_jax import config as configs
@@ -16,7 +16,7 @@ from pgd_jax.program import ProgramHyper
 def point(likelihood, error, coefficient=1.0, cell=None):
     measures = {LIKELIHOOD: np.array(likelihood, float), ERROR: np.array(error, float)}
     cell = cell or Cell()
-    return frontier.Point("task", "agent", cell, coefficient, cell.calls, 1.0, measures)
+    return frontier.Point("task", "agent", cell, coefficient, cell.calls, 1.0, setting.NOISE, measures)
 
 
 REFERENCE = point([-2.0, -2.2, -2.1], [0.2, 0.3, 0.4])
@@ -72,8 +72,8 @@ def test_the_chosen_setting_is_the_default_of_the_library():
 def test_tables_of_points_that_are_there():
     strong = [point([-1.5] * 3, [0.1, 0.2, 0.3], c) for c in (1.0, 10.0)]
     paper = point([-2.0, -2.2, -2.1], [0.2, 0.3, 0.4], 0.3, grid.cell(grid.PAPER))
-    page = tables.matches({("task", "agent"): [*strong, paper]})
-    assert "Reached (means) in 1 of 1 cases" in page and "32 times fewer" in page
+    page = tables.matches({("task", "agent"): [*strong, paper]}, "title")
+    assert "Reached (means) in 1 of 1 cases" in page and "24 times fewer" in page
 
 
 def test_the_fitted_schedule_spends_its_steps_where_the_denoiser_moves():
