@@ -86,6 +86,9 @@ class SamplingConfig:
     guidance_schedule: str = option(
         "constant", "lambda over noise levels: constant, rising or falling (as noise falls)"
     )
+    policy_every: int = option(
+        2, "guided steps from one evaluation of the policy to the next; between, it is kept to second order"
+    )
     num_particles: int = option(8, "of the twisted sampler: windows that are resampled among themselves")
     warm_steps: int = option(
         0, "noise steps of a phase that renews the windows of the one before (from warm_sigma on); 0: afresh"
@@ -188,7 +191,7 @@ def validate_behaviour(config: BehaviourConfig) -> None:
 
 def validate_sampling(sampling: SamplingConfig) -> None:
     """Raises UserError for a sampling that cannot work."""
-    require_positive(sampling, "num_steps", "num_trajectories", "trajectories_per_batch", "num_particles")
+    require_positive(sampling, "num_steps", "num_trajectories", "trajectories_per_batch", "num_particles", "policy_every")
     for name, least in (("num_steps", sampling.num_steps), ("warm_steps", sampling.warm_steps or 2)):
         if least < 2:
             raise UserError(f"sampling.{name}={least} must be at least 2")

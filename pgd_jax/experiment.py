@@ -109,30 +109,33 @@ def data_of(config: configs.AgentConfig, trained: denoisers.Denoiser | None) -> 
     return (config.dataset, config.max_rows) if config.dataset else (own.dataset, config.max_rows or own.max_rows)
 
 
-def guided_steps(sampling: configs.SamplingConfig, hypers: loop.ProgramHyper) -> guidance.GuidedSteps:
-    """The noise steps in which some lane (leaves f32[L]) guides, and those in which it has to evaluate its policy."""
-    schedule = functools.partial(schedules.SCHEDULES.get(sampling.noise_schedule), sampling.num_steps)
-    sigmas = np.asarray(jax.vmap(schedule)(hypers.sigma_min, hypers.sigma_max, hypers.rho))[:, :-1]
-    limits = hypers.guidance
-    low, high, hold = (np.asarray(bound)[:, None] for bound in (limits.sigma_min, limits.sigma_max, limits.sigma_hold))
-    inside = (low <= sigmas) & (sigmas <= high)
-    is_first = inside & (np.cumsum(inside, axis=1) == 1)
-    guided, evaluated = (np.flatnonzero(np.any(found, axis=0)) for found in (inside, is_first | inside & (sigmas > hold)))
-    if not guided.size:
-        return guidance.GuidedSteps(0, 0, 0)
-    return guidance.GuidedSteps(int(guided[0]), int(evaluated[-1]) + 1, int(guided[-1]) + 1)
+def guidance_modes(
+    sampling: configs.SamplingConfig, hypers: loop.ProgramHyper, num_steps: int, sigma_max: jax.Array
+) -> tuple[int, ...]:
+    """What guidance does in each of `num_steps` from `sigma_max` f32[L], by the floats of all lanes (leaves f32[L])."""
+    schedule = functools.partial(schedules.SCHEDULES.get(sampling.noise_schedule), num_steps)
+    sigmas = np.asarray(jax.vmap(schedule)(hypers.sigma_min, sigma_max, hypers.rho))[:, :-1]
+    low, high = (np.asarray(bound)[:, None] for bound in (hypers.guidance.sigma_min, hypers.guidance.sigma_max))
+    return guidance.modes_of((low <= sigmas) & (sigmas <= high), sampling.policy_every)
 
 
 def plan_of(config: configs.AgentConfig, window_length: int, lanes_: lanes.Lanes | None = None) -> Plan:
-    """The static half of `config`; the window length comes from the denoiser, the steps to guide from the lanes."""
-    sampling = config.sampling
+    """The static half of `config`; the window length comes from the denoiser, the steps to guide from the lanes.
+
+    Without lanes every step may be guided.
+    """
+    sampling, hypers = config.sampling, lanes_ and lanes_.hypers
+    modes = hypers and guidance_modes(sampling, hypers, sampling.num_steps, hypers.sigma_max)
+    warm = sampling.warm_steps and hypers and guidance_modes(sampling, hypers, sampling.warm_steps, hypers.warm_sigma)
     return Plan(
         sampler=sampling.sampler,
         noise_schedule=sampling.noise_schedule,
         num_steps=sampling.num_steps,
         guidance=sampling.guidance,
         guidance_schedule=sampling.guidance_schedule,
-        guided_steps=guided_steps(sampling, lanes_.hypers) if lanes_ else guidance.GuidedSteps.every(sampling.num_steps),
+        policy_every=sampling.policy_every,
+        modes=modes,
+        warm_modes=warm or None,
         num_particles=sampling.num_particles,
         warm_steps=sampling.warm_steps,
         window_length=window_length,

@@ -42,11 +42,13 @@ def generate(
     if program.behaviour is not None:
         behaviour = functools.partial(behaviours.log_prob, program.behaviour, shared.behaviour)
         log_prob = guidance.without_behaviour(log_prob, behaviour, hyper.guidance.behaviour)
-    num_steps, sigma_max = (plan.num_steps, hyper.sigma_max) if start is None else (plan.warm_steps, hyper.warm_sigma)
+    num_steps, sigma_max, modes = plan.num_steps, hyper.sigma_max, plan.modes
+    if start is not None:
+        num_steps, sigma_max, modes = plan.warm_steps, hyper.warm_sigma, plan.warm_modes
     denoise = train.denoiser(program.network, shared.denoiser)
     guided = guidance.guide(
         denoise, log_prob, codec, coefficient, num_steps, plan.guidance, plan.guidance_schedule, hyper.guidance,
-        plan.guided_steps if start is None else None,
+        plan.policy_every, modes,
     )  # fmt: skip
     sampler = samplers.SAMPLERS.get(plan.sampler)
     sigmas = schedules.SCHEDULES.get(plan.noise_schedule)(num_steps, hyper.sigma_min, sigma_max, hyper.rho)

@@ -8,7 +8,7 @@ from flax import struct
 
 from pgd_jax.agents.base import Agent, Hyper as AgentHyper, State as AgentState
 from pgd_jax.diffusion import samplers, schedules
-from pgd_jax.diffusion.guidance import GuidedSteps, Hyper as GuidanceHyper
+from pgd_jax.diffusion.guidance import Hyper as GuidanceHyper
 from pgd_jax.envs.base import EvalEnv
 from pgd_jax.networks.base import Network
 from pgd_jax.types import Codec, Params, Transition
@@ -29,7 +29,9 @@ class Plan(NamedTuple):
     num_steps: int
     guidance: str
     guidance_schedule: str
-    guided_steps: GuidedSteps  # no lane guides in the others, whatever its floats say
+    policy_every: int
+    modes: tuple[int, ...] | None  # of guidance in each of the N steps, by the floats of all lanes; None: any may guide
+    warm_modes: tuple[int, ...] | None  # likewise of a phase that starts warm
     num_particles: int
     warm_steps: int  # of a phase that starts from the windows of the one before; 0: every phase starts afresh
     window_length: int

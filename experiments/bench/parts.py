@@ -64,8 +64,8 @@ def sampling(setting: settings.Setting, is_guided: bool) -> Part:
     call = flops.unet(setting.window_length, setting.layout.dim, setting.width, setting.num_blocks)
     if is_guided:
         sizes = (setting.obs_dim, setting.action_dim, setting.hidden_dim, setting.num_hidden)
-        guided = program.plan.guided_steps
-        call += setting.window_length * flops.mlp(*sizes) * (guided.held - guided.first) / setting.num_steps
+        num_evaluations = program.plan.modes.count(guidance.EVALUATED)
+        call += setting.window_length * flops.mlp(*sizes) * num_evaluations / setting.num_steps
     num_calls = samplers.SAMPLERS.get(setting.sampler).calls(setting.num_steps)
     return Part(
         name="sampling, guided" if is_guided else "sampling, unguided",

@@ -9,7 +9,7 @@ from pgd_jax.program import ProgramHyper
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A point of the study but for lambda; its defaults are the chosen setting."""
+    """A point of the study but for lambda; its defaults are the chosen setting, but for the policy in every guided step."""
 
     rule: str = "proximal"
     sampler: str = "dpmpp_2m_sde"
@@ -22,8 +22,8 @@ class Cell:
     eta: float = 1.0  # noise of the SDE
     guided_from: float = 2.0  # guidance acts below this noise level ...
     guided_to: float = 0.0  # ... and above this one
-    held_below: float = 0.0  # the policy is not evaluated at this noise level and below
     behaviour: float = 0.0  # kappa
+    policy_every: int = 1
     num_particles: int = 1
 
     @property
@@ -35,12 +35,12 @@ class Cell:
     def sampling(self) -> SamplingConfig:
         return SamplingConfig(
             sampler=self.sampler, num_steps=self.num_steps, noise_schedule=self.noise_schedule, guidance=self.rule,
-            guidance_schedule=self.guidance_schedule, num_particles=self.num_particles,
+            guidance_schedule=self.guidance_schedule, policy_every=self.policy_every, num_particles=self.num_particles,
         )  # fmt: skip
 
     @property
     def hyper(self) -> ProgramHyper:
-        limits = guidance.Hyper(self.guided_to, self.guided_from, self.held_below, self.behaviour)
+        limits = guidance.Hyper(self.guided_to, self.guided_from, self.behaviour)
         return ProgramHyper(
             None, sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho, guidance=limits,
             noise=samplers.Noise(eta=self.eta),

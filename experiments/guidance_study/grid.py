@@ -8,7 +8,7 @@ from experiments.guidance_study.cells import Cell
 Fields = dict[str, Any]  # how a cell differs from the default one
 
 PAPER_STRENGTHS = [0.1, 0.3, 1.0, 3.0]
-STRENGTHS = [0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0]
+STRENGTHS = [0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0]
 SOME = [10.0, 100.0]
 LAMBDA_OVER_CALLS = 10.0
 
@@ -20,8 +20,8 @@ CANDIDATES: dict[str, Fields] = {
     f"{sampler}, {num_steps} steps": {"sampler": sampler, "num_steps": num_steps}
     for sampler, counts in (("dpmpp_2m_sde", (24, 32, 16, 12)), ("dpmpp_2m", (24, 12)))
     for num_steps in counts
-}
-CHOSEN = "dpmpp_2m_sde, 32 steps"
+} | {f"dpmpp_2m_sde, 32 steps, policy in every {k}": {"policy_every": k} for k in (2, 4)}
+CHOSEN = "dpmpp_2m_sde, 32 steps, policy in every 4"
 
 RULES: dict[str, Fields] = {
     "proximal": {},
@@ -71,7 +71,7 @@ def groups() -> list[Group]:
         Group("rules", [cell(RULES[name]) for name in RULES if name not in ("proximal", "paper")], SOME),
         Group("weak score", [cell(rule="score")], [0.1, 0.3]),
         Group("intervals", _intervals(), [*SOME, 1000.0]),
-        Group("held", [cell(held_below=s) for s in (0.05, 0.1, 0.2, 0.5, 1.0)], [*SOME, 1000.0]),
+        Group("policy", [cell(policy_every=k) for k in (2, 3, 4, 6)], [*SOME, 1000.0]),
         Group("behaviour", [cell(behaviour=kappa) for kappa in (0.25, 0.5, 0.75)], SOME),
         Group("guidance schedules", [cell(guidance_schedule=name) for name in ("rising", "falling")], SOME),
         Group("noise schedules", _noise_schedules(), [LAMBDA_OVER_CALLS]),

@@ -8,8 +8,9 @@ Derivatives are taken with respect to the network-space (pre-tanh, standardised)
 the policy's states. The rules are in rules.py. lambda may depend on the noise level, lambda(s) = lambda w(s) within an
 interval of levels and 0 outside it (Kynkaanniemi et al. 2024, arXiv 2404.07724).
 
-The policy's network need not be evaluated in every guided step: at low noise the states of the denoised window stand
-still, so that log pi, once known to second order in the action, stays known (exactly, for a Gaussian policy).
+The policy's network need not be evaluated in every guided step: from one to the next the states of the denoised window
+hardly move, so that log pi, once known to second order in the action, stays known (exactly so for a Gaussian policy
+whose state stands still).
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from pgd_jax.data import codec as codecs
@@ -25,6 +27,7 @@ from pgd_jax.registry import Registry
 from pgd_jax.types import Codec, Denoise, LogProb
 
 EVERY_SIGMA = 1e6  # no noise level is higher
+UNGUIDED, EVALUATED, KEPT = 0, 1, 2  # modes of a step: the policy is evaluated, or what is known of it is kept
 
 
 @struct.dataclass
@@ -33,7 +36,6 @@ class Hyper:
 
     sigma_min: jax.Array | float = 0.0  # guides from this noise level ...
     sigma_max: jax.Array | float = EVERY_SIGMA  # ... to this one, and nowhere else
-    sigma_hold: jax.Array | float = 0.0  # at and below it the policy as last evaluated, to second order, is kept
     behaviour: jax.Array | float = 0.0  # kappa, the share of the behaviour policy's density that is divided out
 
 
@@ -62,21 +64,6 @@ class Guided(NamedTuple):
         return self.correct(self.denoise(x, sigma), sigma, jnp.int32(step), self.held(x.shape))[0]
 
 
-class GuidedSteps(NamedTuple):
-    """Which of a sampler's N steps may be guided, and in which of those the policy is evaluated.
-
-    Static, as a choice that differs between lanes would have to take both branches: the union over lanes.
-    """
-
-    first: int  # lambda(sigma) is 0 before it ...
-    held: int  # the policy is evaluated before it, not from it on
-    end: int  # ... and from here on
-
-    @classmethod
-    def every(cls, num_steps: int) -> "GuidedSteps":
-        return cls(0, num_steps, num_steps)
-
-
 class Steering(NamedTuple):
     """What a rule may use."""
 
@@ -85,9 +72,9 @@ class Steering(NamedTuple):
     coefficient: jax.Array  # lambda f32[]
     strength: Callable[[jax.Array], jax.Array]  # sigma f32[] or f32[B] -> lambda(sigma), same shape
     is_inside: Callable[[jax.Array], jax.Array]  # sigma -> whether it is guided there, whatever lambda is
-    sigma_hold: jax.Array | float
-    num_steps: int  # the sampler's N, on which only the paper's rule depends
-    guided_steps: GuidedSteps
+    is_turn: Callable[[jax.Array], jax.Array]  # step i32[] -> whether the policy is evaluated in it
+    num_steps: int  # the sampler's N
+    modes: tuple[int, ...]  # of each step: UNGUIDED, EVALUATED or KEPT
 
 
 class Rule(NamedTuple):
@@ -129,13 +116,14 @@ def guide(
     rule: str = "proximal",
     schedule: str = "constant",
     hyper: Hyper = Hyper(),
-    guided_steps: GuidedSteps | None = None,
+    policy_every: int = 1,
+    modes: tuple[int, ...] | None = None,
 ) -> Guided:
     """Folds the policy's score into `denoise` with strength `coefficient` (lambda, f32[]).
 
     lambda = 0 gives unguided samples bit for bit; only between separately compiled programs may XLA's rounding differ.
-    `num_steps` is the sampler's N, which only the paper's rule depends on. `guided_steps` (None: all, and the policy
-    evaluated in all) saves work and changes nothing.
+    `num_steps` is the sampler's N. The rules "score" and "proximal" evaluate the policy in the first guided step and in
+    every `policy_every`-th, counted from the last. `modes` (`modes_of`; None: EVALUATED in all) only save work.
     """
     weight = SCHEDULES.get(schedule)
 
@@ -145,11 +133,24 @@ def guide(
     def strength(sigma: jax.Array) -> jax.Array:
         return jnp.where(is_inside(sigma), coefficient * weight(sigma), 0.0)
 
-    guided_steps = guided_steps or GuidedSteps.every(num_steps)
-    steering = Steering(
-        log_prob, codec, coefficient, strength, is_inside, hyper.sigma_hold, num_steps, guided_steps
-    )
+    def is_turn(step: jax.Array) -> jax.Array:
+        return (num_steps - 1 - step) % policy_every == 0
+
+    modes = modes or (EVALUATED,) * num_steps
+    steering = Steering(log_prob, codec, coefficient, strength, is_inside, is_turn, num_steps, modes)
     return GUIDANCE.get(rule).build(denoise, steering)
+
+
+def modes_of(is_guided: np.ndarray, policy_every: int) -> tuple[int, ...]:
+    """What has to be done in each of N steps so that each lane is guided where `is_guided` bool[L, N] says.
+
+    Static, as a choice that differs between lanes would have to take both branches: the most that any lane needs.
+    """
+    num_steps = is_guided.shape[1]
+    is_first = is_guided & (np.cumsum(is_guided, axis=1) == 1)
+    is_turn = np.arange(num_steps - 1, -1, -1) % policy_every == 0
+    needed = np.where(is_first | is_guided & is_turn, EVALUATED, np.where(is_guided, KEPT, UNGUIDED))
+    return tuple(EVALUATED if EVALUATED in column else max(column) for column in needed.T.tolist())
 
 
 def uniform(obs: jax.Array, action: jax.Array) -> jax.Array:

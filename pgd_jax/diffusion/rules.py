@@ -23,9 +23,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pgd_jax.diffusion import edm
+from pgd_jax.diffusion import edm, samplers
 from pgd_jax.diffusion.guidance import (
+    EVALUATED,
     GUIDANCE,
+    KEPT,
+    UNGUIDED,
     Guided,
     Quadratic,
     Rule,
@@ -74,28 +77,24 @@ def tilted(denoise: Denoise, steering: Steering, displacement: Displacement) -> 
         found = tilt(quadratic(log_prob, codec, x0), codec, x0)
         return moved(x0, sigma, found), log_mean_tilt(steering.coefficient, found, edm.posterior_variance(sigma))
 
-    def evaluate(x0: jax.Array, sigma: jax.Array, held: Held) -> tuple[jax.Array, Held]:
+    def evaluate(x0: jax.Array, sigma: jax.Array, step: jax.Array, held: Held) -> tuple[jax.Array, Held]:
         # Another lane may be the only one for which the policy has to be evaluated here.
-        is_due, fresh = (sigma > steering.sigma_hold) | ~held.is_known, quadratic(log_prob, codec, x0)
+        is_due, fresh = steering.is_turn(step) | ~held.is_known, quadratic(log_prob, codec, x0)
         near = jax.tree.map(lambda new, old: jnp.where(is_due, new, old), fresh, held.near)
-        return keep(x0, sigma, Held(held.is_known | steering.is_inside(sigma), near))
+        return keep(x0, sigma, step, Held(held.is_known | steering.is_inside(sigma), near))
 
-    def keep(x0: jax.Array, sigma: jax.Array, held: Held) -> tuple[jax.Array, Held]:
+    def keep(x0: jax.Array, sigma: jax.Array, step: jax.Array, held: Held) -> tuple[jax.Array, Held]:
+        del step
         return moved(x0, sigma, tilt(held.near, codec, x0)), held
 
     def correct(x0: jax.Array, sigma: jax.Array, step: jax.Array, held: Held) -> tuple[jax.Array, Held]:
-        first, last, end = steering.guided_steps
-        if (first, last) == (0, steering.num_steps):
-            return evaluate(x0, sigma, held)
-        place = sum((step >= border).astype(jnp.int32) for border in (first, last, end))
-        return jax.lax.switch(place, [_skip, evaluate, keep, _skip], x0, sigma, held)
+        if set(steering.modes) == {EVALUATED}:
+            return evaluate(x0, sigma, step, held)
+        by_mode = {UNGUIDED: samplers.uncorrected, EVALUATED: evaluate, KEPT: keep}
+        mode = jnp.array(steering.modes, jnp.int32)[step]
+        return jax.lax.switch(mode, [by_mode[mode] for mode in sorted(by_mode)], x0, sigma, step, held)
 
     return Guided(denoise, correct, functools.partial(_nothing_held, codec), twist=twist)
-
-
-def _skip(x0: jax.Array, sigma: jax.Array, held: Held) -> tuple[jax.Array, Held]:
-    del sigma
-    return x0, held
 
 
 def _nothing_held(codec: Codec, shape: tuple[int, int, int]) -> Held:

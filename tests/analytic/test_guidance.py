@@ -99,7 +99,7 @@ def test_the_schedule_weighs_lambda_by_the_noise_level(rule):
             np.testing.assert_allclose(weighed(windows(), np.float32(sigma)), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_guided_steps_are_an_interval_of_noise_levels_that_costs_less():
+def test_modes_of_an_interval_of_noise_levels_cost_less():
     """Steps 3 .. 7 of 12: the same samples as from the interval of their levels, and the policy is asked less often."""
     sigmas, shape, key, asked = oracles.karras(12).astype(np.float32), (4, *SHAPE), jax.random.key(3), []
 
@@ -120,7 +120,7 @@ def test_guided_steps_are_an_interval_of_noise_levels_that_costs_less():
         return x, len(asked), np.asarray(draw(key, np.float32(0.0)))
 
     x, every, free = run(hyper=guidance.Hyper(sigma_min=float(sigmas[7]), sigma_max=float(sigmas[3])))
-    y, fewer, _ = run(guided_steps=guidance.GuidedSteps(3, 8, 8))
+    y, fewer, _ = run(modes=guidance.modes_of(np.isin(np.arange(12), range(3, 8))[None], 1))
     np.testing.assert_allclose(x, y, atol=1e-5)
     assert np.abs(x - free).max() > 0.1
     # Of 23 calls ten, two at the level of each of the five steps: in the step before, and in itself.
