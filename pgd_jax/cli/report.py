@@ -8,7 +8,6 @@ figures; an older report in it is replaced. Nothing is written into the runs.
 
 from absl import flags
 
-from pgd_jax import report
 from pgd_jax.cli import entry
 
 
@@ -19,7 +18,13 @@ def run() -> None:
 def _prepare():
     runs = flags.DEFINE_list("runs", None, "run directories of train_agent, separated by commas", required=True)
     out = flags.DEFINE_string("out", None, "directory of the report: new, empty, or an older report", required=True)
-    return lambda: print(report.write(out.value, runs.value))
+
+    def main() -> None:
+        from pgd_jax import report  # after the flags: --help and mistakes need not wait for JAX
+
+        print(report.write(out.value, runs.value))
+
+    return main
 
 
 if __name__ == "__main__":

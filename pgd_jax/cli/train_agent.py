@@ -9,7 +9,6 @@ resumes it.
 
 from absl import flags
 
-from pgd_jax import experiment
 from pgd_jax.cli import entry, settings
 from pgd_jax.config import AgentConfig
 
@@ -23,6 +22,8 @@ def _prepare():
     config = settings.define(AgentConfig, "agent", settings.arguments())
 
     def main() -> None:
+        from pgd_jax import experiment  # after the flags: --help and mistakes need not wait for JAX
+
         experiment.fit(config(), workdir.value)
 
     return main

@@ -7,7 +7,6 @@ The run directory gets config.json, metrics.jsonl and checkpoints. The same comm
 
 from absl import flags
 
-from pgd_jax import behaviour
 from pgd_jax.cli import entry, settings
 from pgd_jax.config import BehaviourConfig
 
@@ -21,6 +20,8 @@ def _prepare():
     config = settings.define(BehaviourConfig, "behaviour", settings.arguments())
 
     def main() -> None:
+        from pgd_jax import behaviour  # after the flags: --help and mistakes need not wait for JAX
+
         behaviour.fit(config(), workdir.value)
 
     return main

@@ -8,7 +8,6 @@ The run directory gets config.json, metrics.jsonl and checkpoints. The same comm
 
 from absl import flags
 
-from pgd_jax import denoiser
 from pgd_jax.cli import entry, settings
 from pgd_jax.config import DenoiserConfig
 
@@ -22,6 +21,8 @@ def _prepare():
     config = settings.define(DenoiserConfig, "denoiser", settings.arguments())
 
     def main() -> None:
+        from pgd_jax import denoiser  # after the flags: --help and mistakes need not wait for JAX
+
         denoiser.fit(config(), workdir.value)
 
     return main
