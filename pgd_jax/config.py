@@ -35,7 +35,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class UNetConfig:
-    width: int = option(32, "channels of the first level (the reference: 1024)")
+    width: int = option(64, "channels of the first level (the reference: 1024)")
     num_blocks: int = option(3, "levels; the window is halved one time less")
     compute_dtype: str = option("float32", "float32 or bfloat16; weights and sampling stay float32")
 
