@@ -34,8 +34,9 @@ def denoised(world, rule, policy, coefficient=COEFFICIENT, num_iterations=rules.
     guided = guidance.guide(world.denoise, policy, codec, dtype(coefficient), 1, rule)
     if rule == "jacobian":
         steering = guidance.Steering(
-            policy, codec, dtype(coefficient), lambda sigma: jnp.full_like(sigma, coefficient), 1, (0, 1)
-        )
+            policy, codec, dtype(coefficient), lambda sigma: jnp.full_like(sigma, coefficient),
+            is_inside=jnp.isfinite, is_turn=jnp.isfinite, num_steps=1, modes=(guidance.EVALUATED,),
+        )  # fmt: skip
         guided = rules.jacobian(world.denoise, steering, num_iterations)
     return lambda x, sigma: guided.denoised(x, jnp.asarray(sigma, x.dtype))
 

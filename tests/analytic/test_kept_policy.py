@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax.diffusion import guidance, samplers
+from pgd_jax.diffusion import guidance
 from pgd_jax.types import Codec, Layout
 from tests import oracles
 
@@ -39,7 +39,7 @@ def test_a_gaussian_policy_whose_mean_stands_still_loses_nothing(rule, codec):
     """Its log density is the quadratic that is kept, wherever the action has gone to since the first step."""
     still = oracles.gaussian_policy(lambda obs: jnp.full_like(obs, 0.5), STD)
     with jax.enable_x64(True):
-        for sampler in sorted(set(samplers.SAMPLERS) - {"twisted"}):
+        for sampler in ("heun", "dpmpp_2m_sde"):
             often, once = (
                 oracles.quick_jit(lambda k=k, name=sampler: sampled(name, rule, still, k, codec=codec))()
                 for k in (1, 100)
@@ -47,13 +47,13 @@ def test_a_gaussian_policy_whose_mean_stands_still_loses_nothing(rule, codec):
             np.testing.assert_allclose(once, often, atol=1e-9, err_msg=sampler)
 
 
-@pytest.mark.parametrize("policy_every", [1, 2, 5])
+@pytest.mark.parametrize("policy_every", [2, 5])
 def test_a_kept_policy_has_the_mean_of_the_last_state_it_saw(policy_every):
     """Euler's steps and the proximal rule by hand, with the mean of the last evaluation."""
     with jax.enable_x64(True):
         found = oracles.quick_jit(lambda: sampled("euler", "proximal", policy, policy_every))()
         x = np.asarray(oracles.start(jax.random.key(3), jnp.asarray(SIGMAS), SHAPE))
-    evaluated = {1: range(12), 2: (0, 1, 3, 5, 7, 9, 11), 5: (0, 1, 6, 11)}[policy_every]
+    evaluated = {2: (0, 1, 3, 5, 7, 9, 11), 5: (0, 1, 6, 11)}[policy_every]
     for step, (sigma, following) in enumerate(zip(SIGMAS[:-1], SIGMAS[1:], strict=True)):
         x0, v = x / (sigma**2 + 1.0), sigma**2 / (sigma**2 + 1.0)
         if step in evaluated:
