@@ -21,7 +21,8 @@ import numpy as np
 
 from pgd_jax.data import catalogue, export, sources, wander
 from pgd_jax.data.base import DATASETS, RawDataset
-from pgd_jax.envs import gymnax, maze2d
+from pgd_jax.envs import maze2d
+from pgd_jax.envs.base import ENVS
 from pgd_jax.errors import UserError
 from pgd_jax.registry import Registry
 
@@ -64,7 +65,7 @@ def swing_up(obs: jax.Array) -> jax.Array:
 @functools.partial(jax.jit, static_argnums=1)
 def collect_pendulum(key: jax.Array, num_episodes: int) -> tuple[export.Flat, dict[str, jax.Array]]:
     """Arrays [num_episodes, horizon, ...] of behaviours of mixed quality."""
-    env = gymnax.make("pendulum")
+    env = ENVS.get("pendulum")()
 
     def episode(key: jax.Array) -> export.Flat:
         key_reset, key_kind, key_std, key_steps = jax.random.split(key, 4)
@@ -132,7 +133,7 @@ def load(name: str) -> RawDataset:
 
 
 def _maze2d(layout: str, reward: str, reference: str, horizon: int, num_rows: int) -> Recipe:
-    env = maze2d.Maze2d(layout, reward).name
+    env = maze2d.name_of(layout, reward)
 
     def collect(key: jax.Array, num_streams: int) -> tuple[export.Flat, dict[str, jax.Array]]:
         return wander.collect(key, layout, reward, horizon, num_streams)

@@ -1,6 +1,6 @@
 """gymnax's continuous-control environments as EvalEnv.
 
-gymnax's `step` resets by itself and mixes time limits in; the adapter takes `reset_env` and `step_env`, which do not.
+gymnax's `step` resets by itself and mixes time limits in; the adapter takes `reset_env` and `step_env`, which do not. classic.py registers its tasks.
 """
 
 import contextlib
@@ -108,7 +108,3 @@ def make(name: str) -> base.EvalEnv:
     """One of TASKS."""
     env, from_obs = TASKS[name]
     return adapt(env(), from_obs)._replace(name=name)
-
-
-for _name in TASKS:
-    base.ENVS.add(_name, functools.partial(make, _name))

@@ -1,19 +1,18 @@
-"""D4RL's maze2d (Fu et al. 2020, arXiv 2004.07219) in plain JAX, as a gymnax environment and as an EvalEnv.
+"""D4RL's maze2d (Fu et al. 2020, arXiv 2004.07219) in plain JAX.
 
 Coordinates are those of the observation: cell (i, j) of a layout has its target at (i, j) but, since D4RL puts the
 ball's body at 1.2 and the boxes at i + 1, its square is centred on (i - 0.2, j - 0.2).
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from gymnax.environments import environment, spaces
 
-from pgd_jax.envs import base, gymnax, point_mass
+from pgd_jax.envs import base, point_mass
 from pgd_jax.errors import UserError
 from pgd_jax.registry import nearest
 
@@ -142,72 +141,46 @@ def in_wall(layout: str, xy: jax.Array) -> jax.Array:
 
 
 @struct.dataclass
-class EnvState(environment.EnvState):
+class EnvState:
     position: jax.Array  # f32[2]
     velocity: jax.Array  # f32[2], units per second
-    time: jax.Array  # i32[]
 
 
-@struct.dataclass
-class EnvParams(environment.EnvParams):
-    max_steps_in_episode: int = 300
-    contact: point_mass.Contact = point_mass.Contact()
+def observe(state: EnvState) -> jax.Array:
+    """obs f32[4] = (x, y, vx, vy)"""
+    return jnp.concatenate([state.position, state.velocity])
 
 
-class Maze2d(environment.Environment[EnvState, EnvParams]):
-    """gymnax environment: obs f32[4] = (x, y, vx, vy), action f32[2] in [-1, 1], never terminal.
+def reset(key: jax.Array, *, layout: str) -> tuple[jax.Array, EnvState]:
+    key_cell, key_position, key_velocity = jax.random.split(key, 3)
+    cell = jax.random.choice(key_cell, jnp.asarray(free_cells(layout))).astype(jnp.float32)
+    position = cell + jax.random.uniform(key_position, (2,), minval=-0.1, maxval=0.1)
+    state = EnvState(position, 0.1 * jax.random.normal(key_velocity, (2,)))
+    return observe(state), state
 
-    The reward is that of the new observation: 1 within 0.5 of the target ("sparse"), or exp(-distance) ("dense").
-    """
 
-    def __init__(self, layout: str, reward: str = "sparse"):
-        super().__init__()
-        if reward not in REWARDS:
-            raise UserError(f'unknown maze2d reward "{reward}"{nearest(reward, REWARDS)} (known: {", ".join(REWARDS)})')
-        self.layout, self.reward_type, self.target = layout, reward, target(layout)
+def step(
+    key: jax.Array,
+    state: EnvState,
+    action: jax.Array,
+    *,
+    layout: str,
+    reward: str = "sparse",
+    contact: point_mass.Contact = point_mass.Contact(),
+) -> tuple[jax.Array, EnvState, jax.Array, jax.Array]:
+    """As an EvalEnv's: action f32[2] in [-1, 1], the reward is that of the new observation, nothing is terminal."""
+    del key
+    cells = cell_of(state.position)[None, :] + NEIGHBOURS
+    centres, solid = cells.astype(jnp.float32) - WALL_OFFSET, wall_at(layout, cells, beyond=False)
+    velocity = jnp.clip(state.velocity, -MAX_SPEED, MAX_SPEED)
+    state = EnvState(*point_mass.step(state.position, velocity, jnp.clip(action, -1.0, 1.0), centres, solid, contact))
+    return observe(state), state, reward_of(observe(state), layout=layout, reward=reward), jnp.bool_(False)
 
-    @property
-    def default_params(self) -> EnvParams:
-        return EnvParams(max_steps_in_episode=maze(self.layout).horizon)
 
-    @property
-    def name(self) -> str:
-        return f"maze2d-{self.layout}" + ("-dense" if self.reward_type == "dense" else "")
-
-    def reset_env(self, key: jax.Array, params: EnvParams) -> tuple[jax.Array, EnvState]:
-        key_cell, key_position, key_velocity = jax.random.split(key, 3)
-        cell = jax.random.choice(key_cell, jnp.asarray(free_cells(self.layout))).astype(jnp.float32)
-        position = cell + jax.random.uniform(key_position, (2,), minval=-0.1, maxval=0.1)
-        state = EnvState(position=position, velocity=0.1 * jax.random.normal(key_velocity, (2,)), time=jnp.int32(0))
-        return self.get_obs(state), state
-
-    def step_env(
-        self, key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams
-    ) -> tuple[jax.Array, EnvState, jax.Array, jax.Array, dict[Any, Any]]:
-        cells = cell_of(state.position)[None, :] + NEIGHBOURS
-        centres, solid = cells.astype(jnp.float32) - WALL_OFFSET, wall_at(self.layout, cells, beyond=False)
-        velocity = jnp.clip(state.velocity, -MAX_SPEED, MAX_SPEED)
-        action = jnp.clip(action, -1.0, 1.0)
-        position, velocity = point_mass.step(state.position, velocity, action, centres, solid, params.contact)
-        state = EnvState(position=position, velocity=velocity, time=state.time + 1)
-        return self.get_obs(state), state, self.reward(position), jnp.bool_(False), {}
-
-    def reward(self, position: jax.Array) -> jax.Array:
-        """position f32[2] -> f32[]"""
-        distance = jnp.linalg.norm(position - self.target)
-        return jnp.exp(-distance) if self.reward_type == "dense" else (distance <= 0.5).astype(jnp.float32)
-
-    def get_obs(self, state: EnvState, params: EnvParams | None = None, key: jax.Array | None = None) -> jax.Array:
-        return jnp.concatenate([state.position, state.velocity])
-
-    def is_terminated(self, state: EnvState, params: EnvParams) -> jax.Array:
-        return jnp.bool_(False)
-
-    def action_space(self, params: EnvParams | None = None) -> spaces.Box:
-        return spaces.Box(-1.0, 1.0, (2,))
-
-    def observation_space(self, params: EnvParams) -> spaces.Box:
-        return spaces.Box(-jnp.inf, jnp.inf, (4,))
+def reward_of(obs: jax.Array, *, layout: str, reward: str = "sparse") -> jax.Array:
+    """obs f32[4] -> f32[]: 1 within 0.5 of the target ("sparse"), or exp(-distance) ("dense")."""
+    distance = jnp.linalg.norm(obs[:2] - target(layout))
+    return jnp.exp(-distance) if reward == "dense" else (distance <= 0.5).astype(jnp.float32)
 
 
 def is_reachable(layout: str, obs: jax.Array) -> jax.Array:
@@ -219,19 +192,32 @@ def is_reachable(layout: str, obs: jax.Array) -> jax.Array:
 
 def from_obs(obs: jax.Array) -> EnvState:
     """obs f32[4] -> the state that shows it."""
-    return EnvState(position=obs[:2], velocity=obs[2:], time=jnp.int32(0))
+    return EnvState(position=obs[:2], velocity=obs[2:])
+
+
+def name_of(layout: str, reward: str) -> str:
+    return f"maze2d-{layout}" + "-dense" * (reward == "dense")
 
 
 @functools.cache
 def make(layout: str, reward: str = "sparse") -> base.EvalEnv:
     """The maze called `layout` with a "sparse" or "dense" reward; raises UserError for an unknown name."""
-    maze2d = Maze2d(layout, reward)
-    env = gymnax.adapt(maze2d, from_obs)
-    return env._replace(
-        is_reachable=functools.partial(is_reachable, layout), reward_of=lambda obs: maze2d.reward(obs[:2])
+    if reward not in REWARDS:
+        raise UserError(f'unknown maze2d reward "{reward}"{nearest(reward, REWARDS)} (known: {", ".join(REWARDS)})')
+    task = {"layout": layout, "reward": reward}
+    return base.EvalEnv(
+        name=name_of(layout, reward),
+        obs_dim=4,
+        action_dim=2,
+        horizon=maze(layout).horizon,
+        reset=functools.partial(reset, layout=layout),
+        step=functools.partial(step, **task),
+        from_obs=from_obs,
+        is_reachable=functools.partial(is_reachable, layout),
+        reward_of=functools.partial(reward_of, **task),
     )
 
 
 for _layout in MAZES:
-    base.ENVS.add(f"maze2d-{_layout}", functools.partial(make, _layout, "sparse"))
-    base.ENVS.add(f"maze2d-{_layout}-dense", functools.partial(make, _layout, "dense"))
+    for _reward in REWARDS:
+        base.ENVS.add(name_of(_layout, _reward), functools.partial(make, _layout, _reward))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax.envs import gymnax as adapter
+from pgd_jax.envs import base, classic, gymnax as adapter
 
 
 def test_pendulum_worked_by_hand():
@@ -55,3 +55,8 @@ def test_mountain_car_is_gymnasium_s_also_at_the_left_wall():
             assert bool(found[3]) == terminal
             at_wall += obs[0] == np.float32(-1.2)
     assert at_wall >= 2 and env.horizon == 999
+
+
+def test_every_task_has_its_name():
+    assert sorted(adapter.TASKS) == sorted(classic.NAMES)
+    assert base.ENVS.get("pendulum")() is adapter.make("pendulum")

@@ -62,16 +62,15 @@ def one_step(layout, obs, action, semantics=MUJOCO_2_1):
     built = model(layout, semantics)
     data = mujoco.MjData(built)
     theirs, num_contacts = zip(*[mujoco_step(built, data, o, a) for o, a in zip(obs, action)])
-    env = maze2d.Maze2d(layout)
-    params = env.default_params
+    contact = point_mass.Contact()
     if semantics == AS_INSTALLED:
         # Read from the installed version, which the library's defaults deliberately differ from.
         data.qpos[:] = [0.4, 1.0]
         mujoco.mj_forward(built, data)
         weight = built.body_invweight0[1, 0] * built.body_mass[1]
-        params = params.replace(contact=point_mass.Contact(data.contact[0].includemargin, weight))
+        contact = point_mass.Contact(data.contact[0].includemargin, weight)
     state = jax.vmap(maze2d.from_obs)(jnp.asarray(obs, jnp.float32))
-    step = lambda state, action: env.step_env(jax.random.key(0), state, action, params)[0]
+    step = lambda state, action: maze2d.step(jax.random.key(0), state, action, layout=layout, contact=contact)[0]
     ours = jax.jit(jax.vmap(step))(state, jnp.asarray(action, jnp.float32))
     return np.array(theirs), np.asarray(ours), np.array(num_contacts)
 
@@ -197,7 +196,7 @@ def test_reward_is_that_of_the_new_observation():
         np.testing.assert_allclose(found, expected, atol=1e-4)
         assert not terminal
     # Standing still at 0.51 from the target is too far.
-    assert maze2d.Maze2d("umaze").reward(jnp.array([1.0, 1.51])) == 0.0
+    assert maze2d.reward_of(jnp.array([1.0, 1.51, 0.0, 0.0]), layout="umaze") == 0.0
 
 
 def test_reset_is_uniform_over_free_cells():

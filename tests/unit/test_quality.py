@@ -195,17 +195,14 @@ def test_a_known_mistake_is_found_where_it_is(pendulum):
 def test_maze2d_pays_by_either_rule():
     """Rows recorded here are paid for obs[t + 1], D4RL's files were relabelled by obs[t]: both are true to the maze."""
     recording = collect.generate("maze2d-umaze-waypoint-v0", 1_500)
-    world, env = maze2d.Maze2d("umaze"), ENVS.get("maze2d-umaze")()
-    relabelled = np.asarray(jax.vmap(world.reward)(jnp.asarray(recording.flat.observations[:, :2])))
+    env = ENVS.get("maze2d-umaze")()
+    relabelled = np.asarray(jax.vmap(env.reward_of)(jnp.asarray(recording.flat.observations)))
     assert (relabelled != recording.flat.rewards).any()
-
-    def reward_of(obs):
-        return world.reward(obs[:2])
 
     error = {}
     for name, rewards in (("recorded", None), ("relabelled", relabelled)):
         codec, windows = real_windows(recording, Layout(4, 2), rewards)
-        for rule in (None, reward_of):
+        for rule in (None, env.reward_of):
             found = measure(windows, log_prob, env, codec, windows, len(windows), rule)
             assert found["dynamics_error"] < 1e-6 and found["unreachable_share"] == 0.0
             error[name, rule is None] = float(found["reward_error"])

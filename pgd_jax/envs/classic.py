@@ -1,0 +1,18 @@
+"""gymnax's tasks by name. gymnax itself waits until one is made: it imports plotting libraries, which takes seconds."""
+
+import functools
+
+from pgd_jax.envs import base
+
+NAMES = ("pendulum", "mountain-car-continuous", "reacher-misc", "swimmer-misc", "point-robot-misc")
+
+
+def make(name: str) -> base.EvalEnv:
+    """One of NAMES, as gymnax.py adapts it."""
+    from pgd_jax.envs import gymnax
+
+    return gymnax.make(name)
+
+
+for _name in NAMES:
+    base.ENVS.add(_name, functools.partial(make, _name))
