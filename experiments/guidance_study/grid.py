@@ -18,9 +18,11 @@ PAPER: Fields = {"rule": "paper", "sampler": "churned_heun", "num_steps": 256} |
 
 CANDIDATES: dict[str, Fields] = {
     f"{sampler}, {num_steps} steps": {"sampler": sampler, "num_steps": num_steps}
-    for sampler, counts in (("dpmpp_2m_sde", (24, 32, 16, 12)), ("dpmpp_2m", (24, 12)))
+    for sampler, counts in (("dpmpp_2m_sde", (24, 32, 16, 12)), ("dpmpp_2m", (24, 12)), ("ancestral", (32, 16)))
     for num_steps in counts
-} | {f"dpmpp_2m_sde, 32 steps, policy in every {k}": {"policy_every": k} for k in (2, 4)}
+}
+CANDIDATES |= {f"dpmpp_2m_sde, 32 steps, policy in every {k}": {"policy_every": k} for k in (2, 4)}
+CANDIDATES |= {f"dpmpp_2m_sde, 32 steps, eta {eta:g}": {"eta": eta} for eta in (1.5, 2.0, 3.0)}
 CHOSEN = "dpmpp_2m_sde, 32 steps, policy in every 2"
 
 RULES: dict[str, Fields] = {
@@ -81,7 +83,7 @@ def groups() -> list[Group]:
         Group("steps of score", [cell(rule="score", num_steps=n) for n in (16, 64, MOST_STEPS)], [1.0]),
         Group("steps of the paper's rule", [cell(PAPER, num_steps=n) for n in (16, 64)], [0.3]),
         Group("fresh noise", [cell(CANDIDATES[CHOSEN])], STRENGTHS, setting.FRESH_NOISE),
-        Group("fresh noise, paper", [cell(PAPER)], PAPER_STRENGTHS, setting.FRESH_NOISE),
+        Group("the paper's rule on fresh noise", [cell(PAPER)], PAPER_STRENGTHS, setting.FRESH_NOISE),
     ]
 
 
