@@ -19,7 +19,7 @@ DPI = 130
 
 def draw(path: pathlib.Path, task: str, points: Mapping[str, Sequence[Point]]) -> None:
     """`points` by kind of target policy: a row of panels each."""
-    fig = figure.Figure(figsize=(16.0, 4.6 * len(points)), layout="constrained")
+    fig = figure.Figure(figsize=(16.0, 5.6 * len(points)), layout="constrained")
     panels = fig.subplots(len(points), 3, squeeze=False)
     for row, (agent, found) in zip(panels, points.items(), strict=True):
         _paper_against_candidates(row[0], found)
@@ -29,14 +29,15 @@ def draw(path: pathlib.Path, task: str, points: Mapping[str, Sequence[Point]]) -
             axis.set_title(f"{task}, policies of {agent}: {title}", fontsize=10)
             axis.grid(alpha=0.25)
             axis.spines[["top", "right"]].set_visible(False)
-            axis.legend(fontsize=7)
+            axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0.0, -0.13), ncols=2)
     fig.savefig(path, dpi=DPI)
 
 
 def _paper_against_candidates(axis: axes.Axes, points: Sequence[Point]) -> None:
     _curve(axis, frontier.select(points, **grid.PAPER), PAPER_COLOUR, "paper", with_intervals=True)
-    for colour, (name, fields) in zip(COLOURS, grid.CANDIDATES.items(), strict=False):
-        _curve(axis, frontier.select(points, **fields), colour, name, with_intervals=name == grid.CHOSEN)
+    for colour, name in zip(COLOURS, grid.DRAWN, strict=True):
+        found = frontier.select(points, **grid.CANDIDATES[name])
+        _curve(axis, found, colour, name, with_intervals=name == grid.CHOSEN)
     _label(axis)
 
 

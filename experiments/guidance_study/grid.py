@@ -24,6 +24,8 @@ CANDIDATES: dict[str, Fields] = {
 CANDIDATES |= {f"dpmpp_2m_sde, 32 steps, policy in every {k}": {"policy_every": k} for k in (2, 4)}
 CANDIDATES |= {f"dpmpp_2m_sde, 32 steps, eta {eta:g}": {"eta": eta} for eta in (1.5, 2.0, 3.0)}
 CHOSEN = "dpmpp_2m_sde, 32 steps, policy in every 2"
+DRAWN = [CHOSEN, *(f"dpmpp_2m_sde, {n} steps" for n in (24, 16, 12)), "dpmpp_2m, 24 steps"]
+DRAWN += [*(f"ancestral, {n} steps" for n in (32, 16)), "dpmpp_2m_sde, 32 steps, eta 3"]
 
 RULES: dict[str, Fields] = {
     "proximal": {},
@@ -35,6 +37,8 @@ RULES: dict[str, Fields] = {
     "paper, 16 steps": PAPER | {"num_steps": 16},
     "paper, noised point": PAPER | {"rule": "paper_noised", "num_steps": 64},
 }
+
+PAPERS = ("paper", "paper, 16 steps", "paper, noised point")
 
 SAMPLERS = ("euler", "heun", "churned_heun", "ancestral", "dpmpp_2m", "dpmpp_2m_sde")
 STEPS_OVER_CALLS = (8, 16, 24, 32)  # halved for the samplers that call twice a step
@@ -70,7 +74,8 @@ def groups() -> list[Group]:
         Group("candidates", [cell(fields) for fields in CANDIDATES.values()], STRENGTHS),
         Group("paper", [cell(PAPER)], PAPER_STRENGTHS),
         Group("unguided", [cell(PAPER, rule="proximal"), cell(EDM)], [0.0]),
-        Group("rules", [cell(RULES[name]) for name in RULES if name not in ("proximal", "paper")], SOME),
+        Group("rules", [cell(RULES[name]) for name in RULES if name not in ("proximal", *PAPERS)], SOME),
+        Group("the paper's variants", [cell(RULES[name]) for name in PAPERS[1:]], PAPER_STRENGTHS),
         Group("weak score", [cell(rule="score")], [0.1, 0.3]),
         Group("intervals", _intervals(), [*SOME, 1000.0]),
         Group("policy", [cell(policy_every=k) for k in (2, 3, 4, 6)], [*SOME, 1000.0]),
@@ -81,7 +86,7 @@ def groups() -> list[Group]:
         Group("samplers", _samplers(), [LAMBDA_OVER_CALLS]),
         Group("steps", [cell(num_steps=n) for n in (16, 64, MOST_STEPS)], [LAMBDA_OVER_CALLS]),
         Group("steps of score", [cell(rule="score", num_steps=n) for n in (16, 64, MOST_STEPS)], [1.0]),
-        Group("steps of the paper's rule", [cell(PAPER, num_steps=n) for n in (16, 64)], [0.3]),
+        Group("steps of the paper's rule", [cell(PAPER, num_steps=64)], [0.3]),
         Group("fresh noise", [cell(CANDIDATES[CHOSEN])], STRENGTHS, setting.FRESH_NOISE),
         Group("the paper's rule on fresh noise", [cell(PAPER)], PAPER_STRENGTHS, setting.FRESH_NOISE),
     ]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from absl import flags
 
-from experiments.guidance_study import figures, frontier, setting, tables
+from experiments.guidance_study import figures, frontier, grid, setting, tables
 from pgd_jax import metrics
 from pgd_jax.analysis import stats
 from pgd_jax.cli import entry
@@ -41,7 +41,7 @@ def write(workdir: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
             out / f"{task}.png", task, {agent: found for (name, agent), found in points.items() if name == task}
         )
     sections = [tables.matches(points, "The paper's rule against fewer calls")]
-    sections += [tables.matches(fresh, "The same on noise that nothing was chosen on")]
+    sections += [tables.matches(fresh, "The same on noise that nothing was chosen on", [grid.CHOSEN])]
     sections += [tables.steps(points), tables.everything(points)]
     page = out / "results.md"
     page.write_text("\n".join(["# Measurements of the guidance study", *sections]), encoding="utf-8")
@@ -54,10 +54,10 @@ def of_noise(points: dict[tuple[str, str], list[frontier.Point]], noise: int) ->
 
 
 def _compact(points: dict[tuple[str, str], list[frontier.Point]]) -> Iterable[dict]:
-    """Every point with its seeds' values, without curves by position."""
+    """Every point with its seeds' values of what the tables show."""
     for found in points.values():
         for point in found:
-            values = {name: value.tolist() for name, value in point.measures.items() if value.ndim == 1}
+            values = {name: [float(f"{x:.5g}") for x in point.measures[name]] for name in tables.MEASURES}
             yield stats.as_json(
                 {"task": point.task, "agent": point.agent, "noise": point.noise}
                 | {"coefficient": point.coefficient, "calls": point.calls}

@@ -1,7 +1,6 @@
 """The study's tables, in Markdown. An interval is of the mean over target policies (seeds), 95 %, Student's t."""
 
-from collections.abc import Mapping, Sequence
-
+from collections.abc import Iterable, Mapping, Sequence
 
 from experiments.guidance_study import frontier, grid
 from experiments.guidance_study.frontier import ERROR, LIKELIHOOD, Match, Point
@@ -19,15 +18,16 @@ MEASURES = {
     "nearest_distance": "nearest",
     "impossible_share": "impossible",
 }
+LEAST_STEPS = 16  # fewer are not meant to be as strong
 MATCH_HEAD = ["task", "policy", "paper λ", "log-likelihood", "error", "λ", "log-likelihood", "error"]
 MATCH_HEAD += ["likelihood gain", "error ratio", "reached"]
 
 
-def matches(points: Points, title: str) -> str:
+def matches(points: Points, title: str, candidates: Iterable[str] = grid.CANDIDATES) -> str:
     """For each strength of the paper's rule, the best of each candidate's lambdas."""
     lines = [f"## {title}", ""]
-    for name, fields in grid.CANDIDATES.items():
-        found = [match for each in points.values() for match in candidate_matches(each, fields)]
+    for name in candidates:
+        found = [match for each in points.values() for match in candidate_matches(each, grid.CANDIDATES[name])]
         if not found:
             continue
         num_reached, num_clear = sum(m.is_reached for m in found), sum(m.is_clear for m in found)
@@ -57,7 +57,8 @@ def _match_line(match: Match) -> str:
 
 def steps(points: Points) -> str:
     """Log-likelihood at one lambda over the number of steps."""
-    lines = ["## Does the strength depend on the number of steps?", "", "Mean log-likelihood per action.", ""]
+    lines = ["## Does the strength depend on the number of steps?", ""]
+    lines += [f"Mean log-likelihood per action; the range is that from {LEAST_STEPS} steps on.", ""]
     for name, (fields, coefficient) in grid.OVER_STEPS.items():
         found = {
             policies: {p.cell.num_steps: p.estimate(LIKELIHOOD).mean for p in each
@@ -70,7 +71,8 @@ def steps(points: Points) -> str:
         for policies, means in found.items():
             if means:
                 shown = [f"{means[n]:.2f}" if n in means else "" for n in counts]
-                lines.append(_line([", ".join(policies), *shown, f"{max(means.values()) - min(means.values()):.2f}"]))
+                enough = [mean for num_steps, mean in means.items() if num_steps >= LEAST_STEPS]
+                lines.append(_line([", ".join(policies), *shown, f"{max(enough) - min(enough):.2f}"]))
         lines.append("")
     return "\n".join(lines)
 
