@@ -78,6 +78,24 @@ def test_every_rule_at_every_strength_leaves_legal_windows(rule, sampler, dtype)
     assert np.all(moved.max(axis=(2, 3, 4)) > 0.0), "everything else does guide"
 
 
+@pytest.mark.parametrize("rule", ["score", "proximal"])
+def test_a_policy_that_is_not_evaluated_in_every_step_leaves_legal_windows(rule):
+    """What was known of it at other states and actions is used far from them."""
+    sigmas = jnp.asarray(oracles.karras(5), jnp.float32)
+
+    def run(coefficient, share, inverse_std, params):
+        denoise, log_prob = denoiser(params, "float32"), policy(share, inverse_std)
+        guided = guidance.guide(denoise, log_prob, CODEC, coefficient, 5, rule, policy_every=3)
+        return oracles.sample("dpmpp_2m_sde", jax.random.key(0), guided, sigmas, (4, *SHAPE))
+
+    over_policies = jax.vmap(run, in_axes=(None, 0, 0, None))
+    shares, inverse_stds = np.array(list(POLICIES.values()), np.float32).T
+    run = oracles.quick_jit(jax.vmap(over_policies, in_axes=(0, None, None, None)))
+    x = np.asarray(run(np.array(COEFFICIENTS, np.float32), shares, inverse_stds, weights()))
+    assert np.all(np.isfinite(x))
+    assert np.all(np.abs(codecs.decode_action(CODEC, x[..., LAYOUT.action])) <= 1.0)
+
+
 def test_particles_with_extreme_weights_leave_legal_windows():
     sigmas = jnp.asarray(oracles.karras(5), jnp.float32)
 
