@@ -4,7 +4,7 @@
 
 Trains a denoiser, a behaviour policy and target policies (TD3+BC and IQL, five seeds each) for maze2d-umaze and hopper,
 measures every point of the grid for every target policy, and writes tables and figures to --out. Run it again to go on:
-what is measured is kept in <workdir>/<task>/<agent>.jsonl. Needs the extra `mujoco`. Five hours on two CPU cores.
+what is measured is kept in <workdir>/<task>/<agent>.jsonl. Needs the extra `mujoco`. About four hours on two CPU cores.
 """
 
 import dataclasses

@@ -58,10 +58,13 @@ def test_the_way_of_one_step_does_not_drown_far_from_the_origin(compared):
     name, steps, _ = compared
     far = steps.qpos[:64].copy()
     far[:, 0] += 1000.0
-    near = one_step.in_graph(name, *(jnp.asarray(array) for array in (steps.qpos, steps.qvel, steps.action)))[1][:64]
     far = np.concatenate([far, steps.qpos[64:]])
-    found = one_step.in_graph(name, *(jnp.asarray(array) for array in (far, steps.qvel, steps.action)))[1][:64]
-    np.testing.assert_array_equal(near, found)
+    near, found = (
+        # One after the other: XLA's CPU runtime has been seen to hang with two such programs in flight on two cores.
+        np.asarray(one_step.in_graph(name, *(jnp.asarray(array) for array in (qpos, steps.qvel, steps.action)))[1])
+        for qpos in (steps.qpos, far)
+    )
+    np.testing.assert_array_equal(near[:64], found[:64])
 
 
 def test_ant_s_orientation_turns_as_mujoco_integrates_it():
