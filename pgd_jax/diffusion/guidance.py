@@ -13,6 +13,7 @@ hardly move, so that log pi, once known to second order in the action, stays kno
 whose state stands still).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -133,12 +134,15 @@ def guide(
     def strength(sigma: jax.Array) -> jax.Array:
         return jnp.where(is_inside(sigma), coefficient * weight(sigma), 0.0)
 
-    def is_turn(step: jax.Array) -> jax.Array:
-        return (num_steps - 1 - step) % policy_every == 0
-
     modes = modes or (EVALUATED,) * num_steps
-    steering = Steering(log_prob, codec, coefficient, strength, is_inside, is_turn, num_steps, modes)
+    turn = functools.partial(is_turn, num_steps=num_steps, policy_every=policy_every)
+    steering = Steering(log_prob, codec, coefficient, strength, is_inside, turn, num_steps, modes)
     return GUIDANCE.get(rule).build(denoise, steering)
+
+
+def is_turn(step: jax.Array | np.ndarray, num_steps: int, policy_every: int) -> jax.Array | np.ndarray:
+    """Whether the policy is evaluated in this step i32[...], by its distance from the last."""
+    return (num_steps - 1 - step) % policy_every == 0
 
 
 def modes_of(is_guided: np.ndarray, policy_every: int) -> tuple[int, ...]:
@@ -148,8 +152,8 @@ def modes_of(is_guided: np.ndarray, policy_every: int) -> tuple[int, ...]:
     """
     num_steps = is_guided.shape[1]
     is_first = is_guided & (np.cumsum(is_guided, axis=1) == 1)
-    is_turn = np.arange(num_steps - 1, -1, -1) % policy_every == 0
-    needed = np.where(is_first | is_guided & is_turn, EVALUATED, np.where(is_guided, KEPT, UNGUIDED))
+    turns = is_turn(np.arange(num_steps), num_steps, policy_every)
+    needed = np.where(is_first | is_guided & turns, EVALUATED, np.where(is_guided, KEPT, UNGUIDED))
     return tuple(EVALUATED if EVALUATED in column else max(column) for column in needed.T.tolist())
 
 

@@ -1,6 +1,7 @@
 """gymnax's continuous-control environments as EvalEnv.
 
-gymnax's `step` resets by itself and mixes time limits in; the adapter takes `reset_env` and `step_env`, which do not. classic.py registers its tasks.
+gymnax's `step` resets by itself and mixes time limits in; the adapter takes `reset_env` and `step_env`, which do not.
+classic.py registers its tasks.
 """
 
 import contextlib

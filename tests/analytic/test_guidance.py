@@ -226,5 +226,6 @@ def test_diagonal_curvature_of_a_correlated_policy():
     def correlated(obs, a):
         return -0.5 * jnp.einsum("...i,ij,...j->...", a, precision, a)
 
-    tilt = oracles.quick_jit(lambda x: guidance.tilt(guidance.quadratic(correlated, PLAIN, x), PLAIN, x))(np.zeros((1, *SHAPE), np.float32))
+    tilt = oracles.quick_jit(lambda x: guidance.tilt(guidance.quadratic(correlated, PLAIN, x), PLAIN, x))
+    tilt = tilt(np.zeros((1, *SHAPE), np.float32))
     np.testing.assert_allclose(tilt.curvature[0, 0], [3.0, 2.0], rtol=1e-6)

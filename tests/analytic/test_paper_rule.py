@@ -98,18 +98,15 @@ def ours(sampler, dtype):
 @pytest.mark.parametrize("sampler", ["euler", "heun"])
 @pytest.mark.parametrize("rule", VARIANTS)
 def test_the_published_rule_to_the_last_digits(rule, sampler):
-    """To 1e-11 of the largest number in float64, and as near as rounding allows in float32.
+    """Within 1e-11 in float64; in float32 within 1e-4 of the largest number, but for "paper_noised".
 
-    A unit vector jumps where g passes 0, which amplifies rounding: to 6e-5 in "paper", to 6e-3 in "paper_noised".
+    There g, at x itself, passes 0 on the way, where a unit vector jumps: rounding is amplified.
     """
     is_denoised, is_normalised = VARIANTS[rule]
     sigmas = oracles.karras(NUM_STEPS, 80.0 if is_denoised else 5.0)  # far out, tanh is flat at x itself
     stds = np.array([0.3, 1.0])  # a deterministic policy is a unit Gaussian around its action
     coefficients = np.array([0.3, 0.3] if is_normalised else [0.03, 0.3])  # raw gradients of a std of 0.3 are 10 long
-    accuracies = {np.float64: 1e-11}
-    if sampler == "heun" and rule != "paper_noised":
-        accuracies[np.float32] = 2e-4 if is_normalised else 1e-5
-    for dtype, accuracy in accuracies.items():
+    for dtype, accuracy in ((np.float64, 1e-11), (np.float32, 1e-2 if rule == "paper_noised" else 1e-4)):
         index = np.int32(list(VARIANTS).index(rule))
         with jax.enable_x64(dtype is np.float64):
             start, found = ours(sampler, dtype)(index, *(a.astype(dtype) for a in (sigmas, stds, coefficients)))
