@@ -12,7 +12,7 @@ test: $(READY)  ## all tests
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 bench: $(READY)  ## speed of the parts against the machine's matrix-multiply rate
-	$(VENV)/bin/python -m experiments.bench.speed
+	$(VENV)/bin/python -m pgd_jax.cli.bench
 
 $(READY): requirements.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

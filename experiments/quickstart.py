@@ -11,7 +11,7 @@ import time
 
 from absl import flags
 
-from pgd_jax import denoiser, experiment, presets, report
+from pgd_jax import presets
 from pgd_jax.cli import entry
 
 
@@ -26,6 +26,8 @@ def _prepare():
 
 def quickstart(workdir: pathlib.Path) -> None:
     """Every part in order; stops (and says how to go on) where one is interrupted."""
+    from pgd_jax import denoiser, experiment, report  # after the flags: --help and mistakes need not wait for JAX
+
     began = time.perf_counter()
     synthetic = dataclasses.replace(presets.config("quickstart", "agent"), denoiser=str(workdir / "denoiser"))
     real = dataclasses.replace(synthetic, synthetic_per_batch=0, sweep="")

@@ -13,9 +13,8 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from pgd_jax import experiment, metrics, presets, report
+from pgd_jax import presets
 from pgd_jax.cli import entry
-from pgd_jax.data import episodes, sources
 
 AGENTS = ("td3_bc", "iql")
 
@@ -32,6 +31,8 @@ def _prepare():
 
 def compare(dataset: str, workdir: pathlib.Path) -> None:
     """Both agents in order; stops where one is interrupted."""
+    from pgd_jax import experiment, metrics, report  # after the flags: --help and mistakes need not wait for JAX
+
     behaviour = behaviour_return(dataset)
     for agent in AGENTS:
         config = dataclasses.replace(presets.config("real_hopper", "agent"), dataset=dataset, agent=agent)
@@ -49,6 +50,8 @@ def compare(dataset: str, workdir: pathlib.Path) -> None:
 
 def behaviour_return(dataset: str) -> float:
     """Mean undiscounted return of the recorded episodes."""
+    from pgd_jax.data import episodes, sources
+
     raw = sources.load(dataset)
     return float(np.add.reduceat(raw.rewards.astype(np.float64), episodes.segments(raw).start).mean())
 

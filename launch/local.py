@@ -106,4 +106,4 @@ def _main(options: flags.FlagValues, base: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    entry.run(_prepare, __doc__)
+    entry.run(_prepare, __doc__, compiles=False)  # the jobs do

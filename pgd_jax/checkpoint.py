@@ -9,7 +9,8 @@ not count: readers fall back to the one before it. Orbax alone lists truncated c
 bytes without an error.
 
 Saving is synchronous: the leaves are on the host before it starts and the caller may donate them as soon as it returns.
-One process writes to a directory at a time (see rundir). Trees that span hosts are not supported.
+One run writes to a directory at a time (see rundir). Of several processes all call `save`, as orbax has them meet, with
+a tree that each can read whole, and the first one writes; each restores its own part.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ import numpy as np
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
-from pgd_jax import rundir
+from pgd_jax import processes, rundir
 from pgd_jax.errors import UserError
 
 ARRAYS = "arrays"
@@ -50,11 +51,15 @@ def save(directory: str | os.PathLike, step: int, tree: Tree, metadata: dict[str
     description = json.dumps({"leaves": specs, "key_impls": impls, "metadata": metadata or {}}, indent=1)
     # Orbax refuses arrays without elements; their shape and dtype say all.
     stored = {name: jax.random.key_data(x) if name in impls else x for name, x in leaves.items() if x.size}
-    directory.mkdir(parents=True, exist_ok=True)
-    for leftover in directory.glob("step_*.*"):
-        shutil.rmtree(leftover)
+    if processes.is_first():
+        directory.mkdir(parents=True, exist_ok=True)
+        for leftover in directory.glob("step_*.*"):
+            shutil.rmtree(leftover)
     partial = directory / f"{_folder(step)}.partial"
+    processes.wait("the checkpoint's folder is clean")
     ocp.save(partial / ARRAYS, jax.tree.map(np.asarray, jax.device_get(stored)))
+    if not processes.is_first():
+        return
     (partial / TREE).write_text(description, encoding="utf-8")
     _seal(partial)
     _commit(partial, directory / _folder(step))
@@ -120,8 +125,7 @@ def _place(data: np.ndarray | None, key_impl: str | None, template: Any) -> Any:
     # may_alias=False: the caller may donate the leaf, and the loader's memory is not JAX's to reuse.
     if key_impl is None:
         return jax.device_put(data, target, may_alias=False)
-    words = jax.device_put(data, may_alias=False)
-    return jax.device_put(jax.random.wrap_key_data(words, impl=key_impl), target)
+    return jax.random.wrap_key_data(jax.device_put(data, target, may_alias=False), impl=key_impl)
 
 
 def _refuse_other_tree(folder: pathlib.Path, held: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import Mesh
 
-from pgd_jax import checkpoint, config as configs, driver, notes, rundir
+from pgd_jax import checkpoint, config as configs, devices, driver, notes, rundir
 from pgd_jax.data import codec as codecs, episodes, sources
 from pgd_jax.data.base import RawDataset
 from pgd_jax.diffusion import train
@@ -98,20 +99,27 @@ def fit(config: configs.DenoiserConfig, path: str | os.PathLike) -> bool:
         if directory.is_finished:
             notes.say(f"{path}: already finished")
             return True
+        mesh = devices.batch_mesh_of(config.training.batch_size)
+        placed = data._replace(training=devices.place(data.training, mesh), validation=devices.place(data.validation, mesh))
         initial = functools.partial(_initial, config, network, data.codec)
-        return driver.run(_job(config, network, data), directory, initial, jax.eval_shape(initial))
+        return driver.run(
+            _job(config, network, placed, mesh), directory, lambda: devices.place(initial(), mesh),
+            devices.template(initial, mesh),
+        )  # fmt: skip
 
 
 def _initial(config: configs.DenoiserConfig, network: Network, codec: Codec) -> Saved:
     return Saved(train.init(jax.random.key(config.training.seed), network, config.training), codec)
 
 
-def _job(config: configs.DenoiserConfig, network: Network, data: Data) -> driver.Job:
+def _job(config: configs.DenoiserConfig, network: Network, data: Data, mesh: Mesh | None) -> driver.Job:
     training, length = config.training, config.data.window_length
     key_validation = jax.random.key(config.training.seed + 1)
 
     def advance(saved: Saved) -> tuple[Saved, dict[str, jax.Array]]:
-        state, loss = train.train_chunk(saved.training, data.training, length=length, network=network, config=training)
+        state, loss = train.train_chunk(
+            saved.training, data.training, length=length, network=network, config=training, mesh=mesh
+        )
         losses = {"train_loss": loss}
         if data.validation is not None:
             losses["validation_loss"] = train.validation_loss(

@@ -1,14 +1,14 @@
 """The host's side of a run: dispatch the next chunk, then log and checkpoint the one before while the device works."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import tqdm
 
-from pgd_jax import checkpoint, interrupt, metrics, notes
+from pgd_jax import checkpoint, interrupt, metrics, notes, processes
 from pgd_jax.errors import Diverged
 from pgd_jax.rundir import RunDir
 
@@ -59,21 +59,25 @@ def run(job: Job, directory: RunDir, initial: Callable[[], State], template: Sta
     Progress survives a kill at any moment: rows are written before the checkpoint that covers them and cut back to it
     on resume. Raises Diverged at the first value that is not finite, keeping the checkpoint before it.
     """
+    is_first = processes.is_first()
     state, chunk = _start(directory, initial, template)
-    with metrics.MetricsWriter(directory.metrics_path) as writer, interrupt.graceful() as stop:
-        writer.truncate_after(chunk * job.phases_per_chunk - 1)
+    writing = metrics.MetricsWriter(directory.metrics_path) if is_first else contextlib.nullcontext()
+    with writing as writer, interrupt.graceful() as stop:
+        if is_first:
+            writer.truncate_after(chunk * job.phases_per_chunk - 1)
         with tqdm.tqdm(
             total=job.num_chunks * job.units_per_chunk, initial=chunk * job.units_per_chunk, unit=job.unit,
-            desc=directory.path.name, unit_scale=True, mininterval=0.5,
+            desc=directory.path.name, unit_scale=True, mininterval=0.5, disable=not is_first,
         ) as bar:  # fmt: skip
             chunk = _advance(job, directory, writer, bar, stop, state, chunk)
-    if chunk == job.num_chunks or job.is_done():
+    is_finished = chunk == job.num_chunks or job.is_done()
+    if is_finished and is_first:
         directory.mark_finished()
-        return True
-    notes.say(
-        f"{directory.path}: stopped by {stop.signal} after chunk {chunk} of {job.num_chunks}; the same command resumes"
-    )
-    return False
+    if not is_finished:
+        by = f" by {stop.signal}" if stop else ", as another process was,"
+        done = f"after chunk {chunk} of {job.num_chunks}"
+        notes.say(f"{directory.path}: stopped{by} {done}; the same command resumes")
+    return is_finished
 
 
 def _start(directory: RunDir, initial: Callable[[], State], template: State) -> tuple[State, int]:
@@ -87,26 +91,35 @@ def _start(directory: RunDir, initial: Callable[[], State], template: State) -> 
 def _advance(
     job: Job,
     directory: RunDir,
-    writer: metrics.MetricsWriter,
+    writer: metrics.MetricsWriter | None,
     bar: tqdm.tqdm,
     stop: interrupt.Interrupt,
     state: State,
     chunk: int,
 ) -> int:
-    """Chunks `chunk`, `chunk` + 1, ... until the end or a signal; returns how many are done and on the disk."""
+    """Chunks `chunk`, `chunk` + 1, ... until the end or a signal; returns how many are done and on the disk.
+
+    Without a writer, in processes but the first, values that are not finite are looked for, and nothing is written.
+    """
 
     def settle(done: int, snapshot: State, chunk_metrics: dict[str, jax.Array], seconds: float) -> None:
         rows = job.rows(done - 1, jax.device_get(chunk_metrics), seconds)
-        if job.judge is not None:
-            rows = job.judge(done - 1, snapshot, rows)
-        writer.write(rows)
+        if writer is not None:
+            if job.judge is not None:
+                rows = job.judge(done - 1, snapshot, rows)
+            writer.write(rows)
         _refuse_nonfinite(directory, rows)
         checkpoint.save(directory.checkpoints_path, done, snapshot, job.metadata)
-        bar.set_postfix_str(job.summary(rows), refresh=False)
-        bar.update(job.units_per_chunk)
+        if writer is not None:
+            bar.set_postfix_str(job.summary(rows), refresh=False)
+            bar.update(job.units_per_chunk)
 
     pending, began = None, time.perf_counter()
-    while chunk < job.num_chunks and not stop and not job.is_done():
+    while chunk < job.num_chunks and not processes.any_of(bool(stop)) and not job.is_done():
+        if pending is not None and processes.are_several():
+            # Saving lets the processes meet, which they must not do while a chunk lets them meet too.
+            settle(*pending)
+            pending = None
         state, chunk_metrics = job.advance(state)
         if pending is not None:
             settle(*pending)
@@ -114,7 +127,8 @@ def _advance(
         jax.block_until_ready((state, chunk_metrics))
         chunk, now = chunk + 1, time.perf_counter()
         # The next chunk takes the state's buffers, so the checkpoint needs its own.
-        pending, began = (chunk, jax.tree.map(jnp.copy, state), chunk_metrics, now - began), now
+        snapshot, chunk_metrics = processes.readable((state, chunk_metrics))
+        pending, began = (chunk, snapshot, chunk_metrics, now - began), now
     if pending is not None:
         settle(*pending)
     return chunk

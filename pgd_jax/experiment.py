@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from pgd_jax import (
     behaviour as behaviours,
     checkpoint,
     config as configs,
     denoiser as denoisers,
+    devices,
     driver,
     judges,
     lanes,
@@ -45,6 +47,7 @@ class Experiment(NamedTuple):
     raw: RawDataset
     reference: str  # D4RL name whose scores normalise returns; "" where none does
     host: judges.HostPlan | None  # what the host evaluates besides
+    mesh: Mesh | None  # devices that a run of it takes
 
 
 def assemble(config: configs.AgentConfig) -> Experiment:
@@ -74,9 +77,10 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     plan = plan_of(config, trained.config.data.window_length if trained else 2, lanes_)
     _refuse_bad_batches(config, agent.batches_per_update, real.reward.shape[0], dataset)
     cloned = _behaviour_of(config, lanes_, codec)
+    mesh = devices.mesh_of(config.mesh, len(lanes_.settings), plan.num_batches if synthetic else 0)
     program = loop.Program(plan, agent, trained.network if synthetic else None, env, cloned and cloned.network)
     shared = loop.Shared(trained.params if synthetic else None, codec, real, cloned and cloned.params)
-    return Experiment(config, program, shared, lanes_, raw, reference_of(raw, name), host)
+    return Experiment(config, program, shared, lanes_, raw, reference_of(raw, name), host, mesh)
 
 
 def _behaviour_of(config: configs.AgentConfig, lanes_: lanes.Lanes, codec: Codec) -> behaviours.Behaviour | None:
@@ -191,16 +195,29 @@ def fit(config: configs.AgentConfig, path: str | os.PathLike) -> bool:
         if directory.is_finished:
             notes.say(f"{path}: already finished")
             return True
-        initial = functools.partial(initial_states, experiment)
-        return driver.run(_job(experiment), directory, initial, jax.eval_shape(initial))
+        placed = on_devices(experiment)
+        initial = functools.partial(initial_states, placed)
+        template = devices.template(initial, experiment.mesh, devices.LANES)
+        return driver.run(_job(experiment, placed), directory, initial, template)
 
 
-def _job(experiment: Experiment) -> driver.Job:
-    config, program = experiment.config, experiment.program
-    num_lanes = len(experiment.lanes.settings)
+def on_devices(experiment: Experiment) -> Experiment:
+    """The same with program and data on all devices of its mesh."""
+    mesh, lanes_ = experiment.mesh, experiment.lanes
+    hypers, seeds = devices.place((lanes_.hypers, lanes_.seeds), mesh, devices.LANES)
+    return experiment._replace(
+        program=experiment.program._replace(mesh=mesh),
+        shared=devices.place(experiment.shared, mesh),
+        lanes=lanes_._replace(hypers=hypers, seeds=seeds),
+    )
+
+
+def _job(experiment: Experiment, placed: Experiment) -> driver.Job:
+    """`placed` computes; what the host reads is of `experiment`."""
+    config, num_lanes = experiment.config, len(experiment.lanes.settings)
 
     def advance(states: loop.LaneState) -> tuple[loop.LaneState, loop.Metrics]:
-        return loop.run_chunk(program, config.phases_per_chunk, states, experiment.lanes.hypers, experiment.shared)
+        return loop.run_chunk(placed.program, config.phases_per_chunk, states, placed.lanes.hypers, placed.shared)
 
     return driver.Job(
         advance,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pgd_jax import behaviour as behaviours
+from pgd_jax import behaviour as behaviours, devices
 from pgd_jax.analysis import dynamics_error as dynamics
 from pgd_jax.data import codec as codecs
 from pgd_jax.diffusion import guidance, samplers, schedules, train
@@ -59,8 +59,9 @@ def generate(
         options = guided.options(shape, noise=hyper.noise, start=start, num_particles=plan.num_particles)
         return sampler.sample(key, guided.denoise, sigmas, shape, options)
 
-    keys = jax.random.split(key, plan.num_trajectories // plan.trajectories_per_batch)
-    windows = jax.lax.map(batch, (keys, None if start is None else start.reshape(keys.shape[0], *shape)))
+    keys = jax.random.split(key, plan.num_batches)
+    starts = None if start is None else start.reshape(plan.num_batches, *shape)
+    windows = devices.map_windows(batch, (keys, starts), program.mesh)
     return windows.reshape(plan.num_trajectories, plan.window_length, codec.layout.dim)
 
 

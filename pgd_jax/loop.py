@@ -11,6 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from pgd_jax import devices
 from pgd_jax.agents.base import State as AgentState
 from pgd_jax.data import codec as codecs
 from pgd_jax.diffusion import guidance
@@ -96,24 +97,29 @@ def run_chunk(
 ) -> tuple[LaneState, Metrics]:
     """`num_phases` phases of L lanes in one call; states and hypers have a leading axis L, metrics [L, P, ...].
 
-    The states are donated. The same phases in smaller chunks give the same bits.
+    The states are donated. The same phases in smaller chunks give the same bits. On several devices (`program.mesh`)
+    states and hypers are divided by lane, `shared` is on each (`devices.place`).
     """
 
-    def lane(state: LaneState, hyper: ProgramHyper) -> tuple[LaneState, Metrics]:
-        return jax.lax.scan(lambda s, _: phase(program, hyper, shared, s), state, None, length=num_phases)
+    def chunk(states: LaneState, hypers: ProgramHyper, shared: Shared) -> tuple[LaneState, Metrics]:
+        def lane(state: LaneState, hyper: ProgramHyper) -> tuple[LaneState, Metrics]:
+            return jax.lax.scan(lambda s, _: phase(program, hyper, shared, s), state, None, length=num_phases)
 
-    return jax.vmap(lane)(states, hypers)
+        return jax.vmap(lane)(states, hypers)
+
+    return devices.by_lane(chunk, program.mesh, num_by_lane=2, num_copied=1)(states, hypers, shared)
 
 
 @functools.partial(jax.jit, static_argnums=(0,))
 def init(program: Program, seeds: jax.Array, hypers: ProgramHyper, shared: Shared) -> LaneState:
     """The lanes' first states from seeds i32[L]; lanes of one seed start equal. Warm starts begin with new windows."""
 
-    def lane(seed: jax.Array, hyper: ProgramHyper) -> LaneState:
+    def lane(seed: jax.Array, hyper: ProgramHyper, shared: Shared) -> LaneState:
         key, key_agent, key_windows = jax.random.split(jax.random.key(seed), 3)
         agent, windows = program.agent.init(key_agent, hyper.agent), None
         if program.plan.warm_steps and program.plan.synthetic_per_batch:
             windows = generate(key_windows, guidance.uniform, jnp.float32(0.0), hyper, shared, program)
         return LaneState(key, jnp.int32(0), agent, windows)
 
-    return jax.vmap(lane)(seeds, hypers)
+    lanes = jax.vmap(lane, in_axes=(0, 0, None))
+    return devices.by_lane(lanes, program.mesh, num_by_lane=2, num_copied=1)(seeds, hypers, shared)

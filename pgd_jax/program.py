@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 from flax import struct
+from jax.sharding import Mesh
 
 from pgd_jax.agents.base import Agent, Hyper as AgentHyper, State as AgentState
 from pgd_jax.diffusion import samplers, schedules
@@ -43,6 +44,11 @@ class Plan(NamedTuple):
     num_episodes: int
     dynamics_windows: int  # of a phase, whose transitions are compared with the environment's own; 0 for none
 
+    @property
+    def num_batches(self) -> int:
+        """Of windows, in a phase."""
+        return self.num_trajectories // self.trajectories_per_batch
+
 
 class Program(NamedTuple):
     """The static argument of `loop.run_chunk`. Build it once and reuse it: its functions are compared by identity."""
@@ -52,6 +58,7 @@ class Program(NamedTuple):
     network: Network | None  # the denoiser's; None where nothing is generated
     env: EvalEnv | None  # None: trained without evaluation
     behaviour: Network | None = None  # of the behaviour policy; None: guidance does not know it
+    mesh: Mesh | None = None  # devices of `loop.run_chunk` and `loop.init`; None: one
 
 
 @struct.dataclass

@@ -21,6 +21,7 @@ import jax
 from absl import logging
 
 import pgd_jax
+from pgd_jax import processes
 from pgd_jax.errors import UserError
 
 CONFIG = "config.json"
@@ -75,7 +76,7 @@ class RunDir:
 
     path: pathlib.Path
     config: dict[str, Any]  # as JSON gives it back: lists, not tuples
-    _lock: _Lock = dataclasses.field(repr=False, compare=False)
+    _lock: _Lock | None = dataclasses.field(repr=False, compare=False)
 
     @property
     def metrics_path(self) -> pathlib.Path:
@@ -93,7 +94,8 @@ class RunDir:
         replace_text(self.path / FINISHED, _now() + "\n")
 
     def close(self) -> None:
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def __enter__(self) -> "RunDir":
         return self
@@ -108,11 +110,15 @@ def open_run(path: str | os.PathLike, kind: str, config: dict[str, Any]) -> RunD
     `kind` names the command family ("denoiser", "agent"); `config` is plain JSON data (tuples become lists).
     Raises UserError, with nothing written, for a path that is a file, a directory with other things in it, a run of
     another kind or config (every differing field is listed), or a run that another process works on. Library versions
-    that changed since the run began are only warned about.
+    that changed since the run began are only warned about. Of several processes the first one locks and writes.
     """
     path = pathlib.Path(path)
     config = _as_json(config)
     _refuse_other_run(path, kind, config)
+    processes.wait("looked at the run")
+    if not processes.is_first():
+        processes.wait("the run is open")
+        return RunDir(path, config, None)
     path.mkdir(parents=True, exist_ok=True)
     lock = _Lock(path / LOCK)
     try:
@@ -124,6 +130,7 @@ def open_run(path: str | os.PathLike, kind: str, config: dict[str, Any]) -> RunD
     except BaseException:
         lock.release()
         raise
+    processes.wait("the run is open")
     return RunDir(path, config, lock)
 
 

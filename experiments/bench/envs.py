@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from absl import flags
 
 import pgd_jax.envs  # noqa: F401  registers
-from experiments.bench import parts, setting as settings, speed
+from pgd_jax.bench import parts, setting as settings, speed
 from pgd_jax.cli import entry
 from pgd_jax.envs.base import ENVS, EvalEnv
 from pgd_jax.errors import UserError
@@ -65,8 +65,7 @@ def measure(name: str, num_envs: int, num_steps: int, num_repeats: int) -> dict[
 
 def updates_per_s(num_repeats: int) -> float:
     """Of TD3+BC in one lane, best repeat."""
-    setting = settings.Setting(num_lanes=(1,))
-    learning = next(part for part in parts.build(setting) if part.unit == "updates")
+    learning = parts.learning(settings.Setting(), "td3_bc", num_lanes=1)
     return speed.time_all([learning], num_repeats)[0].best_per_s
 
 

@@ -15,11 +15,12 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
+from pgd_jax import collection
 from pgd_jax.cli import entry
-from pgd_jax.data import collect, online, protocol
 from pgd_jax.errors import UserError
 from pgd_jax.registry import nearest
 
@@ -29,45 +30,52 @@ def run() -> None:
 
 
 def _prepare() -> Callable[[], None]:
-    flags.DEFINE_string("dataset", "maze2d-umaze-waypoint-v0", f"one of: {', '.join(_names())}")
-    flags.DEFINE_integer("num_rows", None, f"rows to write; by default {collect.DEFAULT_NUM_ROWS}, or as many as D4RL")
+    flags.DEFINE_string(
+        "dataset",
+        "maze2d-umaze-waypoint-v0",
+        "a built-in dataset, D4RL's name of a maze or a walker, or <task>-<kind>-v0; a wrong name is answered with all",
+    )
+    flags.DEFINE_integer("num_rows", None, "rows to write; by default as many as the built-in dataset or D4RL has")
     flags.DEFINE_string("out", "", "HDF5 file to write; an existing one is never overwritten")
     flags.DEFINE_string("workdir", "", "with training: directory to create or resume; by default <out>.run")
     flags.DEFINE_integer(
-        "max_steps", protocol.Settings.max_steps, "with training: steps at which it ends at the latest"
+        "max_steps", collection.Settings.max_steps, "with training: steps at which it ends at the latest"
     )
     flags.DEFINE_float(
-        "fraction", protocol.Settings.fraction, "with training: of the expert score, the medium policy's"
+        "fraction", collection.Settings.fraction, "with training: of the expert score, the medium policy's"
     )
     flags.DEFINE_float("random_return", None, "return that scores 0; by default D4RL's")
     flags.DEFINE_float("expert_return", None, "return that scores 1; by default D4RL's")
     flags.DEFINE_bool("allow_partial", False, "take the policy after max_steps for the medium one")
-    for field in dataclasses.fields(online.Plan):
+    for field in dataclasses.fields(collection.Plan):
         flags.DEFINE_integer(field.name, field.default, field.metadata["help"])
     return functools.partial(_collect, flags.FLAGS)
 
 
-def _names() -> list[str]:
-    return [*collect.RECIPES, *protocol.requests()]
-
-
 def _collect(options: flags.FlagValues) -> None:
+    from pgd_jax.data import collect, protocol  # after the flags: --help and mistakes need not wait for JAX
+
     name, command = options.dataset, shlex.join(["pgd-collect", *sys.argv[1:]])
-    if name not in _names():
-        raise UserError(f'unknown dataset "{name}"{nearest(name, _names())} (known: {", ".join(_names())})')
+    known = [*collect.RECIPES, *protocol.requests()]
+    if name not in known:
+        raise UserError(f'unknown dataset "{name}"{nearest(name, known)} (known: {", ".join(known)})')
     if not options.out:
         raise UserError(f"--out is missing: the file to write, for example --out={name}.hdf5")
     path = pathlib.Path(options.out)
     if name in collect.RECIPES:
         collect.write(name, path, options.num_rows, options.seed, command)
     else:
-        plan = online.Plan(**{field.name: options[field.name].value for field in dataclasses.fields(online.Plan)})
-        settings = {field.name: options[field.name].value for field in dataclasses.fields(protocol.Settings)}
+        plan, settings = _of(collection.Plan, options), _of(collection.Settings, options)
         workdir = pathlib.Path(options.workdir or f"{path}.run")
         request = protocol.requests()[name]
-        if not protocol.write(request, plan, protocol.Settings(**settings), options.num_rows, workdir, path, command):
+        if not protocol.write(request, plan, settings, options.num_rows, workdir, path, command):
             return
     print(f"{name}: {path.resolve()}")
+
+
+def _of(cls: type, options: flags.FlagValues) -> Any:
+    """The dataclass whose fields are flags."""
+    return cls(**{field.name: options[field.name].value for field in dataclasses.fields(cls)})
 
 
 if __name__ == "__main__":

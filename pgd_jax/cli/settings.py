@@ -30,6 +30,12 @@ def define(cls: type[configs.Config], part: str, argv: list[str]) -> Callable[[]
     return lambda: configs.from_dict(cls, holder.value.to_dict())
 
 
+def distributed() -> flags.FlagHolder:
+    """Defines `--distributed`; its value is for `processes.start`."""
+    text = 'several processes: "auto" (as the cluster says), or address:port,number of processes,index of this one'
+    return flags.DEFINE_string("distributed", "", text)
+
+
 def _suggestion(path: str, known: list[str]) -> str:
     return nearest(path, [f"config.{name}" for name in known]).replace('"config.', '"--config.')
 

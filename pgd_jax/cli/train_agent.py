@@ -19,11 +19,13 @@ def run() -> None:
 
 def _prepare():
     workdir = flags.DEFINE_string("workdir", None, "run directory to create or resume", required=True)
+    distributed = settings.distributed()
     config = settings.define(AgentConfig, "agent", settings.arguments())
 
     def main() -> None:
-        from pgd_jax import experiment  # after the flags: --help and mistakes need not wait for JAX
+        from pgd_jax import experiment, processes  # after the flags: --help and mistakes need not wait for JAX
 
+        processes.start(distributed.value)
         experiment.fit(config(), workdir.value)
 
     return main

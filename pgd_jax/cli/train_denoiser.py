@@ -18,11 +18,13 @@ def run() -> None:
 
 def _prepare():
     workdir = flags.DEFINE_string("workdir", None, "run directory to create or resume", required=True)
+    distributed = settings.distributed()
     config = settings.define(DenoiserConfig, "denoiser", settings.arguments())
 
     def main() -> None:
-        from pgd_jax import denoiser  # after the flags: --help and mistakes need not wait for JAX
+        from pgd_jax import denoiser, processes  # after the flags: --help and mistakes need not wait for JAX
 
+        processes.start(distributed.value)
         denoiser.fit(config(), workdir.value)
 
     return main

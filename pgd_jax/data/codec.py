@@ -5,6 +5,8 @@ that, so that whatever the network generates comes back through tanh as a legal 
 Everything but `fit` is pure and takes any leading axes.
 """
 
+from collections.abc import Iterator
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -19,19 +21,27 @@ TERMINAL_THRESHOLD = 0.5
 # the floor keeps encoded values finite and below 1e3, and leaves every column of ordinary units alone.
 STD_FLOOR = 1e-3
 
+ROWS_PER_BLOCK = 8_192  # in float64 at once
+
 
 def fit(rows: np.ndarray, layout: Layout, squash: bool = True) -> Codec:
     """Statistics of rows f32[N, D] in environment space; computed in float64 on the host, stored as float32.
 
-    `squash=False` only standardises actions, which keeps Gaussian test worlds Gaussian.
+    `squash=False` only standardises actions, which keeps Gaussian test worlds Gaussian. Twice through the rows, block
+    by block: in float64 all at once they would take as much as everything else that is made of a dataset.
     """
     chex.assert_shape(rows, (None, layout.dim))
-    columns = np.array(rows, np.float64)
-    if squash:
-        limited = np.clip(columns[:, layout.action], -ACTION_LIMIT, ACTION_LIMIT)
-        columns[:, layout.action] = np.arctanh(limited)
-    mean = columns.mean(axis=0)
-    std = np.maximum(columns.std(axis=0), STD_FLOOR)
+
+    def blocks() -> Iterator[np.ndarray]:
+        for start in range(0, len(rows), ROWS_PER_BLOCK):
+            block = np.array(rows[start : start + ROWS_PER_BLOCK], np.float64)
+            if squash:
+                block[:, layout.action] = np.arctanh(np.clip(block[:, layout.action], -ACTION_LIMIT, ACTION_LIMIT))
+            yield block
+
+    mean = sum(block.sum(axis=0) for block in blocks()) / len(rows)
+    variance = sum(((block - mean) ** 2).sum(axis=0) for block in blocks()) / len(rows)
+    std = np.maximum(np.sqrt(variance), STD_FLOOR)
     return Codec(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32), layout, squash)
 
 
@@ -78,8 +88,9 @@ def _last_two(layout: Layout) -> slice:
     return slice(layout.reward, layout.dim)
 
 
+@jax.jit
 def encode(codec: Codec, rows: jax.Array) -> jax.Array:
-    """rows [..., D]: environment space -> network space."""
+    """rows [..., D]: environment space -> network space. Jitted: step by step it would keep three copies of them."""
     layout, rest = codec.layout, _last_two(codec.layout)
     chex.assert_axis_dimension(rows, -1, layout.dim)
     obs = encode_obs(codec, rows[..., layout.obs])

@@ -17,6 +17,8 @@ from pgd_jax.types import Codec, Transition
 # relative), far below this, while a reset moves some column far above it (MuJoCo's reset noise alone is 5e-3 to 1e-1).
 SAME_OBS_TOLERANCE = 1e-5
 
+ROWS_PER_BLOCK = 8_192  # encoded at once
+
 
 class Segments(NamedTuple):
     """S pieces of uninterrupted time: rows start[i] up to, not including, stop[i].
@@ -113,17 +115,26 @@ def transitions(raw: RawDataset, pieces: Segments, codec: Codec) -> Transition:
     offset = np.repeat(pieces.start - (np.cumsum(pieces.length) - pieces.length), pieces.length)
     row = np.arange(pieces.length.sum()) + offset
     if raw.next_observations is not None:
-        next_obs = raw.next_observations[row]
+        following, next_row = raw.next_observations, row
     else:
         follows = np.ones(len(raw.rewards), bool)  # whether the next row continues this one
         follows[pieces.stop - 1] = False
         row = row[follows[row] | raw.terminals[row]]
-        next_obs = raw.observations[np.where(raw.terminals[row], row, row + 1)]
+        following, next_row = raw.observations, np.where(raw.terminals[row], row, row + 1)
     codec = jax.device_get(codec)  # numpy statistics: the encoding below stays on the host
     return Transition(
-        obs=codecs.encode_obs(codec, raw.observations[row]),
+        obs=_encoded(codec, raw.observations, row),
         action=raw.actions[row],
         reward=raw.rewards[row],
-        next_obs=codecs.encode_obs(codec, next_obs),
+        next_obs=_encoded(codec, following, next_row),
         terminal=raw.terminals[row].astype(np.float32),
     )
+
+
+def _encoded(codec: Codec, observations: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """observations[row] in network space f32[K, O]; block by block, as what is made on the way is as large again."""
+    encoded = np.empty((len(row), observations.shape[1]), np.float32)
+    for start in range(0, len(row), ROWS_PER_BLOCK):
+        block = slice(start, start + ROWS_PER_BLOCK)
+        encoded[block] = codecs.encode_obs(codec, observations[row[block]])
+    return encoded

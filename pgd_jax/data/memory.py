@@ -2,9 +2,9 @@
 
 It is the dataset's share of a run: networks, their training, lanes and synthetic rows come on top.
 
-On the host: the arrays as read, and while statistics are fitted the rows in float32 and twice in float64 (codec.fit and
-numpy's std). On the device: for a denoiser the rows as recorded, encoded, and the columns in between; for an agent the
-transitions. On the CPU backend both are the same memory.
+On the host: the arrays as read, and for a denoiser the rows, for an agent the transitions, which are more. On the device:
+for an agent the transitions; for a denoiser the rows as recorded and encoded, which are more. On the CPU backend both are
+the same memory.
 """
 
 import pathlib
@@ -28,10 +28,9 @@ class Bytes(NamedTuple):
 
 def estimate(num_rows: int, obs_dim: int, action_dim: int, has_next: bool) -> Bytes:
     """Peak bytes that `num_rows` rows with observations f32[O] and actions f32[A] take themselves in a run."""
-    row_dim = obs_dim + action_dim + 2
     as_read = 4 * (obs_dim * (1 + has_next) + action_dim + 1) + 2
     transition = 4 * (2 * obs_dim + action_dim + 2)
-    return Bytes(num_rows * (as_read + 20 * row_dim), num_rows * max(12 * row_dim, transition))
+    return Bytes(num_rows * (as_read + transition), num_rows * 8 * (obs_dim + action_dim + 2))
 
 
 def available() -> Bytes:

@@ -20,26 +20,12 @@ from flax import struct
 from pgd_jax import config as configs
 from pgd_jax.agents import sac
 from pgd_jax.agents.base import AgentPlan, Logs
+from pgd_jax.collection import Plan
 from pgd_jax.data import streams
 from pgd_jax.envs import evaluate
 from pgd_jax.envs.base import ENVS, EvalEnv
 from pgd_jax.errors import UserError
 from pgd_jax.types import Transition
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Everything static about training; SAC's floats are `sac.Hyper`'s."""
-
-    seed: int = configs.option(0, "seed of everything")
-    num_envs: int = configs.option(8, "environments stepped at once, each a stream of episodes")
-    steps_per_chunk: int = configs.option(4_000, "steps of one compiled call, all environments together")
-    num_exploring_steps: int = configs.option(10_000, "first steps, with uniformly random actions and no updates")
-    batch_size: int = configs.option(256, "transitions of an update; there is one update a step")
-    hidden_dim: int = configs.option(256, "width of SAC's networks")
-    num_hidden: int = configs.option(2, "hidden layers of SAC's networks")
-    replay_capacity: int = configs.option(1_000_000, "transitions that SAC learns from, the newest")
-    num_episodes: int = configs.option(10, "greedy episodes that judge the policy after each chunk")
 
 
 class Program(NamedTuple):

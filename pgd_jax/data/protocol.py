@@ -23,6 +23,7 @@ import jax
 import numpy as np
 
 from pgd_jax import notes
+from pgd_jax.collection import Settings
 from pgd_jax.data import catalogue, export, online, online_run, parts, rollouts, streams
 from pgd_jax.envs.base import ENVS
 from pgd_jax.errors import UserError
@@ -39,17 +40,6 @@ class Request(NamedTuple):
     env: str
     kind: str  # one of KINDS
     reference: str  # D4RL name whose reference scores apply; "" where there is none
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to collect it, besides `online.Plan`."""
-
-    max_steps: int = 3_000_000  # of training
-    fraction: float = 1.0 / 3.0  # of the way from the random to the expert return, where the policy is medium
-    random_return: float | None = None  # None: D4RL's reference score
-    expert_return: float | None = None
-    allow_partial: bool = False  # take the policy at the step limit for the medium one
 
 
 class _Piece(NamedTuple):

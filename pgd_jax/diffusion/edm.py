@@ -34,12 +34,23 @@ def loss(
     noise_std: float = NOISE_STD,
     sigma_data: float = SIGMA_DATA,
 ) -> jax.Array:
-    """Weighted denoising error (eq. 2 with Table 1's weight), mean over x0 f32[B, T, D]; about 1 at the start."""
+    """`error` at levels and noise drawn from `key`; about 1 at the start."""
+    return error(denoise, x0, *draw(key, x0.shape, noise_mean, noise_std), sigma_data)
+
+
+def draw(
+    key: jax.Array, shape: tuple[int, int, int], noise_mean: float = NOISE_MEAN, noise_std: float = NOISE_STD
+) -> tuple[jax.Array, jax.Array]:
+    """What a batch [B, T, D] of training windows is noised with: levels f32[B] and unit noise f32[B, T, D]."""
     key_sigma, key_noise = jax.random.split(key)
-    s = jnp.exp(noise_mean + noise_std * jax.random.normal(key_sigma, (x0.shape[0],)))
-    noise = s[:, None, None] * jax.random.normal(key_noise, x0.shape)
+    s = jnp.exp(noise_mean + noise_std * jax.random.normal(key_sigma, shape[:1]))
+    return s, jax.random.normal(key_noise, shape)
+
+
+def error(denoise: Denoise, x0: jax.Array, s: jax.Array, noise: jax.Array, sigma_data: float = SIGMA_DATA) -> jax.Array:
+    """Weighted denoising error (eq. 2 with Table 1's weight), mean over x0 f32[B, T, D], at levels s and unit noise."""
     weight = (s**2 + sigma_data**2) / (s * sigma_data) ** 2
-    return jnp.mean(weight[:, None, None] * (denoise(x0 + noise, s) - x0) ** 2)
+    return jnp.mean(weight[:, None, None] * (denoise(x0 + s[:, None, None] * noise, s) - x0) ** 2)
 
 
 def noised_std(sigma: jax.Array, sigma_data: float = SIGMA_DATA) -> jax.Array:

@@ -1,13 +1,16 @@
 """Training of the denoiser: scanned chunks, averaged weights, validation loss on held-out episodes."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.sharding import Mesh
 
+from pgd_jax import devices
 from pgd_jax.config import TrainingConfig
 from pgd_jax.diffusion import edm
 from pgd_jax.networks.base import Network
@@ -57,41 +60,71 @@ def init(key: jax.Array, network: Network, config: TrainingConfig) -> TrainState
 
 
 def train_step(
-    state: TrainState, key: jax.Array, windows: Windows, length: int, network: Network, config: TrainingConfig
+    state: TrainState,
+    key: jax.Array,
+    windows: Windows,
+    length: int,
+    network: Network,
+    config: TrainingConfig,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, jax.Array]:
-    """One Adam step on a batch drawn with replacement (a draw without one would sort all indices each step)."""
+    """One Adam step on a batch drawn with replacement (a draw without one would sort all indices each step).
+
+    Each device draws all of the batch, which is cheap, and takes its own part of it, so that the draws do not depend on
+    the mesh.
+    """
     key_batch, key_loss = jax.random.split(key)
     index = jax.random.randint(key_batch, (config.batch_size,), 0, windows.starts.shape[0])
+    shape = (config.batch_size, length, windows.rows.shape[1])
+    index, *noised = devices.own((index, *edm.draw(key_loss, shape, config.noise_mean, config.noise_std)), mesh)
     x0 = gather(windows, index, length)
 
     def objective(params: Params) -> jax.Array:
-        return edm.loss(key_loss, denoiser(network, params), x0, config.noise_mean, config.noise_std)
+        return edm.error(denoiser(network, params), x0, *noised)
 
-    loss, gradient = jax.value_and_grad(objective)(state.params)
+    loss, gradient = devices.mean(jax.value_and_grad(objective)(state.params), mesh)
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its int32 count
         updates, opt_state = optimiser(config).update(gradient, state.optimiser, state.params)
     params = optax.apply_updates(state.params, updates)
     return state.replace(step=state.step + 1, params=params, optimiser=opt_state), loss
 
 
-@functools.partial(jax.jit, static_argnames=("length", "network", "config"), donate_argnames=("state",))
+@functools.partial(jax.jit, static_argnames=("length", "network", "config", "mesh"), donate_argnames=("state",))
 def train_chunk(
-    state: TrainState, windows: Windows, *, length: int, network: Network, config: TrainingConfig
+    state: TrainState,
+    windows: Windows,
+    *,
+    length: int,
+    network: Network,
+    config: TrainingConfig,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, jax.Array]:
-    """`steps_per_chunk` steps; returns the mean loss f32[]. Averaging (once an `ema_period`) is a loop level."""
+    """`steps_per_chunk` steps; returns the mean loss f32[]. Averaging (once an `ema_period`) is a loop level.
 
-    def step(state: TrainState, key: jax.Array) -> tuple[TrainState, jax.Array]:
-        return train_step(state, key, windows, length, network, config)
+    With a mesh, state and windows are on each of its devices; a step sums gradients over them once.
+    """
+    step = functools.partial(
+        train_step, length=length, network=network, config=config, mesh=mesh
+    )
+    period = functools.partial(_period, step, config)
 
-    def period(state: TrainState, _: None) -> tuple[TrainState, jax.Array]:
-        key, key_steps = jax.random.split(state.key)
-        keys = jax.random.split(key_steps, config.ema_period)
-        state, losses = jax.lax.scan(step, state.replace(key=key), keys)
-        ema = optax.incremental_update(state.params, state.ema, 1.0 - config.ema_decay)
-        return state.replace(ema=ema), jnp.mean(losses)
+    def chunk(state: TrainState, windows: Windows) -> tuple[TrainState, jax.Array]:
+        num_periods = config.steps_per_chunk // config.ema_period
+        state, losses = jax.lax.scan(lambda state, _: period(state, windows), state, None, length=num_periods)
+        return state, jnp.mean(losses)
 
-    state, losses = jax.lax.scan(period, state, None, length=config.steps_per_chunk // config.ema_period)
-    return state, jnp.mean(losses)
+    return devices.on_each(chunk, mesh)(state, windows)
+
+
+def _period(
+    step: Callable[..., tuple[TrainState, jax.Array]], config: TrainingConfig, state: TrainState, windows: Windows
+) -> tuple[TrainState, jax.Array]:
+    """`ema_period` steps and one update of the averaged weights."""
+    key, key_steps = jax.random.split(state.key)
+    keys = jax.random.split(key_steps, config.ema_period)
+    state, losses = jax.lax.scan(lambda state, key: step(state, key, windows), state.replace(key=key), keys)
+    ema = optax.incremental_update(state.params, state.ema, 1.0 - config.ema_decay)
+    return state.replace(ema=ema), jnp.mean(losses)
 
 
 @functools.partial(jax.jit, static_argnames=("length", "network", "num_windows", "batch_size"))

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.bench import flops, parts, speed
 from pgd_jax.agents.base import AGENTS, AgentPlan
+from pgd_jax.bench import compare, curves, dispatches, flops, parts, setting as settings, speed
+from pgd_jax.cli import bench
+from pgd_jax.errors import UserError
 from pgd_jax.networks import unet
 from pgd_jax.types import Transition
 
@@ -41,11 +43,26 @@ def test_td3_bc_flops_by_hand():
     assert flops.td3_bc(1, 1, 1, 1) == 16 + 28 + 11
 
 
+def timing(name="part", **changes):
+    settings = dict(
+        unit="steps", amount=10.0, flops=6e9, dtype="float32", compile_s=1.0, memory_bytes=2e6, xla_flops=9e9, xla_bytes=8e9,
+        seconds=(4.0, 2.0, 5.0),
+    )  # fmt: skip
+    return speed.Timing(name, **settings | changes)
+
+
 def test_rates_and_shares():
-    timing = speed.Timing("part", "steps", 10.0, 6e9, "by hand", 1.0, seconds=(4.0, 2.0, 5.0))
-    row = speed.record(timing, matmul_flops_per_s=12e9)
-    # The best call takes 2 s: 5 steps/s, 3 GFLOP/s. The median takes 4 s.
-    assert (row["best_per_s"], row["median_per_s"], row["flops_per_s"], row["share_of_matmul"]) == (5.0, 2.5, 3e9, 0.25)
+    row = speed.record(timing(), speed.Rates({"float32": 12e9, "bfloat16": 1e12}, bytes_per_s=16e9))
+    # The best call takes 2 s: 5 steps/s, 3 GFLOP/s, 4 GB/s. The median takes 4 s.
+    assert (row["best_per_s"], row["median_per_s"], row["flops_per_s"]) == (5.0, 2.5, 3e9)
+    assert (row["share_of_matmul"], row["share_of_copy"]) == (0.25, 0.25)
+    assert "25.0%" in speed.table([row]) and "1.50x" in speed.table([row])
+
+
+def test_the_machine_s_rates_are_the_best_products():
+    products = [timing(seconds=(2.0,)), timing(seconds=(1.0,)), timing(seconds=(3.0,), dtype="bfloat16")]
+    rates = speed.rates_of(products, timing(amount=4.0, seconds=(2.0, 1.0)))
+    assert rates == speed.Rates({"float32": 6e9, "bfloat16": 2e9}, 4e9)
 
 
 def test_every_part_is_traced_once_and_measured_in_turns():
@@ -53,7 +70,59 @@ def test_every_part_is_traced_once_and_measured_in_turns():
 
     def part(name):
         function = jax.jit(lambda x: calls.append(name) or x + 1.0)
-        return parts.Part(name, "calls", 1.0, 1.0, "by hand", function, (jnp.float32(0.0),))
+        return parts.Part(name, "calls", 1.0, 1.0, function, (jnp.float32(0.0),), ())
 
     timings = speed.time_all([part("a"), part("b")], num_repeats=3)
     assert calls == ["a", "b"] and [len(timing.seconds) for timing in timings] == [3, 3]
+
+
+def test_dispatches_and_transfers_are_counted():
+    square, host = jax.jit(jnp.square), np.ones(8, np.float32)
+    x = jax.device_put(host)
+    jax.device_get(square(x))
+    assert dispatches.count(lambda: square(x))[1] == (1, 0, 0)
+    assert dispatches.count(lambda: square(square(jax.device_put(host))))[1] == (2, 1, 0)
+    assert dispatches.count(lambda: jax.device_get(square(x)))[1] == (1, 0, 1)
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        dispatches.count(lambda: square(host))
+
+
+def test_a_phase_is_one_dispatch_and_moves_nothing():
+    small = settings.Setting(
+        window_length=8, width=8, num_blocks=2, num_steps=2, num_windows=8, windows_at_once=4, hidden_dim=16, num_real=300,
+        num_updates=4, num_episodes=2,
+    )  # fmt: skip
+    phase = parts.phase(small, num_lanes=2)
+    phase.function(*phase.args)
+    assert dispatches.count(lambda: phase.function(*phase.args))[1] == (1, 0, 0)
+
+
+def test_exponents_of_curves():
+    """Seconds of 3 x^2 on x of 2, 4, 8 with FLOPs of x^4: exponents 2 and 1/2; the slower repeat does not matter."""
+    rows = [
+        {"size": "width", "value": x, "part": "p", "seconds": [9.0 * x**3, 3.0 * x**2], "flops": x**4} for x in (2, 4, 8)
+    ]
+    np.testing.assert_allclose(curves.exponents(rows)["width", "p"], (2.0, 0.5))
+
+
+def test_a_figure_of_curves(tmp_path):
+    rows = [{"size": "width", "value": x, "part": "p", "seconds": [x / 1e3], "flops": x} for x in (32, 64)]
+    curves.figure(rows, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_knows_every_setting_and_curve():
+    assert set(bench.SETTINGS) == set(settings.SETTINGS) and set(bench.CURVES) == set(curves.CURVES)
+
+
+def test_reports_are_compared_by_part(tmp_path):
+    rates = speed.Rates({"float32": 12e9}, 16e9)
+    reports = [
+        {"machine": {"jax": version}, "setting": {}, "parts": [speed.record(timing(seconds=(s,)), rates)]}
+        for version, s in (("1", 2.0), ("2", 1.0))
+    ]
+    text = compare.table(*reports)
+    assert "machine.jax: 1 -> 2" in text and "2.000x" in text and "25.0% -> 50.0%" in text
+    (tmp_path / "x.json").write_text("[]")
+    with pytest.raises(UserError, match="x.json: not a report of this benchmark"):
+        compare.read(tmp_path / "x.json")

@@ -5,8 +5,7 @@ import re
 
 import pytest
 
-from pgd_jax.cli import datasets
-from pgd_jax.data import catalogue
+from pgd_jax.data import catalogue, listing
 from pgd_jax.data.base import DATASETS
 from pgd_jax.errors import UserError
 from tests.d4rl_files import content, write
@@ -25,7 +24,7 @@ def cells(line):
 
 
 def listed(**options):
-    header, *lines = datasets.table(**options)
+    header, *lines = listing.table(**options)
     assert cells(header) == ["dataset", "environment", "judged", "steps", "random", "expert", "file"]
     names = [cells(line)[0] for line in lines]
     assert len(set(names)) == len(names), "a name is listed twice"
@@ -43,7 +42,7 @@ def test_every_name_is_listed_with_its_task():
 
 
 def test_columns_are_aligned():
-    header, *lines = datasets.table(match="maze2d-")
+    header, *lines = listing.table(match="maze2d-")
     for name in ("environment", "judged", "file"):
         start = header.index(name)
         assert all(line[start - 2 : start] == "  " and line[start] != " " for line in lines)
@@ -99,4 +98,4 @@ def test_a_part_of_a_name_chooses():
     names = set(listed(match="walker2d-medium"))
     assert names == {f"walker2d-medium{kind}-v{v}" for kind in ("", "-replay", "-expert") for v in range(3)}
     with pytest.raises(UserError, match='no dataset name contains "hoper-medium-v2"; did you mean "hopper-medium-v2"?'):
-        datasets.table(match="hoper-medium-v2")
+        listing.table(match="hoper-medium-v2")

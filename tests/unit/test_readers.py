@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 
+from pgd_jax import denoiser, synthesis
 from pgd_jax.cli import sample
 from pgd_jax.data import export, minari_export, sources
 from pgd_jax.errors import UserError
@@ -216,8 +217,8 @@ def sampled(tmp_path, monkeypatch):
     """Stands for a trained denoiser and what it generates."""
     dataset, seen = worlds.write_dataset(tmp_path / "good.hdf5"), []
     config = worlds.denoiser_config(dataset)
-    monkeypatch.setattr(sample.denoiser, "load", lambda path: types.SimpleNamespace(config=config))
-    monkeypatch.setattr(sample.synthesis, "from_denoiser", lambda *arguments: seen.append(arguments) or worlds.rows())
+    monkeypatch.setattr(denoiser, "load", lambda path: types.SimpleNamespace(config=config))
+    monkeypatch.setattr(synthesis, "from_denoiser", lambda *arguments: seen.append(arguments) or worlds.rows())
     return seen
 
 

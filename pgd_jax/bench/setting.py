@@ -1,4 +1,4 @@
-"""The benchmark's fixed setting, and the programs, weights and rows that follow from it."""
+"""The benchmark's settings, and the programs, weights and rows that follow from each."""
 
 import dataclasses
 import functools
@@ -19,58 +19,80 @@ from pgd_jax.networks import unet
 from pgd_jax.networks.base import Network
 from pgd_jax.types import Layout, Transition
 
+DEFAULTS = SamplingConfig()
+
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """The fixed setting; small enough for two CPU cores, of the shapes of a maze2d experiment."""
+    """Sizes of everything that is timed; by default the library's own defaults, cut to what two CPU cores can do."""
 
     obs_dim: int = 4
     action_dim: int = 2
     window_length: int = 32
-    width: int = 32
+    width: int = 64
     num_blocks: int = 3
-    sampler: str = "heun"
-    guidance: str = "proximal"
-    num_steps: int = 16
-    num_windows: int = 512
+    compute_dtype: str = "float32"
+    sampler: str = DEFAULTS.sampler
+    guidance: str = DEFAULTS.guidance
+    num_steps: int = DEFAULTS.num_steps
+    num_windows: int = 256
+    windows_at_once: int = 256
     hidden_dim: int = 256
     num_hidden: int = 2
     batch_size: int = 256
     synthetic_per_batch: int = 240
-    num_real: int = 100_000
-    num_updates: int = 20
+    num_real: int = 200_000
+    num_updates: int = 40
     num_lanes: tuple[int, ...] = (1, 8)
     environment: str = "maze2d-umaze"
     num_episodes: int = 16
     windows_per_step: int = 64
-    num_train_steps: int = 20
+    num_train_steps: int = 10
     matmul_sizes: tuple[int, ...] = (512, 1024, 2048)
+    copy_bytes: int = 1 << 28
 
     @property
     def layout(self) -> Layout:
         return Layout(self.obs_dim, self.action_dim)
 
 
+SETTINGS = {
+    "cpu": Setting(),
+    "medium": Setting(width=128, num_real=1_000_000, num_updates=100),
+    # The reference's own sizes, for an accelerator: a 1024 x 3 U-Net, 8,192 windows a phase.
+    "full": Setting(
+        width=1024, compute_dtype="bfloat16", num_windows=8192, windows_at_once=1024, num_real=1_000_000,
+        num_updates=1_000, num_lanes=(1, 8, 32), num_train_steps=20, matmul_sizes=(2048, 4096, 8192), copy_bytes=1 << 31,
+    ),
+}  # fmt: skip
+
+
 @functools.cache
 def program(setting: Setting, agent_name: str) -> loop.Program:
     sampling = SamplingConfig(
         sampler=setting.sampler, num_steps=setting.num_steps, guidance=setting.guidance,
-        num_trajectories=setting.num_windows, trajectories_per_batch=setting.num_windows,
+        num_trajectories=setting.num_windows, trajectories_per_batch=setting.windows_at_once,
     )  # fmt: skip
     config = AgentConfig(
         sampling=sampling, updates_per_phase=setting.num_updates, batch_size=setting.batch_size,
         synthetic_per_batch=setting.synthetic_per_batch, num_episodes=setting.num_episodes, dynamics_windows=0,
     )  # fmt: skip
-    defaults = lanes.build(loop.ProgramHyper(AGENTS.get(agent_name).hyper()), "", num_seeds=1, first_seed=0)
-    plan = experiment.plan_of(config, setting.window_length, defaults)
+    plan = experiment.plan_of(config, setting.window_length, population(agent_name, 1))
     agent_plan = AgentPlan(setting.hidden_dim, setting.num_hidden)
     agent = AGENTS.get(agent_name).build(setting.obs_dim, setting.action_dim, agent_plan)
     return loop.Program(plan, agent, network(setting), ENVS.get(setting.environment)())
 
 
+def population(agent_name: str, num_lanes: int) -> lanes.Lanes:
+    """So many seeds of the default hyperparameters."""
+    return lanes.build(loop.ProgramHyper(AGENTS.get(agent_name).hyper()), "", num_lanes, 0)
+
+
 @functools.cache
 def network(setting: Setting) -> Network:
-    return unet.build(setting.window_length, setting.layout.dim, setting.width, setting.num_blocks, "float32")
+    return unet.build(
+        setting.window_length, setting.layout.dim, setting.width, setting.num_blocks, setting.compute_dtype
+    )
 
 
 def rows(setting: Setting, num_rows: int) -> np.ndarray:

@@ -1,0 +1,167 @@
+"""A dataset of millions of wide rows: does it load and train, and was what it takes estimated?
+
+    python -m experiments.bench.large_data [--num_rows=2000000] [--workdir=folder]
+
+Writes an HDF5 file in D4RL's layout (90 observations, 8 actions, reward and terminal: 100 columns of float32), trains a
+small denoiser on it for a few steps and an agent for one phase, each in a process of its own, and prints what each was
+estimated to take beside the most memory that it held. On the CPU backend, where the device's memory is the host's.
+"""
+
+import concurrent.futures
+import functools
+import multiprocessing
+import pathlib
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from pgd_jax import config as configs, denoiser, experiment, footprint, lanes, loop
+from pgd_jax.agents.base import AGENTS, AgentPlan
+from pgd_jax.cli import entry
+from pgd_jax.data import memory
+from pgd_jax.diffusion import train
+from pgd_jax.types import Layout, Transition
+
+LAYOUT = Layout(obs_dim=90, action_dim=8)
+EPISODE = 1_000  # rows
+ROWS_PER_BLOCK = 50_000
+GB = 1e9
+
+
+class Used(NamedTuple):
+    """Bytes, and the seconds that a stage took."""
+
+    before: int  # held by Python and JAX alone
+    peak: int
+    seconds: float
+
+
+def write(path: pathlib.Path, num_rows: int) -> None:
+    """Episodes of 1,000 rows that end in timeouts, every tenth in a terminal; numbers as a walker's, slowly changing."""
+    generator = np.random.default_rng(0)
+    shapes = {"observations": (LAYOUT.obs_dim,), "actions": (LAYOUT.action_dim,), "rewards": ()}
+    with h5py.File(path, "w") as file:
+        arrays = {key: file.create_dataset(key, (num_rows, *shape), np.float32) for key, shape in shapes.items()}
+        flags_ = {key: file.create_dataset(key, (num_rows,), bool) for key in ("terminals", "timeouts")}
+        for start in range(0, num_rows, ROWS_PER_BLOCK):
+            rows = slice(start, min(start + ROWS_PER_BLOCK, num_rows))
+            size = rows.stop - start
+            for array in arrays.values():
+                array[rows] = 0.5 * np.tanh(generator.standard_normal((size, *array.shape[1:]), np.float32))
+            number = np.arange(start, rows.stop)
+            is_last, is_tenth = number % EPISODE == EPISODE - 1, number // EPISODE % 10 == 0
+            flags_["terminals"][rows], flags_["timeouts"][rows] = is_last & is_tenth, is_last & ~is_tenth
+
+
+def denoiser_config(dataset: pathlib.Path) -> configs.DenoiserConfig:
+    return configs.DenoiserConfig(
+        data=configs.DataConfig(dataset=str(dataset), window_length=16),
+        unet=configs.UNetConfig(width=32, num_blocks=3),
+        training=configs.TrainingConfig(num_steps=40, steps_per_chunk=20),
+    )
+
+
+def agent_config(denoiser_path: pathlib.Path) -> configs.AgentConfig:
+    sampling = configs.SamplingConfig(num_steps=8, num_trajectories=1_024, trajectories_per_batch=256)
+    return configs.AgentConfig(
+        denoiser=str(denoiser_path), environment="none", sampling=sampling, num_phases=1, updates_per_phase=200,
+        num_seeds=2,
+    )  # fmt: skip
+
+
+def measured(fit: Callable[[], bool]) -> Used:
+    """What this process holds at most; run it in one of its own."""
+    jax.block_until_ready(jnp.zeros(()))  # JAX has started
+    before, began = _peak(), time.perf_counter()
+    if not fit():
+        raise InterruptedError("the run was stopped")
+    return Used(before, _peak(), time.perf_counter() - began)
+
+
+def _peak() -> int:
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def apart(fit: Callable[[], bool]) -> Used:
+    """`measured` in a new process."""
+    start = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, start) as pool:
+        return pool.submit(measured, fit).result()
+
+
+def of_denoiser(config: configs.DenoiserConfig, num_rows: int) -> footprint.Footprint:
+    """By shapes alone: nothing is loaded."""
+    network, training = denoiser.network_of(config, LAYOUT), config.training
+    starts = num_rows // config.data.window_stride
+    windows = train.Windows(_shape(num_rows, LAYOUT.dim), jax.ShapeDtypeStruct((starts,), jnp.int32))
+    state = jax.eval_shape(lambda: train.init(jax.random.key(0), network, training))
+    return footprint.of_denoiser(state, windows, config.data.window_length, network, training)
+
+
+def of_agent(config: configs.AgentConfig, num_rows: int) -> footprint.Footprint:
+    """Likewise, but for the denoiser, which is read."""
+    trained, family = denoiser.load(config.denoiser), AGENTS.get(config.agent)
+    lanes_ = lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
+    plan = experiment.plan_of(config, trained.config.data.window_length, lanes_)
+    agent = family.build(LAYOUT.obs_dim, LAYOUT.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
+    obs, action, one = _shape(num_rows, LAYOUT.obs_dim), _shape(num_rows, LAYOUT.action_dim), _shape(num_rows)
+    shared = loop.Shared(trained.params, trained.codec, Transition(obs, action, one, obs, one))
+    program = loop.Program(plan, agent, trained.network, None)
+    states = jax.eval_shape(functools.partial(loop.init, program), lanes_.seeds, lanes_.hypers, shared)
+    return footprint.of_agent(program, config.phases_per_chunk, states, lanes_.hypers, shared)
+
+
+def _shape(*sizes: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(sizes, jnp.float32)
+
+
+def _report(name: str, used: Used, num_rows: int, running: footprint.Footprint) -> None:
+    loading = sum(memory.estimate(num_rows, LAYOUT.obs_dim, LAYOUT.action_dim, has_next=False))
+    print(
+        f"{name}: estimated {loading / GB:.2f} GB to load, {running.total / GB:.2f} GB to run (data "
+        f"{running.data / GB:.2f}); held at most {(used.peak - used.before) / GB:.2f} GB, beside "
+        f"{used.before / GB:.2f} GB of Python and JAX; {used.seconds:.0f} s",
+        flush=True,
+    )
+
+
+def run(folder: pathlib.Path, num_rows: int) -> None:
+    """Writes the file and both runs into `folder`, and prints what they took."""
+    dataset, began = folder / "large.hdf5", time.perf_counter()
+    write(dataset, num_rows)
+    seconds = time.perf_counter() - began
+    print(f"{dataset}: {num_rows} rows, {dataset.stat().st_size / GB:.2f} GB, written in {seconds:.0f} s", flush=True)
+    config = denoiser_config(dataset)
+    used = apart(functools.partial(denoiser.fit, config, folder / "denoiser"))
+    _report("denoiser", used, num_rows, of_denoiser(config, num_rows))
+    config = agent_config(folder / "denoiser")
+    used = apart(functools.partial(experiment.fit, config, folder / "agent"))
+    _report("agent", used, num_rows, of_agent(config, num_rows))
+
+
+def _prepare() -> Callable[[], None]:
+    flags.DEFINE_integer("num_rows", 2_000_000, "rows of the dataset", lower_bound=10 * EPISODE)
+    flags.DEFINE_string("workdir", "", "folder of the dataset and the runs, kept; empty: a temporary one")
+    return functools.partial(_main, flags.FLAGS)
+
+
+def _main(options: flags.FlagValues) -> None:
+    if options.workdir:
+        folder = pathlib.Path(options.workdir)
+        folder.mkdir(parents=True, exist_ok=True)
+        run(folder, options.num_rows)
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            run(pathlib.Path(temporary), options.num_rows)
+
+
+if __name__ == "__main__":
+    entry.run(_prepare, __doc__)

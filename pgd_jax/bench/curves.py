@@ -1,0 +1,140 @@
+"""How time grows with one size while all others stay: a curve for each size, with the exponent fitted in log-log."""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from pgd_jax import devices, loop
+from pgd_jax.bench import parts, setting as settings, speed
+from pgd_jax.bench.setting import Setting
+
+NUM_DEVICES = 8
+
+
+class Curve(NamedTuple):
+    """A size, the values that it takes, and what is timed at each."""
+
+    size: str
+    values: tuple[int, ...]
+    build: Callable[[Setting, int], list[parts.Part]]
+
+
+def _trajectories(setting: Setting, value: int) -> list[parts.Part]:
+    at_once = min(value, setting.windows_at_once)
+    return [parts.sampling(dataclasses.replace(setting, num_windows=value, windows_at_once=at_once), is_guided=True)]
+
+
+def _lanes(setting: Setting, value: int) -> list[parts.Part]:
+    setting = dataclasses.replace(setting, num_windows=64, windows_at_once=64)
+    return [parts.learning(setting, "td3_bc", value), parts.learning(setting, "iql", value), parts.phase(setting, value)]
+
+
+def _horizon(setting: Setting, value: int) -> list[parts.Part]:
+    setting = dataclasses.replace(setting, window_length=value)
+    return [parts.sampling(setting, is_guided=True), parts.training(setting)]
+
+
+def _width(setting: Setting, value: int) -> list[parts.Part]:
+    setting = dataclasses.replace(setting, width=value, num_windows=64, windows_at_once=64, num_train_steps=10)
+    return [parts.sampling(setting, is_guided=True), parts.training(setting)]
+
+
+def _devices(setting: Setting, value: int) -> list[parts.Part]:
+    """A phase of eight lanes divided over devices: the work stays, only its place changes."""
+    setting = dataclasses.replace(setting, num_windows=64, windows_at_once=64)
+    part = parts.phase(setting, NUM_DEVICES)
+    mesh = devices.mesh_of(f"lanes={value}", NUM_DEVICES, 1)
+    program = settings.program(setting, "td3_bc")._replace(mesh=mesh)
+    states, hypers, shared = part.args
+    args = (*devices.place((states, hypers), mesh, devices.LANES), devices.place(shared, mesh))
+
+    def run(states: loop.LaneState, hypers: loop.ProgramHyper, shared: loop.Shared) -> Any:
+        return loop.run_chunk(program, 1, states, hypers, shared)
+
+    return [part._replace(function=jax.jit(run), args=args)]
+
+
+CURVES = {
+    curve.size: curve
+    for curve in (
+        Curve("trajectories", tuple(1 << n for n in range(6, 15)), _trajectories),
+        Curve("lanes", tuple(1 << n for n in range(7)), _lanes),
+        Curve("horizon", (16, 32, 64, 128, 256), _horizon),
+        Curve("width", (32, 64, 128, 256, 512, 1024), _width),
+        Curve("devices", (1, 2, 4, 8), _devices),
+    )
+}
+
+
+def measure(size: str, setting: Setting, num_repeats: int) -> list[dict[str, Any]]:
+    """Rows of {size, value, part, seconds, flops}, the parts' names without their counts of lanes."""
+    curve, rows = CURVES[size], []
+    for value in curve.values:
+        for timing in speed.time_all(curve.build(setting, value), num_repeats):
+            name = timing.name.rpartition(", ")[0] if "lane" in timing.name else timing.name
+            rows.append(
+                {"size": size, "value": value, "part": name, "seconds": list(timing.seconds), "flops": timing.flops}
+            )
+            print(f"{size} {value}: {name} {min(timing.seconds):.4g} s", flush=True)
+    return rows
+
+
+def has_enough_devices() -> bool:
+    return jax.device_count() >= NUM_DEVICES
+
+
+def measure_forced(setting_name: str, num_repeats: int) -> list[dict[str, Any]]:
+    """The curve over devices where there are too few: a process of its own, in which the host passes for eight."""
+    forced = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={NUM_DEVICES}"
+    environment = os.environ | {"XLA_FLAGS": forced, "JAX_PLATFORMS": "cpu"}
+    with tempfile.TemporaryDirectory() as folder:
+        out = pathlib.Path(folder) / "devices.json"
+        options = ["--curves=devices", f"--setting={setting_name}", f"--num_repeats={num_repeats}", f"--out={out}"]
+        subprocess.run([sys.executable, "-m", "pgd_jax.cli.bench", *options], env=environment, check=True)
+        return json.loads(out.read_text(encoding="utf-8"))["curves"]
+
+
+def exponents(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], tuple[float, float]]:
+    """(size, part) -> exponents of time in the size and in the FLOPs, least squares in log-log over all values."""
+    found = {}
+    for size, part in dict.fromkeys((row["size"], row["part"]) for row in rows):
+        mine = [row for row in rows if (row["size"], row["part"]) == (size, part)]
+        seconds = [min(row["seconds"]) for row in mine]
+        in_flops = slope([row["flops"] for row in mine], seconds) if len({row["flops"] for row in mine}) > 1 else math.nan
+        found[size, part] = slope([row["value"] for row in mine], seconds), in_flops
+    return found
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Of log y over log x."""
+    return float(statistics.linear_regression(np.log(x), np.log(y)).slope)
+
+
+def figure(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
+    """Seconds a call over each size, log-log, one panel a size; the legend gives the exponent."""
+    from matplotlib.figure import Figure
+
+    sizes, fitted = list(dict.fromkeys(row["size"] for row in rows)), exponents(rows)
+    page = Figure(figsize=(4.2 * len(sizes), 3.8), layout="constrained")
+    for axes, size in zip(page.subplots(1, len(sizes), squeeze=False)[0], sizes, strict=True):
+        for part in dict.fromkeys(row["part"] for row in rows if row["size"] == size):
+            mine = [row for row in rows if (row["size"], row["part"]) == (size, part)]
+            label = f"{part}: exponent {fitted[size, part][0]:.2f}"
+            axes.loglog([row["value"] for row in mine], [min(row["seconds"]) for row in mine], "o-", label=label)
+        axes.set(xlabel=size, ylabel="seconds a call" if size == sizes[0] else None, xticks=CURVES[size].values)
+        axes.set_xticklabels([str(value) for value in CURVES[size].values], fontsize=7)
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    page.savefig(path, dpi=130)

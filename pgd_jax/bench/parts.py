@@ -1,0 +1,252 @@
+"""The parts of the program that are timed, each one jitted call of the library's own functions on random data."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgd_jax import loop
+from pgd_jax.agents.base import AGENTS
+from pgd_jax.bench import flops, setting as settings
+from pgd_jax.config import TrainingConfig
+from pgd_jax.data import codec as codecs
+from pgd_jax.diffusion import guidance, samplers, train
+from pgd_jax.envs import evaluate as evaluation
+
+
+class Piece(NamedTuple):
+    """What a part does over and over, without a loop in it: XLA counts a loop's body once, whatever its length."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    times: float
+
+
+class Part(NamedTuple):
+    name: str
+    unit: str
+    amount: float  # units of one call
+    flops: float  # of one call, by hand
+    function: Callable[..., Any]  # jitted
+    args: tuple[Any, ...]
+    pieces: tuple[Piece, ...]
+    dtype: str = "float32"  # of its matrix products
+
+
+def build(setting: settings.Setting) -> list[Part]:
+    """All parts on random weights and data, and the whole phase."""
+    parts = [forward(setting), backward(setting)]
+    parts += [sampling(setting, is_guided) for is_guided in (False, True)]
+    parts += [learning(setting, name, num_lanes) for name in flops.AGENTS for num_lanes in setting.num_lanes]
+    parts += [evaluating(setting, num_lanes) for num_lanes in setting.num_lanes]
+    return [*parts, training(setting), phase(setting, setting.num_lanes[0])]
+
+
+def products(setting: settings.Setting) -> list[Part]:
+    """Square matrix products at JAX's default precision, which the networks use too, in float32 and bfloat16."""
+    multiply = jax.jit(jnp.matmul)
+
+    def product(size: int, dtype: str) -> Part:
+        matrix, count = jnp.full((size, size), 1.0 / size, dtype), 2.0 * size**3
+        args = (matrix, matrix)
+        return Part(f"product {size}, {dtype}", "products", 1.0, count, multiply, args, (Piece(multiply, args, 1.0),), dtype)
+
+    return [product(size, dtype) for dtype in ("float32", "bfloat16") for size in setting.matmul_sizes]
+
+
+def copy(setting: settings.Setting) -> Part:
+    """Reads and writes an array that no cache holds."""
+    array = jnp.zeros(setting.copy_bytes // 4)
+    function = jax.jit(lambda x: x + 1.0)
+    return Part("copy", "GB", 2.0 * array.nbytes / 1e9, float(array.size), function, (array,), (Piece(function, (array,), 1.0),))
+
+
+def _windows(setting: settings.Setting, num_windows: int) -> tuple[jax.Array, jax.Array]:
+    """What a U-Net reads: windows and noise levels."""
+    x = jax.random.normal(jax.random.key(2), (num_windows, setting.window_length, setting.layout.dim))
+    return x, jnp.linspace(-1.0, 1.0, num_windows)
+
+
+def _unet_flops(setting: settings.Setting) -> int:
+    return flops.unet(setting.window_length, setting.layout.dim, setting.width, setting.num_blocks)
+
+
+def forward(setting: settings.Setting) -> Part:
+    """The U-Net on one batch of windows."""
+    function = jax.jit(settings.network(setting).apply)
+    args = (settings.shared(setting).denoiser, *_windows(setting, setting.windows_at_once))
+    return Part(
+        "denoiser, forward", "windows", setting.windows_at_once, float(setting.windows_at_once * _unet_flops(setting)),
+        function, args, (Piece(function, args, 1.0),), setting.compute_dtype,
+    )  # fmt: skip
+
+
+def backward(setting: settings.Setting) -> Part:
+    """The U-Net and its gradient on a training batch, outside of any loop."""
+    network = settings.network(setting)
+
+    def loss(params: Any, x: jax.Array, c_noise: jax.Array) -> jax.Array:
+        return jnp.mean(network.apply(params, x, c_noise) ** 2)
+
+    function = jax.jit(jax.value_and_grad(loss))
+    args = (settings.shared(setting).denoiser, *_windows(setting, setting.windows_per_step))
+    return Part(
+        "denoiser, forward and backward", "windows", setting.windows_per_step,
+        3.0 * setting.windows_per_step * _unet_flops(setting), function, args, (Piece(function, args, 1.0),),
+        setting.compute_dtype,
+    )  # fmt: skip
+
+
+def sampling(setting: settings.Setting, is_guided: bool) -> Part:
+    """Windows by `loop.generate`, steered by an untrained TD3+BC policy or by none."""
+    program = settings.program(setting, "td3_bc")
+    hyper = jax.tree.map(jnp.float32, loop.ProgramHyper(AGENTS.get("td3_bc").hyper()))
+    state, shared = _agent_state(setting, "td3_bc"), settings.shared(setting)
+
+    def sample(key: jax.Array, state: Any, hyper: loop.ProgramHyper, shared: loop.Shared) -> jax.Array:
+        log_prob = functools.partial(program.agent.log_prob, state) if is_guided else guidance.uniform
+        return loop.generate(key, log_prob, hyper.guidance_coefficient, hyper, shared, program)
+
+    num_calls = samplers.SAMPLERS.get(setting.sampler).calls(setting.num_steps)
+    num_evaluations = program.plan.modes.count(guidance.EVALUATED) if is_guided else 0
+    policy = setting.window_length * flops.mlp(*_sizes(setting, setting.action_dim))
+    windows, c_noise = _windows(setting, setting.windows_at_once)
+
+    def look(state: Any, windows: jax.Array, shared: loop.Shared) -> guidance.Quadratic:
+        return guidance.quadratic(functools.partial(program.agent.log_prob, state), shared.codec, windows)
+
+    pieces = (
+        Piece(jax.jit(program.network.apply), (shared.denoiser, windows, c_noise), program.plan.num_batches * num_calls),
+        Piece(jax.jit(look), (state, windows, shared), program.plan.num_batches * num_evaluations),
+    )
+    return Part(
+        name="sampling, guided" if is_guided else "sampling, unguided",
+        unit="windows",
+        amount=setting.num_windows,
+        flops=float((_unet_flops(setting) * num_calls + policy * num_evaluations) * setting.num_windows),
+        function=jax.jit(sample),
+        args=(jax.random.key(1), state, hyper, shared),
+        pieces=pieces,
+        dtype=setting.compute_dtype,
+    )
+
+
+def _sizes(setting: settings.Setting, out_dim: int) -> tuple[int, int, int, int]:
+    return setting.obs_dim, out_dim, setting.hidden_dim, setting.num_hidden
+
+
+def _agent_state(setting: settings.Setting, agent_name: str) -> Any:
+    hyper = AGENTS.get(agent_name).hyper()
+    return settings.random(jax.eval_shape(settings.program(setting, agent_name).agent.init, jax.random.key(0), hyper))
+
+
+def _agent_states(setting: settings.Setting, agent_name: str, num_lanes: int) -> Any:
+    return jax.tree.map(lambda leaf: jnp.stack([leaf] * num_lanes), _agent_state(setting, agent_name))
+
+
+def learning(setting: settings.Setting, agent_name: str, num_lanes: int) -> Part:
+    """Gradient updates by `loop.learn`, every lane on its own synthetic rows."""
+    program, hypers = settings.program(setting, agent_name), settings.population(agent_name, num_lanes).hypers
+    num_rows = setting.num_windows * setting.window_length
+    index = np.arange(num_rows, dtype=np.int32)
+    made = loop.Synthetic(settings.transitions(setting, num_rows), index >= 0, index, np.int32(num_rows))
+    made = jax.tree.map(lambda leaf: jnp.asarray(np.stack([leaf] * num_lanes)), made)
+    states, keys = _agent_states(setting, agent_name, num_lanes), jax.random.split(jax.random.key(1), num_lanes)
+    count = num_lanes * setting.num_updates
+    batches_shape = (num_lanes, program.agent.batches_per_update, setting.batch_size)
+    batches = jax.tree.map(lambda leaf: jnp.zeros((*batches_shape, *leaf.shape[1:])), settings.shared(setting).real)
+    times = setting.num_updates / program.agent.batches_per_update
+    return Part(
+        name=f"learning, {agent_name}, {_count(num_lanes)}",
+        unit="updates",
+        amount=count,
+        flops=float(count * setting.batch_size * flops.AGENTS[agent_name](*_sizes(setting, setting.action_dim))),
+        function=jax.jit(jax.vmap(functools.partial(loop.learn, program=program), in_axes=(0, 0, 0, 0, None))),
+        args=(keys, states, made, hypers, settings.shared(setting)),
+        pieces=(Piece(jax.jit(jax.vmap(program.agent.update)), (keys, states, batches, hypers.agent), times),),
+    )
+
+
+def evaluating(setting: settings.Setting, num_lanes: int) -> Part:
+    """Episodes by `loop.evaluate`, until the last one ends."""
+    program, hypers = settings.program(setting, "td3_bc"), settings.population("td3_bc", num_lanes).hypers
+    env, states = program.env, _agent_states(setting, "td3_bc", num_lanes)
+    amount = num_lanes * setting.num_episodes * env.horizon
+
+    def step(keys: jax.Array, env_states: Any, obs: jax.Array) -> Any:
+        act = functools.partial(program.agent.act, _agent_state(setting, "td3_bc"))
+        return jax.vmap(env.step)(keys, env_states, act(obs))
+
+    keys = jax.random.split(jax.random.key(0), setting.num_episodes)
+    obs, env_states = jax.vmap(env.reset)(keys)
+    policy = flops.mlp(*_sizes(setting, setting.action_dim))
+    return Part(
+        name=f"evaluation, {_count(num_lanes)}",
+        unit="env steps",
+        amount=amount,
+        flops=float(amount * policy),  # the physics' own arithmetic is left to XLA's count
+        function=jax.jit(jax.vmap(functools.partial(loop.evaluate, program=program), in_axes=(0, 0, 0, None))),
+        args=(jax.random.split(jax.random.key(1), num_lanes), states, hypers, settings.shared(setting)),
+        pieces=(Piece(jax.jit(step), (keys, env_states, obs), num_lanes * env.horizon),),
+    )
+
+
+def training(setting: settings.Setting) -> Part:
+    """Optimiser steps of the denoiser by `train.train_chunk`."""
+    network, shared = settings.network(setting), settings.shared(setting)
+    config = TrainingConfig(
+        num_steps=setting.num_train_steps, steps_per_chunk=setting.num_train_steps, batch_size=setting.windows_per_step
+    )
+    rows = codecs.encode(shared.codec, jnp.asarray(settings.rows(setting, setting.num_real)))
+    starts = jnp.arange(0, setting.num_real - setting.window_length, 8, dtype=jnp.int32)
+    state = train.init(jax.random.key(0), network._replace(init=lambda key: shared.denoiser), config)
+    options = dict(length=setting.window_length, network=network, config=config)
+
+    def steps(state: train.TrainState, windows: train.Windows) -> tuple[train.TrainState, jax.Array]:
+        # Within another jit the state is not donated, so the same one serves every repeat.
+        return train.train_chunk(state, windows, **options)
+
+    step = jax.jit(functools.partial(train.train_step, **options))
+    windows = train.Windows(rows, starts)
+    return Part(
+        name="training the denoiser",
+        unit="steps",
+        amount=setting.num_train_steps,
+        flops=3.0 * _unet_flops(setting) * setting.windows_per_step * setting.num_train_steps,
+        function=jax.jit(steps),
+        args=(state, windows),
+        pieces=(Piece(step, (state, jax.random.key(0), windows), setting.num_train_steps),),
+        dtype=setting.compute_dtype,
+    )
+
+
+def phase(setting: settings.Setting, num_lanes: int) -> Part:
+    """Generate, learn and evaluate, all lanes, by `loop.run_chunk`: one dispatch."""
+    program, population = settings.program(setting, "td3_bc"), settings.population("td3_bc", num_lanes)
+    shared = settings.shared(setting)
+    keys = jax.random.split(jax.random.key(1), num_lanes)
+    states = loop.LaneState(keys, jnp.ones(num_lanes, jnp.int32), _agent_states(setting, "td3_bc", num_lanes))
+
+    def run(states: loop.LaneState, hypers: loop.ProgramHyper, shared: loop.Shared) -> Any:
+        return loop.run_chunk(program, 1, states, hypers, shared)
+
+    inner = [sampling(setting, True), learning(setting, "td3_bc", num_lanes), evaluating(setting, num_lanes)]
+    repeats = (num_lanes, 1, 1)
+    pieces = [piece._replace(times=n * piece.times) for part, n in zip(inner, repeats, strict=True) for piece in part.pieces]
+    return Part(
+        name=f"phase, td3_bc, {_count(num_lanes)}",
+        unit="phases",
+        amount=num_lanes,
+        flops=sum(n * part.flops for part, n in zip(inner, repeats, strict=True)),
+        function=jax.jit(run),
+        args=(states, population.hypers, shared),
+        pieces=tuple(pieces),
+        dtype=setting.compute_dtype,
+    )
+
+
+def _count(num_lanes: int) -> str:
+    return f"{num_lanes} lane" + "s" * (num_lanes > 1)

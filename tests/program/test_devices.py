@@ -1,0 +1,134 @@
+"""On eight devices: the results of one, lanes that never talk, windows that are gathered once a phase.
+
+In a process of its own, as the number of devices is fixed at the start; this file is its script too.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pgd_jax import config as configs, devices, experiment, loop
+from pgd_jax.diffusion import train
+from pgd_jax.errors import UserError
+from tests import worlds
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+COLLECTIVES = "all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all|collective-broadcast"
+SAMPLING = dict(num_trajectories=16, trajectories_per_batch=4)
+CONFIG = dict(num_phases=2, num_seeds=4)  # 8 lanes, 4 batches of windows
+
+
+@pytest.fixture(scope="module")
+def printed():
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+    script = subprocess.run(
+        [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert script.returncode == 0, script.stderr
+    return script.stdout.splitlines()
+
+
+@pytest.mark.parametrize("mesh, expected", [("lanes=8", "none"), ("lanes=2,windows=4", "1 all-gather")])
+def test_results_are_those_of_one_device(printed, mesh, expected):
+    """The script compares them; the collectives are those of its compiled program of two phases, a loop."""
+    assert f"{mesh}: as one device; collectives: {expected}" in printed
+
+
+def test_training_on_a_divided_batch_is_training(printed):
+    assert "training: as one device" in printed
+
+
+def test_auto_takes_what_divides_evenly(printed):
+    assert "auto: 8x1 for 8 lanes, 4x2 for 4 lanes, 1x4 for 1 lane, 3x2 for 3 lanes, None for 1 lane without windows" in printed
+
+
+@pytest.mark.parametrize(
+    "choice, wanted",
+    [
+        ("lanes=2", "needs 2 devices; there are 1"),
+        ("rows=2", 'must be "auto", or read "lanes=4"'),
+        ("lanes=0", "must be"),
+        ("lanes", "must be"),
+    ],
+)
+def test_a_mesh_that_cannot_be_is_refused(choice, wanted):
+    with pytest.raises(UserError, match=wanted):
+        devices.mesh_of(choice, num_lanes=4, num_batches=4)
+
+
+def world_on(mesh: str) -> worlds.World:
+    config = worlds.agent_config(SAMPLING, mesh=mesh, **CONFIG)
+    world = worlds.build(config)
+    mesh = devices.mesh_of(mesh, len(world.lanes.settings), world.program.plan.num_batches)
+    hypers, seeds = devices.place((world.lanes.hypers, world.lanes.seeds), mesh, devices.LANES)
+    return worlds.World(
+        world.program._replace(mesh=mesh), devices.place(world.shared, mesh), world.lanes._replace(hypers=hypers, seeds=seeds)
+    )
+
+
+def guided_from_the_start(states: loop.LaneState) -> loop.LaneState:
+    return states.replace(phase=states.phase + 1)
+
+
+def collectives(compiled) -> str:
+    found = re.findall(rf"= [^=]*? ({COLLECTIVES})(?:-start)?\(", compiled.as_text())
+    return ", ".join(f"{found.count(kind)} {kind}" for kind in dict.fromkeys(found)) or "none"
+
+
+def compare_meshes() -> None:
+    alone = world_on("lanes=1")
+    expected = jax.device_get(alone.run(2, guided_from_the_start(alone.init())))
+    for mesh in ("lanes=8", "lanes=2,windows=4"):
+        world = world_on(mesh)
+        states = guided_from_the_start(world.init())
+        compiled = loop.run_chunk.lower(world.program, 2, states, world.lanes.hypers, world.shared).compile()
+        found = jax.device_get(compiled(states, world.lanes.hypers, world.shared))
+        keys = [jax.random.key_data(states.key) for states in (found[0], expected[0])]
+        np.testing.assert_array_equal(*keys)
+        chex.assert_trees_all_close(found[0].agent, expected[0].agent, rtol=1e-4, atol=1e-4)
+        chex.assert_trees_all_close(found[1], expected[1], rtol=1e-3, atol=1e-4)
+        print(f"{mesh}: as one device; collectives: {collectives(compiled)}")
+
+
+def compare_training() -> None:
+    network, _ = worlds.network_and_params()
+    config = worlds.denoiser_config("").training
+    windows = train.Windows(jax.random.normal(jax.random.key(2), (200, worlds.LAYOUT.dim)), jnp.arange(0, 190, 2))
+    results = []
+    for mesh in (None, devices.batch_mesh_of(config.batch_size)):
+        state = devices.place(train.init(jax.random.key(0), network, config), mesh)
+        placed = devices.place(windows, mesh)
+        results.append(
+            jax.device_get(train.train_chunk(state, placed, length=worlds.WINDOW, network=network, config=config, mesh=mesh))
+        )
+    assert mesh.shape == {"windows": 8}
+    chex.assert_trees_all_close(results[0][0].params, results[1][0].params, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4)
+    print("training: as one device")
+
+
+def show_auto() -> None:
+    def size(num_lanes, num_batches):
+        mesh = devices.mesh_of("auto", num_lanes, num_batches)
+        return mesh and "x".join(map(str, mesh.shape.values()))
+
+    print(
+        f"auto: {size(8, 4)} for 8 lanes, {size(4, 4)} for 4 lanes, {size(1, 4)} for 1 lane, {size(3, 4)} for 3 lanes, "
+        f"{size(1, 0)} for 1 lane without windows"
+    )
+
+
+if __name__ == "__main__":
+    compare_meshes()
+    compare_training()
+    show_auto()

@@ -1,0 +1,204 @@
+"""Compiled programs on disk: commands write and read them, users can say where, and no machine reads another's."""
+
+import configparser
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from pgd_jax import compilation
+from pgd_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# A command. "early" among its arguments: JAX is imported before the flags are parsed, as some experiments do.
+COMMAND = """
+import sys
+if "early" in sys.argv:
+    sys.argv.remove("early")
+    import jax
+from absl import flags
+from pgd_jax.cli import entry
+
+def prepare():
+    if "--distributed=auto" in sys.argv:
+        flags.DEFINE_string("distributed", "", "which only some commands have")
+    def main():
+        import jax
+        found = []
+        jax.monitoring.register_event_listener(lambda event, **_: found.append(event.rpartition("/")[2]))
+        y = jax.jit(lambda x: jax.numpy.sin(x) @ x)(jax.numpy.ones((3, 3)))
+        print(float(y[0, 0]), found.count("cache_hits"), found.count("cache_misses"))
+        print(jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs)
+    return main
+
+entry.run(prepare, "")
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts COMMAND where nothing is kept yet: the user's caches are in tmp_path / "caches"."""
+
+    def start(*arguments, **variables):
+        own = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+        own |= {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path / "caches")}
+        own |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", **variables}
+        line, pipe = [sys.executable, "-c", COMMAND, *arguments], subprocess.PIPE
+        return subprocess.Popen(line, env=own, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True)
+
+    return start
+
+
+def finish(process):
+    """(value, programs read, programs compiled), JAX's settings, stderr."""
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    counts, settings = stdout.splitlines()
+    value, hits, misses = counts.split()
+    return (float(value), int(hits), int(misses)), settings, stderr
+
+
+def programs(folder):
+    return {path.relative_to(folder) for path in folder.rglob("*-cache")}
+
+
+def test_what_one_start_compiles_the_next_reads(start, tmp_path):
+    """The first two share the folder from the start, at the same time."""
+    first = [finish(process) for process in [start(), start()]]
+    kept = programs(tmp_path / "caches")
+    assert kept and {path.parent for path in kept} == {pathlib.Path("pgd_jax/compiled") / compilation.machine()}
+    (value, hits, misses), _, stderr = finish(start())
+    assert (hits, misses) == (len(kept), 0) and stderr == ""
+    for (other, _, _), _, stderr in first:  # one may find a file that the other has half written: a warning of JAX
+        assert other == value and "Traceback" not in stderr
+    assert programs(tmp_path / "caches") == kept
+
+
+def test_none_keeps_nothing_whatever_jax_s_variable_says(start, tmp_path):
+    variables = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "mine")}
+    (_, hits, _), _, stderr = finish(start("--compilation_cache=none", **variables))
+    assert hits == 0 and stderr == "" and list(tmp_path.iterdir()) == []
+
+
+def test_one_of_several_processes_keeps_nothing(start, tmp_path):
+    (_, hits, _), _, stderr = finish(start("--distributed=auto"))
+    assert hits == 0 and stderr == "" and list(tmp_path.iterdir()) == []
+
+
+def test_jax_s_own_variable_is_left_alone(start, tmp_path):
+    _, settings, _ = finish(start(JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine")))
+    assert programs(tmp_path / "mine") and settings == f"{tmp_path / 'mine'} 0.0"
+    assert not (tmp_path / "caches").exists()
+
+
+def test_a_named_folder_comes_before_jax_s_variables_also_where_jax_is_imported(start, tmp_path):
+    variables = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "mine"), "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    _, settings, _ = finish(start("early", "--compilation_cache=here", **variables))
+    assert settings == f"{tmp_path / 'here' / compilation.machine()} 0.0"
+    assert programs(tmp_path / "here") and not (tmp_path / "mine").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(start, tmp_path):
+    (tmp_path / "caches").write_text("a file")
+    (_, hits, misses), _, stderr = finish(start())
+    assert hits == 0 and misses == 0
+    assert stderr.startswith("compiled programs are not kept: ") and stderr.count("\n") == 1
+    assert str(tmp_path / "caches") in stderr and "--compilation_cache" in stderr
+
+
+def test_a_folder_without_permission_is_told_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # for root, as whom tests may run, none is
+    before = dict(os.environ)
+    compilation.keep(str(tmp_path))
+    assert f"{tmp_path / compilation.machine()} cannot be written to" in capsys.readouterr().err
+    assert dict(os.environ) == before
+
+
+def test_an_empty_choice_is_refused():
+    with pytest.raises(UserError, match='--compilation_cache is empty: it must be "auto", "none" or a folder'):
+        compilation.keep("")
+
+
+CPU = "processor\t: 0\nmodel name\t: X\nflags\t\t: fpu avx2\ncpu MHz\t\t: 2400.1\n"
+
+
+@pytest.fixture
+def machine_of(tmp_path, monkeypatch):
+    def machine_of(cpu_info):
+        path = tmp_path / "cpuinfo"
+        path.write_text(cpu_info)
+        monkeypatch.setattr(compilation, "CPU_INFO", path)
+        return compilation.machine()
+
+    return machine_of
+
+
+def test_each_kind_of_machine_has_its_own_folder(machine_of, monkeypatch):
+    own = machine_of(CPU)
+    others = [machine_of(CPU.replace("avx2", "avx2 avx512f")), machine_of(CPU.replace("X", "Y"))]
+    others.append(machine_of(CPU.replace("flags", "Features").replace("fpu avx2", "asimd sve")))
+    assert machine_of(CPU.replace("2400.1", "1800.0") + "\n" + CPU.replace(": 0", ": 1")) == own  # the same one, cooler
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(77)))
+    others.append(machine_of(CPU))
+    monkeypatch.undo()
+    monkeypatch.setattr(compilation.importlib.metadata, "version", lambda name: "0.10.99")
+    others.append(machine_of(CPU))
+    assert len({own, *others}) == 6 and "0.10.99" in others[-1]
+
+
+def test_without_a_description_of_the_cpu_each_host_is_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(compilation, "CPU_INFO", tmp_path / "missing")
+    names = set()
+    for node in ("a", "b"):
+        monkeypatch.setattr(compilation.platform, "node", lambda node=node: node)
+        names.add(compilation.machine())
+    assert len(names) == 2
+
+
+def test_the_programs_that_were_read_last_stay(tmp_path):
+    files = []
+    for age in range(6):  # of 10 bytes each, in the folders of two machines
+        folder = tmp_path / f"machine{age % 2}"
+        folder.mkdir(exist_ok=True)
+        files.append(folder / f"jit_{age}-cache")
+        files[-1].write_bytes(bytes(10))
+        os.utime(files[-1], (1_000_000 - age, 1_000))
+    other = tmp_path / "machine0" / "notes"
+    other.write_bytes(bytes(100))
+    compilation.shrink(tmp_path, 60)
+    assert all(path.exists() for path in files)
+    compilation.shrink(tmp_path, 59)  # half of that is room for two
+    assert [path.exists() for path in files] == [True] * 2 + [False] * 4 and other.exists()
+
+
+def scripts():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lines = setup["options.entry_points"]["console_scripts"].split("\n")
+    return [line.partition("=")[2].partition(":")[0].strip() for line in filter(None, lines)]
+
+
+# Started as a console script starts, or by python -m.
+HELP = """
+import importlib, runpy, sys
+module, kind = sys.argv[1], sys.argv.pop(2)
+try:
+    if kind == "script":
+        importlib.import_module(module).run()
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+finally:
+    print("imported:", *sorted({"jax", "flax", "h5py"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    "module, kind",
+    [*((module, "script") for module in scripts()), ("experiments.quickstart", "-m"), ("launch.local", "-m")],
+)
+def test_help_shows_the_flags_and_does_not_wait_for_jax(module, kind):
+    line = [sys.executable, "-c", HELP, module, kind, "--help"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert "\n  --" in done.stdout.partition("flags:")[2], done.stderr
+    assert done.stdout.splitlines()[-1] == "imported:"
