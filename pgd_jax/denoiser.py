@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax.sharding import Mesh
 
-from pgd_jax import checkpoint, config as configs, devices, driver, notes, rundir
+from pgd_jax import checkpoint, config as configs, devices, driver, footprint, notes, rundir
 from pgd_jax.data import codec as codecs, episodes, sources
 from pgd_jax.data.base import RawDataset
 from pgd_jax.diffusion import train
@@ -102,10 +102,12 @@ def fit(config: configs.DenoiserConfig, path: str | os.PathLike) -> bool:
         mesh = devices.batch_mesh_of(config.training.batch_size)
         placed = data._replace(training=devices.place(data.training, mesh), validation=devices.place(data.validation, mesh))
         initial = functools.partial(_initial, config, network, data.codec)
-        return driver.run(
-            _job(config, network, placed, mesh), directory, lambda: devices.place(initial(), mesh),
-            devices.template(initial, mesh),
-        )  # fmt: skip
+        template = devices.template(initial, mesh)
+        length = config.data.window_length
+        needed = footprint.of_denoiser(template.training, placed.training, length, network, config.training, mesh)
+        footprint.announce(path, needed)
+        job = _job(config, network, placed, mesh)
+        return driver.run(job, directory, lambda: devices.place(initial(), mesh), template)
 
 
 def _initial(config: configs.DenoiserConfig, network: Network, codec: Codec) -> Saved:

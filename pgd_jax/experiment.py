@@ -19,6 +19,7 @@ from pgd_jax import (
     denoiser as denoisers,
     devices,
     driver,
+    footprint,
     judges,
     lanes,
     loop,
@@ -198,6 +199,11 @@ def fit(config: configs.AgentConfig, path: str | os.PathLike) -> bool:
         placed = on_devices(experiment)
         initial = functools.partial(initial_states, placed)
         template = devices.template(initial, experiment.mesh, devices.LANES)
+        needed = footprint.of_agent(
+            placed.program, config.phases_per_chunk, template, placed.lanes.hypers, placed.shared,
+            devices.size(experiment.mesh, devices.LANES),
+        )  # fmt: skip
+        footprint.announce(path, needed)
         return driver.run(_job(experiment, placed), directory, initial, template)
 
 

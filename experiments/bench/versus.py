@@ -1,0 +1,144 @@
+"""This library against the straightforward implementation in baseline.py: the same phase, in turns, on this machine.
+
+    python -m experiments.bench.versus [--out=versus.json]
+
+Ratios are of neighbouring calls (median, first and third quartile), so that a machine that slows down slows both. About
+fifteen minutes on two idle CPU cores. Compilation is left out on both sides.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from experiments.bench import baseline
+from pgd_jax.bench import parts, setting as settings, speed
+from pgd_jax.bench.setting import Setting
+from pgd_jax.cli import entry
+from pgd_jax.errors import UserError
+
+PAPER = dict(sampler="churned_heun", guidance="paper")
+PAPER_STEPS = 256  # of PGD; its sampling is timed at fewer, of which its cost is a multiple
+
+
+class Pair(NamedTuple):
+    """The same work done twice: once by each."""
+
+    name: str
+    ours: Callable[[], Any]
+    theirs: Callable[[], Any]
+    factor: float = 1.0  # theirs is so many times what was timed
+
+
+def sampling(setting: Setting, sampler: str) -> Pair:
+    """Guided windows at an equal number of steps: ours by the library's default rule, theirs by the paper's."""
+    ours = parts.sampling(dataclasses.replace(setting, sampler=sampler), is_guided=True)
+    sample = baseline.sampling(setting, sampler, setting.windows_at_once)
+    policy = baseline.agent(setting, jax.random.key(0)).actor.params
+    name = f"guided sampling, {sampler}, {setting.num_steps} steps, width {setting.width}"
+    return Pair(name, lambda: ours.function(*ours.args), lambda: sample(jax.random.key(1), policy))
+
+
+def learning(setting: Setting, num_lanes: int) -> Pair:
+    """TD3+BC updates: lanes of one program against runs one after the other, of which one is timed."""
+    part = parts.learning(setting, "td3_bc", num_lanes)
+    learn, agent = baseline.updates(setting), baseline.agent(setting, jax.random.key(0))
+    synthetic = settings.transitions(setting, setting.num_windows * (setting.window_length - 1))
+    synthetic, real = jax.tree.map(jnp.asarray, synthetic), settings.shared(setting).real
+    name = f"updates, {num_lanes} lane{'s' * (num_lanes > 1)}, {setting.num_real:,} rows"
+    theirs = functools.partial(learn, jax.random.key(0), agent, synthetic, real)
+    return Pair(name, lambda: part.function(*part.args), theirs, float(num_lanes))
+
+
+def phase(setting: Setting, sampler: str) -> Pair:
+    """A whole phase at an equal number of steps."""
+    part = parts.phase(dataclasses.replace(setting, sampler=sampler), num_lanes=1)
+    sample = baseline.sampling(setting, sampler, setting.windows_at_once)
+    run, agent = baseline.phase(setting, sample), baseline.agent(setting, jax.random.key(0))
+    name = f"phase, {sampler}, {setting.num_steps} steps, {setting.num_updates} updates"
+    return Pair(name, lambda: part.function(*part.args), lambda: run(jax.random.key(0), agent))
+
+
+def equal_quality(setting: Setting, num_steps: int) -> Pair:
+    """The default of the guidance study against 256 churned Heun steps of the paper's rule, of which some are timed."""
+    ours = parts.sampling(setting, is_guided=True)
+    few = dataclasses.replace(setting, num_steps=num_steps)
+    sample = baseline.sampling(few, "churned_heun", setting.windows_at_once)
+    policy = baseline.agent(few, jax.random.key(0)).actor.params
+    name = f"guided sampling at equal quality, width {setting.width}"
+    theirs = functools.partial(sample, jax.random.key(1), policy)
+    # 2 N - 1 calls of the sampler and N of the guidance.
+    return Pair(name, lambda: ours.function(*ours.args), theirs, (3 * PAPER_STEPS - 1) / (3 * num_steps - 1))
+
+
+def pairs() -> list[Pair]:
+    """Of the library's default sizes, where not said; sampling of one batch, as more are only more of the same."""
+    cpu = settings.SETTINGS["cpu"]
+    small = dataclasses.replace(cpu, num_windows=128, windows_at_once=128)
+    million = dataclasses.replace(cpu, num_real=1_000_000)
+    whole = dataclasses.replace(cpu, num_windows=128, windows_at_once=128, num_updates=1_000)
+    return [
+        sampling(small, "dpmpp_2m_sde"),
+        sampling(small, "churned_heun"),
+        sampling(dataclasses.replace(small, width=128), "dpmpp_2m_sde"),
+        learning(cpu, 1),
+        learning(cpu, 8),
+        learning(million, 1),
+        learning(million, 8),
+        phase(whole, "dpmpp_2m_sde"),
+        equal_quality(small, num_steps=16),
+    ]
+
+
+def measure(pair: Pair, num_repeats: int) -> dict[str, Any]:
+    """Median seconds of both and quartiles of the ratio, of calls in turns after an unmeasured one of each."""
+    seconds: list[tuple[float, float]] = []
+    for repeat in range(num_repeats + 1):
+        both = _seconds(pair.ours), pair.factor * _seconds(pair.theirs)
+        if repeat:
+            seconds.append(both)
+    ratios = [theirs / ours for ours, theirs in seconds]
+    ours, theirs = (statistics.median(column) for column in zip(*seconds, strict=True))
+    quartiles = np.quantile(ratios, (0.25, 0.5, 0.75)).tolist()
+    return {"name": pair.name, "ours_s": ours, "baseline_s": theirs, "ratio": quartiles, "seconds": seconds}
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - began
+
+
+def _prepare() -> Callable[[], None]:
+    flags.DEFINE_string("out", "", "JSON file to write")
+    flags.DEFINE_integer("num_repeats", 5, "pairs of calls", lower_bound=1)
+    flags.DEFINE_string("only", "", "measure the pairs with this in their name")
+    return functools.partial(_main, flags.FLAGS)
+
+
+def _main(options: flags.FlagValues) -> None:
+    chosen = [pair for pair in pairs() if options.only in pair.name]
+    if not chosen:
+        raise UserError(f"--only={options.only}: no pair has this in its name ({'; '.join(p.name for p in pairs())})")
+    print(", ".join(f"{name} {value}" for name, value in speed.machine().items()))
+    rows = []
+    for pair in chosen:
+        rows.append(measure(pair, options.num_repeats))
+        low, median, high = rows[-1]["ratio"]
+        print(f"{pair.name}: {median:.2f} [{low:.2f}, {high:.2f}] times faster "
+              f"({rows[-1]['ours_s']:.3g} s, baseline {rows[-1]['baseline_s']:.3g} s)", flush=True)  # fmt: skip
+    if options.out:
+        pathlib.Path(options.out).write_text(json.dumps({"machine": speed.machine(), "pairs": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    entry.run(_prepare, __doc__)
