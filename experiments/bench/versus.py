@@ -85,7 +85,7 @@ def pairs() -> list[Pair]:
     cpu = settings.SETTINGS["cpu"]
     small = dataclasses.replace(cpu, num_windows=128, windows_at_once=128)
     million = dataclasses.replace(cpu, num_real=1_000_000)
-    whole = dataclasses.replace(cpu, num_windows=128, windows_at_once=128, num_updates=1_000)
+    whole = dataclasses.replace(small, num_updates=160)  # the share of the default phase, 8,192 windows and 10,000 updates
     return [
         sampling(small, "dpmpp_2m_sde"),
         sampling(small, "churned_heun"),
