@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 READY := $(VENV)/ready
 
-.PHONY: run test bench clean
+.PHONY: run test test-all bench clean
 
 run: $(READY)  ## the quickstart: data, denoiser, agents, report in runs/quickstart
 	$(VENV)/bin/python -m experiments.quickstart
 
-test: $(READY)  ## all tests
+test: $(READY)  ## all tests but the slow ones
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+test-all: $(READY)  ## with the slow ones
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m ""
 
 bench: $(READY)  ## speed of the parts against the machine's matrix-multiply rate
 	$(VENV)/bin/python -m pgd_jax.cli.bench

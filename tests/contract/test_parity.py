@@ -12,7 +12,14 @@ from pgd_jax.errors import UserError
 NUM_STATES = 1024
 
 
-@pytest.fixture(params=locomotion.TASKS, scope="module")
+# Half a minute of compilation each: by `make test` one walker on a plane, and ant, whose orientation is a quaternion.
+SLOW = ("halfcheetah", "walker2d")
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in locomotion.TASKS],
+    scope="module",
+)
 def compared(request):
     env = base.HOST_ENVS.get(request.param)().make()
     steps = one_step.in_mujoco(env, *one_step.visited(env, NUM_STATES, seed=7))
