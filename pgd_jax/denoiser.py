@@ -100,7 +100,8 @@ def fit(config: configs.DenoiserConfig, path: str | os.PathLike) -> bool:
             notes.say(f"{path}: already finished")
             return True
         mesh = devices.batch_mesh_of(config.training.batch_size)
-        placed = data._replace(training=devices.place(data.training, mesh), validation=devices.place(data.validation, mesh))
+        training, validation = devices.place((data.training, data.validation), mesh)
+        placed = data._replace(training=training, validation=validation)
         initial = functools.partial(_initial, config, network, data.codec)
         template = devices.template(initial, mesh)
         length = config.data.window_length

@@ -41,7 +41,7 @@ def mesh_of(choice: str, num_lanes: int, num_batches: int) -> Mesh | None:
         if by_lanes * by_windows > available:
             raise UserError(f"mesh={choice} needs {by_lanes * by_windows} devices; there are {available}")
         if num_lanes % by_lanes:
-            raise UserError(f"mesh={choice}: {num_lanes} lanes (combinations of the sweep x seeds) do not divide evenly")
+            raise UserError(f"mesh={choice}: {num_lanes} lanes (values of the sweep x seeds) do not divide evenly")
         if by_windows > 1 and (not num_batches or num_batches % by_windows):
             raise UserError(
                 f"mesh={choice}: the {num_batches} batches of a phase (sampling.num_trajectories / "
@@ -57,7 +57,7 @@ def batch_mesh_of(batch_size: int) -> Mesh | None:
 
 def _mesh(sizes: tuple[int, ...], names: tuple[str, ...]) -> Mesh | None:
     num_devices = math.prod(sizes)
-    if num_devices < len(jax.devices()) and jax.process_count() > 1:
+    if num_devices < len(jax.devices()) and processes.are_several():
         raise UserError(
             f"{jax.process_count()} processes have {len(jax.devices())} devices, of which {num_devices} would be used "
             f"({', '.join(f'{name}={size}' for name, size in zip(names, sizes, strict=True))}): every process must have "
@@ -89,7 +89,7 @@ def size(mesh: Mesh | None, axis: str) -> int:
 
 
 def place(tree: Tree, mesh: Mesh | None, axis: str | None = None) -> Tree:
-    """`tree` on the devices of the mesh: the leading axis of each leaf divided along `axis`, or None: a copy on each."""
+    """`tree` on the devices of the mesh: each leaf's leading axis divided along `axis`, or None: a copy on each."""
     if mesh is None:
         return tree
     sharding = _sharding(mesh, axis)
@@ -120,23 +120,29 @@ def template(make: Callable[[], Tree], mesh: Mesh | None, axis: str | None = Non
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
 
 
-def by_lane(function: Callable[..., Tree], mesh: Mesh | None, num_by_lane: int, num_copied: int) -> Callable[..., Tree]:
+def by_lane(
+    function: Callable[..., Tree], mesh: Mesh | None, num_by_lane: int, num_copied: int
+) -> Callable[..., Tree]:
     """`function` of `num_by_lane` trees with leading axis L, then `num_copied` that all lanes share, on every device.
 
     What it returns has the leading axis L too.
     """
-    if mesh is None:
-        return function
     specs = (PartitionSpec(LANES),) * num_by_lane + (PartitionSpec(),) * num_copied
-    return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(LANES), check_vma=False)
+    return _over(mesh, function, specs, PartitionSpec(LANES))
 
 
 def on_each(function: Callable[..., Tree], mesh: Mesh | None) -> Callable[..., Tree]:
     """`function` on every device, of trees that are on each; what it returns must be the same on each."""
+    return _over(mesh, function, PartitionSpec(), PartitionSpec())
+
+
+def _over(
+    mesh: Mesh | None, function: Callable[..., Tree], in_specs: Any, out_specs: PartitionSpec
+) -> Callable[..., Tree]:
     if mesh is None:
         return function
-    everywhere = PartitionSpec()
-    return jax.shard_map(function, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)
+    # Whether results are the same along an axis is not for JAX to prove: after a gather each device goes on alike.
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
 def mean(tree: Tree, mesh: Mesh | None) -> Tree:

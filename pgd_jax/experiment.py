@@ -200,9 +200,8 @@ def fit(config: configs.AgentConfig, path: str | os.PathLike) -> bool:
         initial = functools.partial(initial_states, placed)
         template = devices.template(initial, experiment.mesh, devices.LANES)
         needed = footprint.of_agent(
-            placed.program, config.phases_per_chunk, template, placed.lanes.hypers, placed.shared,
-            devices.size(experiment.mesh, devices.LANES),
-        )  # fmt: skip
+            placed.program, config.phases_per_chunk, template, placed.lanes.hypers, placed.shared
+        )
         footprint.announce(path, needed)
         return driver.run(_job(experiment, placed), directory, initial, template)
 

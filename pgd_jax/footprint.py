@@ -8,8 +8,8 @@ Three sums, in bytes:
     work     the most that one chunk has alive at once besides: sampling, synthetic rows, gradients, episodes
 
 Data and states are exact. The work is that of the traced program (`live_bytes`), the trace that is compiled next. XLA
-fuses some of its arrays away and copies others: its own account is 0.9 to 1.7 times as much (tests/unit/test_footprint.py
-compares them), so a run is refused only where twice the room would not do.
+fuses some of its arrays away and copies others, and tests/unit/test_footprint.py holds the estimate to within 2.5 times
+its own account; a run is refused only where not even half of the work would fit.
 """
 
 import functools
@@ -22,7 +22,7 @@ import jax
 from jax.extend import core
 from jax.sharding import Mesh
 
-from pgd_jax import loop, notes
+from pgd_jax import devices, loop, notes
 from pgd_jax.config import TrainingConfig
 from pgd_jax.data import memory
 from pgd_jax.diffusion import train
@@ -52,19 +52,15 @@ class Footprint(NamedTuple):
 
 
 def of_agent(
-    program: Program,
-    num_phases: int,
-    states: LaneState,
-    hypers: ProgramHyper,
-    shared: Shared,
-    num_lane_devices: int = 1,
+    program: Program, num_phases: int, states: LaneState, hypers: ProgramHyper, shared: Shared
 ) -> Footprint:
-    """Of `loop.run_chunk` with these arguments, of which only shapes are read; lanes divide over `num_lane_devices`.
+    """Of `loop.run_chunk` with these arguments, of which only shapes are read.
 
     It is traced here as the run will trace it, which then need not again.
     """
     traced = loop.run_chunk.trace(program, num_phases, states, hypers, shared)
-    num_lanes, kept = states.phase.shape[0] // num_lane_devices, tree_bytes(states) / num_lane_devices
+    parts = devices.size(program.mesh, devices.LANES)
+    num_lanes, kept = states.phase.shape[0] // parts, tree_bytes(states) / parts
     work_by = {}
     if program.plan.synthetic_per_batch:
         work_by["sampling.trajectories_per_batch"] = float(num_lanes * _sampling(program, states, hypers, shared))

@@ -46,7 +46,8 @@ def _parse(choice: str) -> tuple[str, int, int]:
         )
     num_processes, index = map(int, numbers)
     if index >= num_processes:
-        raise UserError(f'--distributed="{choice}": the index of {num_processes} processes is at most {num_processes - 1}')
+        most = num_processes - 1
+        raise UserError(f'--distributed="{choice}": the index of {num_processes} processes is at most {most}')
     return address, num_processes, index
 
 

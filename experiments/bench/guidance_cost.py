@@ -14,23 +14,16 @@ from absl import flags
 
 from pgd_jax.bench import parts, setting as settings, speed
 from pgd_jax.cli import entry
-from pgd_jax.config import SamplingConfig
 
-DEFAULTS = SamplingConfig()
-BASE = settings.Setting(
-    sampler=DEFAULTS.sampler,
-    guidance=DEFAULTS.guidance,
-    num_steps=DEFAULTS.num_steps,
-    window_length=16,
-    num_windows=256,
-    windows_at_once=256,
-)
+BASE = settings.Setting(window_length=16)
 # The benchmark's own sizes; the quickstart's; the guidance study's; a medium one.
 SETTINGS = {
     "width 32, policy 256, T = 32": dataclasses.replace(BASE, width=32, window_length=32),
     "width 64, policy 128, T = 16 (quickstart)": dataclasses.replace(BASE, width=64, hidden_dim=128),
     "width 64, policy 256, T = 16 (guidance study)": dataclasses.replace(BASE, width=64),
-    "width 128, policy 256, T = 32": dataclasses.replace(BASE, width=128, window_length=32, num_windows=128, windows_at_once=128),
+    "width 128, policy 256, T = 32": dataclasses.replace(
+        BASE, width=128, window_length=32, num_windows=128, windows_at_once=128
+    ),
 }
 
 

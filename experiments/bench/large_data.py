@@ -45,7 +45,7 @@ class Used(NamedTuple):
 
 
 def write(path: pathlib.Path, num_rows: int) -> None:
-    """Episodes of 1,000 rows that end in timeouts, every tenth in a terminal; numbers as a walker's, slowly changing."""
+    """Episodes of 1,000 rows that end in timeouts, every tenth in a terminal; numbers of a walker's size."""
     generator = np.random.default_rng(0)
     shapes = {"observations": (LAYOUT.obs_dim,), "actions": (LAYOUT.action_dim,), "rewards": ()}
     with h5py.File(path, "w") as file:

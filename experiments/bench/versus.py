@@ -20,13 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments.bench import baseline
+from experiments.bench import baseline, baseline_sampler
 from pgd_jax.bench import parts, setting as settings, speed
 from pgd_jax.bench.setting import Setting
 from pgd_jax.cli import entry
 from pgd_jax.errors import UserError
 
-PAPER = dict(sampler="churned_heun", guidance="paper")
 PAPER_STEPS = 256  # of PGD; its sampling is timed at fewer, of which its cost is a multiple
 
 
@@ -76,8 +75,8 @@ def equal_quality(setting: Setting, num_steps: int) -> Pair:
     policy = baseline.agent(few, jax.random.key(0)).actor.params
     name = f"guided sampling at equal quality, width {setting.width}"
     theirs = functools.partial(sample, jax.random.key(1), policy)
-    # 2 N - 1 calls of the sampler and N of the guidance.
-    return Pair(name, lambda: ours.function(*ours.args), theirs, (3 * PAPER_STEPS - 1) / (3 * num_steps - 1))
+    calls = baseline_sampler.CALLS["churned_heun"]
+    return Pair(name, lambda: ours.function(*ours.args), theirs, calls(PAPER_STEPS) / calls(num_steps))
 
 
 def pairs() -> list[Pair]:
@@ -85,7 +84,7 @@ def pairs() -> list[Pair]:
     cpu = settings.SETTINGS["cpu"]
     small = dataclasses.replace(cpu, num_windows=128, windows_at_once=128)
     million = dataclasses.replace(cpu, num_real=1_000_000)
-    whole = dataclasses.replace(small, num_updates=160)  # the share of the default phase, 8,192 windows and 10,000 updates
+    whole = dataclasses.replace(small, num_updates=160)  # in the proportion of 8,192 windows and 10,000 updates
     return [
         sampling(small, "dpmpp_2m_sde"),
         sampling(small, "churned_heun"),

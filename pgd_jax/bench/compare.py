@@ -31,28 +31,21 @@ def table(first: dict[str, Any], second: dict[str, Any]) -> str:
     return "\n".join([*lines, speed.table(pairs(first["parts"], second["parts"]), COLUMNS)])
 
 
+# Of (the first report's row, the second's).
 COLUMNS = {
-    "part": lambda row: row["name"],
-    "first": lambda row: f"{row['first']:.4g}",
-    "second": lambda row: f"{row['second']:.4g} {row['unit']}/s",
-    "best / best": lambda row: f"{row['second'] / row['first']:.3f}x",
-    "median / median": lambda row: f"{row['second_median'] / row['first_median']:.3f}x",
-    "of matmul": lambda row: f"{row['first_share']:.1%} -> {row['second_share']:.1%}",
-    "compile": lambda row: f"{row['first_compile']:.1f} -> {row['second_compile']:.1f} s",
+    "part": lambda pair: pair[0]["name"],
+    "first": lambda pair: f"{pair[0]['best_per_s']:.4g}",
+    "second": lambda pair: f"{pair[1]['best_per_s']:.4g} {pair[1]['unit']}/s",
+    "best / best": lambda pair: f"{pair[1]['best_per_s'] / pair[0]['best_per_s']:.3f}x",
+    "median / median": lambda pair: f"{pair[1]['median_per_s'] / pair[0]['median_per_s']:.3f}x",
+    "of matmul": lambda pair: " -> ".join(f"{row['share_of_matmul']:.1%}" for row in pair),
+    "compile": lambda pair: " -> ".join(f"{row['compile_s']:.1f} s" for row in pair),
 }
 
 
-def pairs(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each part of both reports, in the first's order."""
+def pairs(
+    first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The rows of each part that both reports have, in the first's order."""
     others = {row["name"]: row for row in second}
-    return [
-        {
-            "name": row["name"], "unit": row["unit"],
-            "first": row["best_per_s"], "second": others[row["name"]]["best_per_s"],
-            "first_median": row["median_per_s"], "second_median": others[row["name"]]["median_per_s"],
-            "first_share": row["share_of_matmul"], "second_share": others[row["name"]]["share_of_matmul"],
-            "first_compile": row["compile_s"], "second_compile": others[row["name"]]["compile_s"],
-        }
-        for row in first
-        if row["name"] in others
-    ]  # fmt: skip
+    return [(row, others[row["name"]]) for row in first if row["name"] in others]

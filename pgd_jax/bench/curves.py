@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pgd_jax import devices, loop
-from pgd_jax.bench import parts, setting as settings, speed
+from pgd_jax import devices
+from pgd_jax.bench import parts, speed
 from pgd_jax.bench.setting import Setting
 
 NUM_DEVICES = 8
@@ -37,7 +37,8 @@ def _trajectories(setting: Setting, value: int) -> list[parts.Part]:
 
 def _lanes(setting: Setting, value: int) -> list[parts.Part]:
     setting = dataclasses.replace(setting, num_windows=64, windows_at_once=64)
-    return [parts.learning(setting, "td3_bc", value), parts.learning(setting, "iql", value), parts.phase(setting, value)]
+    learning = [parts.learning(setting, name, value) for name in ("td3_bc", "iql")]
+    return [*learning, parts.phase(setting, value)]
 
 
 def _horizon(setting: Setting, value: int) -> list[parts.Part]:
@@ -53,16 +54,7 @@ def _width(setting: Setting, value: int) -> list[parts.Part]:
 def _devices(setting: Setting, value: int) -> list[parts.Part]:
     """A phase of eight lanes divided over devices: the work stays, only its place changes."""
     setting = dataclasses.replace(setting, num_windows=64, windows_at_once=64)
-    part = parts.phase(setting, NUM_DEVICES)
-    mesh = devices.mesh_of(f"lanes={value}", NUM_DEVICES, 1)
-    program = settings.program(setting, "td3_bc")._replace(mesh=mesh)
-    states, hypers, shared = part.args
-    args = (*devices.place((states, hypers), mesh, devices.LANES), devices.place(shared, mesh))
-
-    def run(states: loop.LaneState, hypers: loop.ProgramHyper, shared: loop.Shared) -> Any:
-        return loop.run_chunk(program, 1, states, hypers, shared)
-
-    return [part._replace(function=jax.jit(run), args=args)]
+    return [parts.phase(setting, NUM_DEVICES, devices.mesh_of(f"lanes={value}", NUM_DEVICES, num_batches=1))]
 
 
 CURVES = {
@@ -111,7 +103,8 @@ def exponents(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], tuple[flo
     for size, part in dict.fromkeys((row["size"], row["part"]) for row in rows):
         mine = [row for row in rows if (row["size"], row["part"]) == (size, part)]
         seconds = [min(row["seconds"]) for row in mine]
-        in_flops = slope([row["flops"] for row in mine], seconds) if len({row["flops"] for row in mine}) > 1 else math.nan
+        work = [row["flops"] for row in mine]
+        in_flops = slope(work, seconds) if len(set(work)) > 1 else math.nan
         found[size, part] = slope([row["value"] for row in mine], seconds), in_flops
     return found
 

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-EXECUTE = ("ExecuteHelperOnSingleDevice", "TfrtCpuExecutable::ExecuteHelper", "PjRtStreamExecutorLoadedExecutable::Exec")
+EXECUTE = (
+    "ExecuteHelperOnSingleDevice", "TfrtCpuExecutable::ExecuteHelper", "PjRtStreamExecutorLoadedExecutable::Exec",
+)  # fmt: skip
 TO_DEVICE = ("DevicePut", "BufferFromHostBuffer")
 TO_HOST = ("np.asarray(jax.Array)",)
 

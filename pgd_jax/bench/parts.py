@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from pgd_jax import loop
+from pgd_jax import devices, loop
 from pgd_jax.agents.base import AGENTS
 from pgd_jax.bench import flops, setting as settings
 from pgd_jax.config import TrainingConfig
 from pgd_jax.data import codec as codecs
 from pgd_jax.diffusion import guidance, samplers, train
-from pgd_jax.envs import evaluate as evaluation
 
 
 class Piece(NamedTuple):
@@ -32,7 +32,7 @@ class Part(NamedTuple):
     flops: float  # of one call, by hand
     function: Callable[..., Any]  # jitted
     args: tuple[Any, ...]
-    pieces: tuple[Piece, ...]
+    pieces: tuple[Piece, ...] = ()  # none: the part itself has no loop
     dtype: str = "float32"  # of its matrix products
 
 
@@ -50,9 +50,9 @@ def products(setting: settings.Setting) -> list[Part]:
     multiply = jax.jit(jnp.matmul)
 
     def product(size: int, dtype: str) -> Part:
-        matrix, count = jnp.full((size, size), 1.0 / size, dtype), 2.0 * size**3
-        args = (matrix, matrix)
-        return Part(f"product {size}, {dtype}", "products", 1.0, count, multiply, args, (Piece(multiply, args, 1.0),), dtype)
+        matrix = jnp.full((size, size), 1.0 / size, dtype)
+        name, flops_ = f"product {size}, {dtype}", 2.0 * size**3
+        return Part(name, "products", 1.0, flops_, multiply, (matrix, matrix), dtype=dtype)
 
     return [product(size, dtype) for dtype in ("float32", "bfloat16") for size in setting.matmul_sizes]
 
@@ -60,8 +60,8 @@ def products(setting: settings.Setting) -> list[Part]:
 def copy(setting: settings.Setting) -> Part:
     """Reads and writes an array that no cache holds."""
     array = jnp.zeros(setting.copy_bytes // 4)
-    function = jax.jit(lambda x: x + 1.0)
-    return Part("copy", "GB", 2.0 * array.nbytes / 1e9, float(array.size), function, (array,), (Piece(function, (array,), 1.0),))
+    add = jax.jit(lambda x: x + 1.0)
+    return Part("copy", "GB", 2.0 * array.nbytes / 1e9, float(array.size), add, (array,))
 
 
 def _windows(setting: settings.Setting, num_windows: int) -> tuple[jax.Array, jax.Array]:
@@ -80,7 +80,7 @@ def forward(setting: settings.Setting) -> Part:
     args = (settings.shared(setting).denoiser, *_windows(setting, setting.windows_at_once))
     return Part(
         "denoiser, forward", "windows", setting.windows_at_once, float(setting.windows_at_once * _unet_flops(setting)),
-        function, args, (Piece(function, args, 1.0),), setting.compute_dtype,
+        function, args, dtype=setting.compute_dtype,
     )  # fmt: skip
 
 
@@ -95,8 +95,7 @@ def backward(setting: settings.Setting) -> Part:
     args = (settings.shared(setting).denoiser, *_windows(setting, setting.windows_per_step))
     return Part(
         "denoiser, forward and backward", "windows", setting.windows_per_step,
-        3.0 * setting.windows_per_step * _unet_flops(setting), function, args, (Piece(function, args, 1.0),),
-        setting.compute_dtype,
+        3.0 * setting.windows_per_step * _unet_flops(setting), function, args, dtype=setting.compute_dtype,
     )  # fmt: skip
 
 
@@ -118,9 +117,10 @@ def sampling(setting: settings.Setting, is_guided: bool) -> Part:
     def look(state: Any, windows: jax.Array, shared: loop.Shared) -> guidance.Quadratic:
         return guidance.quadratic(functools.partial(program.agent.log_prob, state), shared.codec, windows)
 
+    num_batches = program.plan.num_batches
     pieces = (
-        Piece(jax.jit(program.network.apply), (shared.denoiser, windows, c_noise), program.plan.num_batches * num_calls),
-        Piece(jax.jit(look), (state, windows, shared), program.plan.num_batches * num_evaluations),
+        Piece(jax.jit(program.network.apply), (shared.denoiser, windows, c_noise), num_batches * num_calls),
+        Piece(jax.jit(look), (state, windows, shared), num_batches * num_evaluations),
     )
     return Part(
         name="sampling, guided" if is_guided else "sampling, unguided",
@@ -176,9 +176,8 @@ def evaluating(setting: settings.Setting, num_lanes: int) -> Part:
     env, states = program.env, _agent_states(setting, "td3_bc", num_lanes)
     amount = num_lanes * setting.num_episodes * env.horizon
 
-    def step(keys: jax.Array, env_states: Any, obs: jax.Array) -> Any:
-        act = functools.partial(program.agent.act, _agent_state(setting, "td3_bc"))
-        return jax.vmap(env.step)(keys, env_states, act(obs))
+    def step(state: Any, keys: jax.Array, env_states: Any, obs: jax.Array) -> Any:
+        return jax.vmap(env.step)(keys, env_states, program.agent.act(state, obs))
 
     keys = jax.random.split(jax.random.key(0), setting.num_episodes)
     obs, env_states = jax.vmap(env.reset)(keys)
@@ -190,7 +189,9 @@ def evaluating(setting: settings.Setting, num_lanes: int) -> Part:
         flops=float(amount * policy),  # the physics' own arithmetic is left to XLA's count
         function=jax.jit(jax.vmap(functools.partial(loop.evaluate, program=program), in_axes=(0, 0, 0, None))),
         args=(jax.random.split(jax.random.key(1), num_lanes), states, hypers, settings.shared(setting)),
-        pieces=(Piece(jax.jit(step), (keys, env_states, obs), num_lanes * env.horizon),),
+        pieces=(
+            Piece(jax.jit(step), (_agent_state(setting, "td3_bc"), keys, env_states, obs), num_lanes * env.horizon),
+        ),
     )
 
 
@@ -223,10 +224,10 @@ def training(setting: settings.Setting) -> Part:
     )
 
 
-def phase(setting: settings.Setting, num_lanes: int) -> Part:
+def phase(setting: settings.Setting, num_lanes: int, mesh: Mesh | None = None) -> Part:
     """Generate, learn and evaluate, all lanes, by `loop.run_chunk`: one dispatch."""
-    program, population = settings.program(setting, "td3_bc"), settings.population("td3_bc", num_lanes)
-    shared = settings.shared(setting)
+    program = settings.program(setting, "td3_bc")._replace(mesh=mesh)
+    hypers, shared = settings.population("td3_bc", num_lanes).hypers, settings.shared(setting)
     keys = jax.random.split(jax.random.key(1), num_lanes)
     states = loop.LaneState(keys, jnp.ones(num_lanes, jnp.int32), _agent_states(setting, "td3_bc", num_lanes))
 
@@ -235,14 +236,16 @@ def phase(setting: settings.Setting, num_lanes: int) -> Part:
 
     inner = [sampling(setting, True), learning(setting, "td3_bc", num_lanes), evaluating(setting, num_lanes)]
     repeats = (num_lanes, 1, 1)
-    pieces = [piece._replace(times=n * piece.times) for part, n in zip(inner, repeats, strict=True) for piece in part.pieces]
+    pieces = [
+        piece._replace(times=n * piece.times) for part, n in zip(inner, repeats, strict=True) for piece in part.pieces
+    ]
     return Part(
         name=f"phase, td3_bc, {_count(num_lanes)}",
         unit="phases",
         amount=num_lanes,
         flops=sum(n * part.flops for part, n in zip(inner, repeats, strict=True)),
         function=jax.jit(run),
-        args=(states, population.hypers, shared),
+        args=(*devices.place((states, hypers), mesh, devices.LANES), devices.place(shared, mesh)),
         pieces=tuple(pieces),
         dtype=setting.compute_dtype,
     )

@@ -62,7 +62,8 @@ SETTINGS = {
     # The reference's own sizes, for an accelerator: a 1024 x 3 U-Net, 8,192 windows a phase.
     "full": Setting(
         width=1024, compute_dtype="bfloat16", num_windows=8192, windows_at_once=1024, num_real=1_000_000,
-        num_updates=1_000, num_lanes=(1, 8, 32), num_train_steps=20, matmul_sizes=(2048, 4096, 8192), copy_bytes=1 << 31,
+        num_updates=1_000, num_lanes=(1, 8, 32), num_train_steps=20, matmul_sizes=(2048, 4096, 8192),
+        copy_bytes=1 << 31,
     ),
 }  # fmt: skip
 

@@ -78,7 +78,7 @@ def _compile(part: parts.Part) -> tuple[Any, float]:
 
 
 def _timing(part: parts.Part, executable: Any, compile_s: float, seconds: Sequence[float]) -> Timing:
-    costs = [(piece.times, _cost(piece.function, piece.args)) for piece in part.pieces]
+    costs = [(piece.times, _cost(piece)) for piece in part.pieces] or [(1.0, executable.cost_analysis())]
     return Timing(
         part.name, part.unit, part.amount, part.flops, part.dtype, compile_s, peak_bytes(executable),
         xla_flops=sum(times * cost.get("flops", 0.0) for times, cost in costs),
@@ -87,8 +87,8 @@ def _timing(part: parts.Part, executable: Any, compile_s: float, seconds: Sequen
     )  # fmt: skip
 
 
-def _cost(function: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, float]:
-    return function.lower(*args).compile().cost_analysis()
+def _cost(piece: parts.Piece) -> dict[str, float]:
+    return piece.function.lower(*piece.args).compile().cost_analysis()
 
 
 def peak_bytes(executable: Any) -> float:
@@ -155,8 +155,8 @@ COLUMNS = {
 }
 
 
-def table(rows: Sequence[dict[str, Any]], columns: dict[str, Callable[[dict[str, Any]], str]] = COLUMNS) -> str:
-    """The rows for a terminal."""
+def table(rows: Sequence[Any], columns: dict[str, Callable[[Any], str]] = COLUMNS) -> str:
+    """The rows for a terminal: a cell each by the functions of `columns`."""
     lines = [tuple(columns), *(tuple(cell(row) for cell in columns.values()) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

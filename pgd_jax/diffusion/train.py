@@ -103,9 +103,7 @@ def train_chunk(
 
     With a mesh, state and windows are on each of its devices; a step sums gradients over them once.
     """
-    step = functools.partial(
-        train_step, length=length, network=network, config=config, mesh=mesh
-    )
+    step = functools.partial(train_step, length=length, network=network, config=config, mesh=mesh)
     period = functools.partial(_period, step, config)
 
     def chunk(state: TrainState, windows: Windows) -> tuple[TrainState, jax.Array]:

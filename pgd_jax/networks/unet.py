@@ -24,8 +24,8 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """A 'same' kernel-3 convolution over time of x [B, T, C] with kernel [3C, F], whose rows are those of `neighbours`.
 
     On CPU forward passes take XLA's convolution, which makes no copies of x. Derivatives, and other devices, take the
-    same numbers as one matrix product: XLA's CPU gradient of a convolution inside `lax.scan` falls back to a naive kernel
-    (19x slower measured).
+    same numbers as one matrix product: XLA's CPU gradient of a convolution inside `lax.scan` falls back to a naive
+    kernel (19x slower measured).
     """
     return jax.lax.platform_dependent(x, kernel, cpu=_convolution, default=lambda x, kernel: neighbours(x) @ kernel)
 

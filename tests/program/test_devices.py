@@ -39,8 +39,8 @@ def printed():
 
 
 def test_results_are_those_of_one_device(printed):
-    """The script compares them. Its program of two phases, a loop, gathers windows once a turn, among devices that share
-    their lanes (rows of 4), and lanes never talk."""
+    """The script compares them. Its program of two phases, a loop, gathers windows once a turn, among devices that
+    share their lanes (rows of 4), and lanes never talk."""
     assert "lanes=2,windows=4: as one device; collectives: all-gather {{0,1,2,3},{4,5,6,7}}" in printed
 
 
@@ -49,7 +49,8 @@ def test_training_on_a_divided_batch_is_training(printed):
 
 
 def test_auto_takes_what_divides_evenly(printed):
-    assert "auto: 8x1 for 8 lanes, 4x2 for 4 lanes, 1x4 for 1 lane, 3x2 for 3 lanes, None for 1 lane without windows" in printed
+    sizes = "8x1 for 8 lanes, 4x2 for 4 lanes, 1x4 for 1 lane, 3x2 for 3 lanes, None for 1 lane without windows"
+    assert f"auto: {sizes}" in printed
 
 
 @pytest.mark.parametrize(
@@ -71,9 +72,8 @@ def world_on(mesh: str) -> worlds.World:
     world = worlds.build(config)
     mesh = devices.mesh_of(mesh, len(world.lanes.settings), world.program.plan.num_batches)
     hypers, seeds = devices.place((world.lanes.hypers, world.lanes.seeds), mesh, devices.LANES)
-    return worlds.World(
-        world.program._replace(mesh=mesh), devices.place(world.shared, mesh), world.lanes._replace(hypers=hypers, seeds=seeds)
-    )
+    lanes = world.lanes._replace(hypers=hypers, seeds=seeds)
+    return worlds.World(world.program._replace(mesh=mesh), devices.place(world.shared, mesh), lanes)
 
 
 def guided_from_the_start(states: loop.LaneState) -> loop.LaneState:
@@ -82,7 +82,8 @@ def guided_from_the_start(states: loop.LaneState) -> loop.LaneState:
 
 def collectives(compiled) -> str:
     """Each with the groups of devices that take part."""
-    found = re.findall(rf"= [^=]*? ({COLLECTIVES})(?:-start)?\(.*?replica_groups=(\{{.*?\}}\}}|\S+?),", compiled.as_text())
+    pattern = rf"= [^=]*? ({COLLECTIVES})(?:-start)?\(.*?replica_groups=(\{{.*?\}}\}}|\S+?),"
+    found = re.findall(pattern, compiled.as_text())
     return ", ".join(" ".join(one) for one in found) or "none"
 
 
@@ -108,9 +109,10 @@ def compare_training() -> None:
     for mesh in (None, devices.batch_mesh_of(config.batch_size)):
         state = devices.place(train.init(jax.random.key(0), network, config), mesh)
         placed = devices.place(windows, mesh)
-        results.append(
-            jax.device_get(train.train_chunk(state, placed, length=worlds.WINDOW, network=network, config=config, mesh=mesh))
+        trained = train.train_chunk(
+            state, placed, length=worlds.WINDOW, network=network, config=config, mesh=mesh
         )
+        results.append(jax.device_get(trained))
     assert mesh.shape == {"windows": 8}
     chex.assert_trees_all_close(results[0][0].params, results[1][0].params, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Two processes as one program, on this machine: the run of one process, written once. This file is their script too."""
+"""Two processes as one program, on this machine: the run of one, written once. This file is their script too."""
 
 import os
 import pathlib
@@ -84,8 +84,11 @@ def test_two_processes_resume(trained, runs):
     said = fit_in_two(trained, runs[1])
     assert all("resuming after chunk 1" in text for text in said)
     after = metrics.read(path / "metrics.jsonl")
-    unclocked = [[{k: v for k, v in row.items() if not k.startswith("wall")} for row in rows] for rows in (before, after)]
-    assert unclocked[0] == unclocked[1]
+
+    def unclocked(rows):
+        return [{name: value for name, value in row.items() if not name.startswith("wall")} for row in rows]
+
+    assert unclocked(before) == unclocked(after)
 
 
 @pytest.mark.parametrize("choice", ["two", "localhost:1,2", "localhost:1,2,2", "localhost,2,0", "localhost:1,2,x"])
