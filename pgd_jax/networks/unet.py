@@ -30,7 +30,9 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(x, kernel, cpu=_convolution, default=lambda x, kernel: neighbours(x) @ kernel)
 
 
+@jax.custom_batching.sequential_vmap
 def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """By lanes one after the other: over all at once its rounding depends on where in the batch a window stands."""
     kernel = kernel.reshape(3, x.shape[-1], kernel.shape[-1])
     return jax.lax.conv_general_dilated(x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
 
