@@ -8,55 +8,41 @@ import jax.numpy as jnp
 
 from pgd_jax.errors import UserError
 from pgd_jax.networks import base
+from pgd_jax.networks.convolution import convolve, convolve_repeated
 
 NUM_GROUPS = 8  # of every GroupNorm, as in the reference
 
 
-def neighbours(x: jax.Array) -> jax.Array:
-    """[B, T, C] -> [B, T, 3C]: the row before, the row itself and the row after, zeros beyond the ends."""
-    before = jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0)))
-    after = jnp.pad(x[:, 1:], ((0, 0), (0, 1), (0, 0)))
-    return jnp.concatenate([before, x, after], axis=-1)
+class Kernel(nn.Module):
+    """A linear map of the rows around each row (kernel_size 3, zeros beyond the ends) or of the row alone (1).
 
-
-@jax.custom_jvp
-def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A 'same' kernel-3 convolution over time of x [B, T, C] with kernel [3C, F], whose rows are those of `neighbours`.
-
-    On CPU forward passes take XLA's convolution, which makes no copies of x. Derivatives, and other devices, take the
-    same numbers as one matrix product: XLA's CPU gradient of a convolution inside `lax.scan` falls back to a naive
-    kernel (19x slower measured).
+    Rows are [B, T, C]; with `below` [B, T/2, C'], they are those of `below`, each twice, beside those of x.
+    Parameters are those of nn.Dense on such rows, in the order before, itself, after.
     """
-    return jax.lax.platform_dependent(x, kernel, cpu=_convolution, default=lambda x, kernel: neighbours(x) @ kernel)
-
-
-@jax.custom_batching.sequential_vmap
-def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """By lanes one after the other: over all at once its rounding depends on where in the batch a window stands."""
-    kernel = kernel.reshape(3, x.shape[-1], kernel.shape[-1])
-    return jax.lax.conv_general_dilated(x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
-
-
-@convolve.defjvp
-def _convolve_jvp(
-    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    (x, kernel), (x_dot, kernel_dot) = primals, tangents
-    around = neighbours(x)
-    return around @ kernel, neighbours(x_dot) @ kernel + around @ kernel_dot
-
-
-class Kernel3(nn.Module):
-    """Parameters of a convolution, as nn.Dense would have them for `neighbours`."""
 
     features: int
+    kernel_size: int
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", nn.linear.default_kernel_init, (3 * x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return convolve(x, kernel.astype(self.dtype)) + bias.astype(self.dtype)[None, None, :]
+    def __call__(self, x: jax.Array, below: jax.Array | None = None) -> jax.Array:
+        num_below = 0 if below is None else below.shape[-1]
+        channels = num_below + x.shape[-1]
+        shape = (self.kernel_size * channels, self.features)
+        kernel = self.param("kernel", nn.linear.default_kernel_init, shape).astype(self.dtype)
+        kernel = kernel.reshape(self.kernel_size, channels, self.features)
+        out = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)[None, None, :]
+        of_x, of_repeated = (convolve, convolve_repeated) if self.kernel_size == 3 else (_map, _map_repeated)
+        out = out + of_x(x, kernel[:, num_below:])
+        return out if below is None else out + of_repeated(below, kernel[:, :num_below])
+
+
+def _map(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return x @ kernel[0]
+
+
+def _map_repeated(below: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jnp.repeat(below @ kernel[0], 2, axis=1)
 
 
 class Conv3(nn.Module):
@@ -66,22 +52,25 @@ class Conv3(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return Kernel3(self.features, self.dtype, name="Dense_0")(x)  # the name that older checkpoints have
+    def __call__(self, x: jax.Array, below: jax.Array | None = None) -> jax.Array:
+        return Kernel(self.features, 3, self.dtype, name="Dense_0")(x, below)  # the name that older checkpoints have
 
 
 class Block(nn.Module):
-    """Two convolutions with GroupNorm and ReLU; the noise embedding is added between them; residual."""
+    """Two convolutions with GroupNorm and ReLU; the noise embedding is added between them; residual.
+
+    With rows from `below`, each twice, beside those of x: see Kernel.
+    """
 
     features: int
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, embedding: jax.Array) -> jax.Array:
-        h = nn.relu(nn.GroupNorm(NUM_GROUPS, dtype=self.dtype)(Conv3(self.features, self.dtype)(x)))
+    def __call__(self, x: jax.Array, embedding: jax.Array, below: jax.Array | None = None) -> jax.Array:
+        h = nn.relu(nn.GroupNorm(NUM_GROUPS, dtype=self.dtype)(Conv3(self.features, self.dtype)(x, below)))
         h = h + nn.Dense(self.features, dtype=self.dtype)(embedding)[:, None, :]
         h = nn.relu(nn.GroupNorm(NUM_GROUPS, dtype=self.dtype)(Conv3(self.features, self.dtype)(h)))
-        return h + nn.Dense(self.features, dtype=self.dtype)(x)
+        return h + Kernel(self.features, 1, self.dtype, name="Dense_1")(x, below)
 
 
 class UNet(nn.Module):
@@ -101,8 +90,7 @@ class UNet(nn.Module):
             h = Block(self.width << level, self.dtype)(max_pool(h) if level else h, embedding)
             skips.append(h)
         for level in reversed(range(self.num_blocks - 1)):
-            h = jnp.concatenate([jnp.repeat(h, 2, axis=1), skips[level]], axis=-1)
-            h = Block(self.width << level, self.dtype)(h, embedding)
+            h = Block(self.width << level, self.dtype)(skips[level], embedding, below=h)
         # Zero at the start: D(x; s) begins as c_skip x, so the first losses are of order one.
         return nn.Dense(self.out_dim, kernel_init=nn.initializers.zeros)(h.astype(jnp.float32))
 

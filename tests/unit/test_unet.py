@@ -58,17 +58,25 @@ def test_number_of_parameters_by_hand(key):
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == expected
 
 
-def test_the_convolution_is_the_one_of_lax(key):
-    """Shifted copies times one matrix: its kernel [3 C, F], rows ordered before, here, after, is lax's [3, C, F]."""
+def test_the_parameters_are_those_of_a_dense_layer_on_the_rows_around(key):
+    """A kernel [3 C, F], rows ordered before, here, after: older checkpoints have it so."""
     module = unet.Conv3(features=5, dtype=jnp.float32)
     x = jax.random.normal(key, (2, 9, 4))
     params = module.init(jax.random.key(1), x)["params"]["Dense_0"]
     bias = jnp.arange(5.0)
     ours = module.apply({"params": {"Dense_0": {"kernel": params["kernel"], "bias": bias}}}, x)
-    theirs = jax.lax.conv_general_dilated(
-        x, params["kernel"].reshape(3, 4, 5), (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
-    )
-    np.testing.assert_allclose(ours, theirs + bias[None, None], atol=1e-5)
+    padded = np.pad(x, ((0, 0), (1, 1), (0, 0)))
+    around = np.concatenate([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=-1)
+    np.testing.assert_allclose(ours, around @ np.asarray(params["kernel"]) + np.arange(5.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_rows_from_below_are_repeated_beside_the_others(kernel_size, key):
+    module = unet.Kernel(5, kernel_size, jnp.float32)
+    x, below = jax.random.normal(key, (2, 8, 4)), jax.random.normal(jax.random.key(1), (2, 4, 6))
+    params = module.init(jax.random.key(2), x, below)
+    beside = jnp.concatenate([jnp.repeat(below, 2, axis=1), x], axis=-1)
+    np.testing.assert_allclose(module.apply(params, x, below), module.apply(params, beside), atol=1e-5)
 
 
 def test_pooling_by_hand():
