@@ -1,3 +1,7 @@
 """Policy-Guided Diffusion (arXiv 2404.06356) as one compiled JAX program."""
 
+from pgd_jax import compilation
+
 __version__ = "0.1.0"
+
+compilation.use_eigen()

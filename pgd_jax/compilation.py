@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk: what one start of a command has compiled, the next one reads.
+"""How XLA compiles, and compiled programs kept on disk: what one start of a command has compiled, the next one reads.
 
 XLA's code for a CPU is for the very one that it was compiled on: another may stop at an instruction that it lacks, and
 JAX, whose keys know nothing of the CPU, only logs the difference. A program compiled for one core is not divided
@@ -26,6 +26,19 @@ CPU_INFO = pathlib.Path("/proc/cpuinfo")
 CPU_FIELDS = {"vendor_id", "cpu family", "model", "model name", "flags"} | {
     "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features",
 }  # fmt: skip
+# Which matrix products XLA gives to YNNPACK on a CPU. Releases without the flag would end the process at it.
+YNN_FLAG, YNN_RELEASES = "--xla_cpu_experimental_ynn_fusion_type", ("0.10.", "0.11.")
+
+
+def use_eigen() -> None:
+    """Has XLA multiply matrices on a CPU by Eigen, not YNNPACK: a phase takes 3/4 of the time (experiments/bench).
+
+    Holds for this process and those that it starts. Nothing happens where XLA_FLAGS already says which, nor once JAX
+    has begun to use its devices.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if importlib.metadata.version("jaxlib").startswith(YNN_RELEASES) and YNN_FLAG not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {YNN_FLAG}=".strip()
 
 
 def keep(choice: str, are_several: bool = False) -> None:

@@ -12,10 +12,13 @@ NOISE_MEAN, NOISE_STD = -1.2, 1.2  # ln sigma ~ N(P_mean, P_std^2) in training (
 
 
 def precondition(network: Callable[[jax.Array, jax.Array], jax.Array], sigma_data: float = SIGMA_DATA) -> Denoise:
-    """D(x; s) = c_skip x + c_out F(c_in x; c_noise) (eq. 7) from the raw network F(x [B, T, D], c_noise [B])."""
+    """D(x; s) = c_skip x + c_out F(c_in x; c_noise) (eq. 7) from the raw network F(x [B, T, D], c_noise).
+
+    s is a level for each window, [B], or one for all: c_noise is then [1], so that what follows from it is done once.
+    """
 
     def denoise(x: jax.Array, sigma: jax.Array) -> jax.Array:
-        s = jnp.broadcast_to(sigma, (x.shape[0],))
+        s = jnp.atleast_1d(sigma)
         variance = s**2 + sigma_data**2
         c_skip = sigma_data**2 / variance
         c_out = s * sigma_data / jnp.sqrt(variance)

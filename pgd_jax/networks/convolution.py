@@ -27,7 +27,7 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
     On CPU in float32 by tiles of four rows, equal to the direct sum within rounding. Elsewhere as one matrix product,
     whose rate there is not the limit, and in bfloat16 too, whose rounding the tiles' differences would multiply.
-    Neither is XLA's convolution, whose CPU gradient inside `lax.scan` falls back to a naive kernel (19x slower measured).
+    Not by XLA's convolution, whose CPU gradient inside `lax.scan` falls back to a naive kernel (19x slower measured).
     """
     if x.dtype != jnp.float32:
         return direct(x, kernel)

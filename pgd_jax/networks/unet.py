@@ -56,6 +56,33 @@ class Conv3(nn.Module):
         return Kernel(self.features, 3, self.dtype, name="Dense_0")(x, below)  # the name that older checkpoints have
 
 
+class GroupNorm(nn.Module):
+    """GroupNorm (Wu & He 2018) over time and the channels of a group, in float32, as one scale and shift a channel.
+
+    Parameters are those of nn.GroupNorm, which goes through x once more and costs a tenth of the network on CPU.
+    """
+
+    dtype: jnp.dtype
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, length, channels = x.shape
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        x = x.astype(jnp.float32)
+
+        def mean(rows: jax.Array) -> jax.Array:
+            per_channel = jnp.mean(rows, axis=1).reshape(batch, NUM_GROUPS, channels // NUM_GROUPS)
+            return jnp.mean(per_channel, axis=-1)
+
+        centre = mean(x)
+        precision = jax.lax.rsqrt(jnp.maximum(mean(x * x) - centre**2, 0.0) + self.epsilon)
+        factor, offset = (jnp.repeat(part, channels // NUM_GROUPS, axis=-1) for part in (precision, centre * precision))
+        factor, offset = scale[None] * factor, bias[None] - scale[None] * offset
+        return (x * factor[:, None] + offset[:, None]).astype(self.dtype)
+
+
 class Block(nn.Module):
     """Two convolutions with GroupNorm and ReLU; the noise embedding is added between them; residual.
 
@@ -67,14 +94,14 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, embedding: jax.Array, below: jax.Array | None = None) -> jax.Array:
-        h = nn.relu(nn.GroupNorm(NUM_GROUPS, dtype=self.dtype)(Conv3(self.features, self.dtype)(x, below)))
+        h = nn.relu(GroupNorm(self.dtype)(Conv3(self.features, self.dtype)(x, below)))
         h = h + nn.Dense(self.features, dtype=self.dtype)(embedding)[:, None, :]
-        h = nn.relu(nn.GroupNorm(NUM_GROUPS, dtype=self.dtype)(Conv3(self.features, self.dtype)(h)))
+        h = nn.relu(GroupNorm(self.dtype)(Conv3(self.features, self.dtype)(h)))
         return h + Kernel(self.features, 1, self.dtype, name="Dense_1")(x, below)
 
 
 class UNet(nn.Module):
-    """(x [B, T, D], c_noise [B]) -> [B, T, D]. Level i has width * 2^i channels and T / 2^i time steps."""
+    """(x [B, T, D], c_noise [B], or [1] for all) -> [B, T, D]. Level i has width * 2^i channels and T / 2^i rows."""
 
     out_dim: int
     width: int

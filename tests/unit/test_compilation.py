@@ -6,6 +6,8 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from pgd_jax import compilation
@@ -202,3 +204,26 @@ def test_help_shows_the_flags_and_does_not_wait_for_jax(module, kind):
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert "\n  --" in done.stdout.partition("flags:")[2], done.stderr
     assert done.stdout.splitlines()[-1] == "imported:"
+
+
+def test_matrices_are_multiplied_by_eigen():
+    """This process imported the package before it used its device, like every command and notebook."""
+    product = jax.jit(lambda x: jnp.tanh(x @ x) @ x).lower(jnp.ones((256, 256))).compile()
+    assert "ynn" not in product.as_text()
+
+
+@pytest.mark.parametrize(
+    ("jaxlib", "before", "after"),
+    [
+        ("0.10.2", "", f"{compilation.YNN_FLAG}="),
+        ("0.11.2", "--other=1", f"--other=1 {compilation.YNN_FLAG}="),
+        ("0.10.2", f"{compilation.YNN_FLAG}=dot", f"{compilation.YNN_FLAG}=dot"),
+        ("0.12.0", "--other=1", "--other=1"),  # an unknown flag would end the process
+    ],
+)
+def test_flags_that_are_set_or_unknown_stay(jaxlib, before, after, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", before)
+    monkeypatch.setattr(compilation.importlib.metadata, "version", lambda name: jaxlib)
+    compilation.use_eigen()
+    compilation.use_eigen()  # once is enough
+    assert os.environ["XLA_FLAGS"] == after
