@@ -1,4 +1,4 @@
-"""Floating-point operations by hand: matrix products only, two for each multiply-add; the least that the method needs.
+"""Floating-point operations of agents by hand: matrix products only, two a multiply-add; the least that is needed.
 
 Elementwise work (normalisation, Adam, noise) is left out, and so is every product that a compiler may share.
 """
@@ -7,22 +7,6 @@ Elementwise work (normalisation, Adam, noise) is left out, and so is every produ
 def dense(in_dim: int, out_dim: int) -> int:
     """One row through one layer."""
     return 2 * in_dim * out_dim
-
-
-def unet(window_length: int, dim: int, width: int, num_blocks: int) -> int:
-    """One window through networks/unet.py."""
-
-    def block(rows: int, in_dim: int, out_dim: int) -> int:
-        convolutions = dense(3 * in_dim, out_dim) + dense(3 * out_dim, out_dim)
-        return rows * (convolutions + dense(in_dim, out_dim)) + dense(4 * width, out_dim)
-
-    total = dense(width, 4 * width) + window_length * (dense(3 * dim, width) + dense(width, dim))
-    for level in range(num_blocks):
-        rows, channels = window_length >> level, width << level
-        total += block(rows, width << max(level - 1, 0), channels)
-        if level < num_blocks - 1:  # and on the way up: the level below, repeated, beside the skip connection
-            total += block(rows, 3 * channels, channels)
-    return total
 
 
 def mlp(in_dim: int, out_dim: int, hidden_dim: int, num_hidden: int) -> int:

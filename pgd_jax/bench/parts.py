@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from pgd_jax import devices, loop
 from pgd_jax.agents.base import AGENTS
-from pgd_jax.bench import flops, setting as settings
+from pgd_jax.bench import flops, setting as settings, unet_counts
 from pgd_jax.config import TrainingConfig
 from pgd_jax.data import codec as codecs
 from pgd_jax.diffusion import guidance, samplers, train
@@ -34,6 +34,7 @@ class Part(NamedTuple):
     args: tuple[Any, ...]
     pieces: tuple[Piece, ...] = ()  # none: the part itself has no loop
     dtype: str = "float32"  # of its matrix products
+    num_bytes: float | None = None  # read and written in one call, by hand, where it is counted
 
 
 def build(setting: settings.Setting) -> list[Part]:
@@ -45,42 +46,31 @@ def build(setting: settings.Setting) -> list[Part]:
     return [*parts, training(setting), phase(setting, setting.num_lanes[0])]
 
 
-def products(setting: settings.Setting) -> list[Part]:
-    """Square matrix products at JAX's default precision, which the networks use too, in float32 and bfloat16."""
-    multiply = jax.jit(jnp.matmul)
-
-    def product(size: int, dtype: str) -> Part:
-        matrix = jnp.full((size, size), 1.0 / size, dtype)
-        name, flops_ = f"product {size}, {dtype}", 2.0 * size**3
-        return Part(name, "products", 1.0, flops_, multiply, (matrix, matrix), dtype=dtype)
-
-    return [product(size, dtype) for dtype in ("float32", "bfloat16") for size in setting.matmul_sizes]
-
-
-def copy(setting: settings.Setting) -> Part:
-    """Reads and writes an array that no cache holds."""
-    array = jnp.zeros(setting.copy_bytes // 4)
-    add = jax.jit(lambda x: x + 1.0)
-    return Part("copy", "GB", 2.0 * array.nbytes / 1e9, float(array.size), add, (array,))
-
-
 def _windows(setting: settings.Setting, num_windows: int) -> tuple[jax.Array, jax.Array]:
     """What a U-Net reads: windows and noise levels."""
     x = jax.random.normal(jax.random.key(2), (num_windows, setting.window_length, setting.layout.dim))
     return x, jnp.linspace(-1.0, 1.0, num_windows)
 
 
-def _unet_flops(setting: settings.Setting) -> int:
-    return flops.unet(setting.window_length, setting.layout.dim, setting.width, setting.num_blocks)
+def _shape(setting: settings.Setting) -> unet_counts.Shape:
+    return unet_counts.Shape(setting.window_length, setting.layout.dim, setting.width, setting.num_blocks)
+
+
+def _unet_flops(setting: settings.Setting, num_windows: int, num_levels: int) -> float:
+    """Of one pass over so many windows at so many noise levels."""
+    of_windows = num_windows * unet_counts.flops(_shape(setting), setting.is_tiled)
+    return float(of_windows + num_levels * unet_counts.embedding_flops(_shape(setting)))
 
 
 def forward(setting: settings.Setting) -> Part:
     """The U-Net on one batch of windows."""
     function = jax.jit(settings.network(setting).apply)
     args = (settings.shared(setting).denoiser, *_windows(setting, setting.windows_at_once))
+    num_windows = setting.windows_at_once
     return Part(
-        "denoiser, forward", "windows", setting.windows_at_once, float(setting.windows_at_once * _unet_flops(setting)),
+        "denoiser, forward", "windows", num_windows, _unet_flops(setting, num_windows, num_windows),
         function, args, dtype=setting.compute_dtype,
+        num_bytes=float(unet_counts.num_bytes(_shape(setting), num_windows, setting.is_tiled)),
     )  # fmt: skip
 
 
@@ -95,8 +85,13 @@ def backward(setting: settings.Setting) -> Part:
     args = (settings.shared(setting).denoiser, *_windows(setting, setting.windows_per_step))
     return Part(
         "denoiser, forward and backward", "windows", setting.windows_per_step,
-        3.0 * setting.windows_per_step * _unet_flops(setting), function, args, dtype=setting.compute_dtype,
+        _training_flops(setting), function, args, dtype=setting.compute_dtype,
     )  # fmt: skip
+
+
+def _training_flops(setting: settings.Setting) -> float:
+    """Of one step: forward, back to the rows and back to the weights."""
+    return 3.0 * _unet_flops(setting, setting.windows_per_step, setting.windows_per_step)
 
 
 def sampling(setting: settings.Setting, is_guided: bool) -> Part:
@@ -119,14 +114,15 @@ def sampling(setting: settings.Setting, is_guided: bool) -> Part:
 
     num_batches = program.plan.num_batches
     pieces = (
-        Piece(jax.jit(program.network.apply), (shared.denoiser, windows, c_noise), num_batches * num_calls),
+        Piece(jax.jit(program.network.apply), (shared.denoiser, windows, c_noise[:1]), num_batches * num_calls),
         Piece(jax.jit(look), (state, windows, shared), num_batches * num_evaluations),
     )
     return Part(
         name="sampling, guided" if is_guided else "sampling, unguided",
         unit="windows",
         amount=setting.num_windows,
-        flops=float((_unet_flops(setting) * num_calls + policy * num_evaluations) * setting.num_windows),
+        flops=num_calls * _unet_flops(setting, setting.num_windows, num_batches)
+        + float(policy * num_evaluations * setting.num_windows),
         function=jax.jit(sample),
         args=(jax.random.key(1), state, hyper, shared),
         pieces=pieces,
@@ -216,7 +212,7 @@ def training(setting: settings.Setting) -> Part:
         name="training the denoiser",
         unit="steps",
         amount=setting.num_train_steps,
-        flops=3.0 * _unet_flops(setting) * setting.windows_per_step * setting.num_train_steps,
+        flops=_training_flops(setting) * setting.num_train_steps,
         function=jax.jit(steps),
         args=(state, windows),
         pieces=(Piece(step, (state, jax.random.key(0), windows), setting.num_train_steps),),

@@ -50,10 +50,16 @@ class Setting:
     num_train_steps: int = 10
     matmul_sizes: tuple[int, ...] = (512, 1024, 2048)
     copy_bytes: int = 1 << 28
+    num_copies: int = 8
 
     @property
     def layout(self) -> Layout:
         return Layout(self.obs_dim, self.action_dim)
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether `convolution.convolve` goes by tiles here."""
+        return self.compute_dtype == "float32" and jax.default_backend() == "cpu"
 
 
 SETTINGS = {

@@ -32,6 +32,7 @@ class Timing:
     xla_flops: float  # of one call, by XLA's cost analysis of its pieces
     xla_bytes: float  # likewise read and written, as if no cache held anything
     seconds: tuple[float, ...]  # of each repeat
+    num_bytes: float | None = None  # by hand, where it is counted
 
     @property
     def best_per_s(self) -> float:
@@ -83,7 +84,7 @@ def _timing(part: parts.Part, executable: Any, compile_s: float, seconds: Sequen
         part.name, part.unit, part.amount, part.flops, part.dtype, compile_s, peak_bytes(executable),
         xla_flops=sum(times * cost.get("flops", 0.0) for times, cost in costs),
         xla_bytes=sum(times * cost.get("bytes accessed", 0.0) for times, cost in costs),
-        seconds=tuple(seconds),
+        seconds=tuple(seconds), num_bytes=part.num_bytes,
     )  # fmt: skip
 
 
@@ -148,6 +149,7 @@ COLUMNS = {
     "GFLOP/s": lambda row: f"{row['flops_per_s'] / 1e9:.4g}",
     "of matmul": lambda row: f"{row['share_of_matmul']:.1%}",
     "XLA's FLOPs": lambda row: f"{row['xla_flops'] / row['flops']:.2f}x",
+    "XLA's bytes": lambda row: f"{row['xla_bytes'] / row['num_bytes']:.2f}x" if row["num_bytes"] else "",
     "GB by XLA": lambda row: f"{row['xla_bytes'] / 1e9:.3g}",
     "of copy": lambda row: f"{row['share_of_copy']:.1%}",
     "memory": lambda row: f"{row['memory_bytes'] / 1e6:.4g} MB",

@@ -5,8 +5,9 @@
     python -m pgd_jax.cli.bench --compare=before.json,after.json
     python -m pgd_jax.cli.bench --curves=all --out=curves.json       and curves.png: how time grows with each size
 
-FLOPs are counted by hand (matrix products only) and by XLA; rates are those of the best repeat, shares of the machine's
-own best matrix product and copy in the same minutes. See experiments/bench/NOTES.md for what was learned.
+FLOPs are counted by hand (matrix products only) and by XLA, bytes by XLA, and of the denoiser by hand too; rates are
+those of the best repeat, shares of the machine's own best matrix product and copy in the same minutes. See
+experiments/bench/NOTES.md for what was learned.
 """
 
 import dataclasses
@@ -55,13 +56,13 @@ def _compare(paths: list[pathlib.Path]) -> None:
 
 
 def _parts(options: flags.FlagValues, out: pathlib.Path | None) -> None:
-    from pgd_jax.bench import dispatches, parts, setting as settings, speed
+    from pgd_jax.bench import dispatches, parts, rates as own, setting as settings, speed
 
     setting, about = settings.SETTINGS[options.setting], speed.machine()
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     print(", ".join(f"{name}={value}" for name, value in dataclasses.asdict(setting).items()), flush=True)
-    products, todo = parts.products(setting), parts.build(setting)
-    timings = speed.time_all([*products, parts.copy(setting), *todo], options.num_repeats)
+    products, todo = own.products(setting), parts.build(setting)
+    timings = speed.time_all([*products, own.copy(setting), *todo], options.num_repeats)
     rates = speed.rates_of(timings[: len(products)], timings[len(products)])
     rows = [speed.record(timing, rates) for timing in timings]
     phase = todo[-1]

@@ -1,15 +1,17 @@
 """The benchmark's counts and arithmetic."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pgd_jax.agents.base import AGENTS, AgentPlan
-from pgd_jax.bench import compare, curves, dispatches, flops, parts, setting as settings, speed
+from pgd_jax.bench import compare, curves, dispatches, flops, parts, setting as settings, speed, unet_counts
 from pgd_jax.cli import bench
 from pgd_jax.errors import UserError
-from pgd_jax.networks import unet
+from pgd_jax.networks import convolution, unet
 from pgd_jax.types import Transition
 
 
@@ -18,13 +20,32 @@ def xla_flops(function, *args):
     return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
 
 
-@pytest.mark.parametrize("window_length, dim, width, num_blocks", [(32, 8, 32, 3), (16, 16, 64, 2)])
-def test_unet_flops_agree_with_xla(window_length, dim, width, num_blocks, key):
-    network = unet.build(window_length, dim, width, num_blocks, "float32")
-    params, batch = jax.eval_shape(network.init, key), 4
-    x, c_noise = jnp.zeros((batch, window_length, dim)), jnp.zeros(batch)
-    by_hand = batch * flops.unet(window_length, dim, width, num_blocks)
-    np.testing.assert_allclose(by_hand, xla_flops(network.apply, params, x, c_noise), rtol=0.1)
+SHAPES = [(32, 11, 64, 3), (16, 16, 64, 2), (20, 11, 64, 3)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("is_tiled", [True, False])
+def test_unet_counts_agree_with_xla(shape, is_tiled, key, monkeypatch):
+    """XLA counts sums too, and bytes of the padding and of kernels that are cut in two."""
+    if not is_tiled:
+        monkeypatch.setattr(unet, "convolve", convolution.direct)
+    network, shape, batch = unet.build(*shape, "float32"), unet_counts.Shape(*shape), 64
+    params = jax.eval_shape(network.init, key)
+    x, c_noise = jnp.zeros((batch, shape.window_length, shape.dim)), jnp.zeros(batch)
+    apply = functools.partial(network.apply)  # not the one that another case has traced
+    costs = jax.jit(apply).lower(params, x, c_noise).compile().cost_analysis()
+    flops_by_hand = batch * (unet_counts.flops(shape, is_tiled) + unet_counts.embedding_flops(shape))
+    assert 1.0 < costs["flops"] / flops_by_hand < 1.1
+    assert 1.0 < costs["bytes accessed"] / unet_counts.num_bytes(shape, batch, is_tiled) < 1.3
+
+
+def test_unet_flops_by_hand():
+    """One block of width 8 on 4 rows of 1 column: a tile takes 6 products, the direct sum 12."""
+    shape = unet_counts.Shape(window_length=4, dim=1, width=8, num_blocks=1)
+    others = 4 * 8 * 8 + 4 * 8 * 1  # the residual, the last layer
+    assert unet_counts.flops(shape, is_tiled=False) == 2 * (12 * (1 * 8 + 8 * 8 + 8 * 8) + others)
+    assert unet_counts.flops(shape, is_tiled=True) == 2 * (6 * (1 * 8 + 8 * 8 + 8 * 8) + others)
+    assert unet_counts.embedding_flops(shape) == 2 * (8 * 32 + 32 * 8)
 
 
 def test_iql_flops_agree_with_xla(key):
