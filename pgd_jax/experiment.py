@@ -24,14 +24,13 @@ from pgd_jax import (
     lanes,
     loop,
     notes,
+    planning,
     rundir,
 )
 from pgd_jax.agents.base import AGENTS, AgentPlan
 from pgd_jax.data import catalogue, codec as codecs, episodes, sources
 from pgd_jax.data.base import RawDataset
-from pgd_jax.diffusion import guidance, samplers, schedules
 from pgd_jax.errors import UserError
-from pgd_jax.program import Plan
 from pgd_jax.types import Codec
 
 KIND = "agent"
@@ -55,7 +54,7 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     """Loads and checks all that a config names. Raises UserError, before anything is written, for what cannot work."""
     configs.validate_agent(config)
     family = AGENTS.get(config.agent)
-    refuse_unknown_choices(config.sampling)
+    planning.refuse_unknown_choices(config.sampling)
     judges.refuse_unknown(config.environment)
     lanes_ = lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
     trained = denoisers.load(config.denoiser) if config.denoiser else None
@@ -75,7 +74,7 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     host = judges.on_host(name, raw, config, has_twin=env is not None)
     _say_who_judges(name, raw, env is not None, host)
     synthetic = config.synthetic_per_batch > 0
-    plan = plan_of(config, trained.config.data.window_length if trained else 2, lanes_)
+    plan = planning.plan_of(config, trained.config.data.window_length if trained else 2, lanes_)
     _refuse_bad_batches(config, agent.batches_per_update, real.reward.shape[0], dataset)
     cloned = _behaviour_of(config, lanes_, codec)
     mesh = devices.mesh_of(config.mesh, len(lanes_.settings), plan.num_batches if synthetic else 0)
@@ -95,63 +94,10 @@ def _behaviour_of(config: configs.AgentConfig, lanes_: lanes.Lanes, codec: Codec
     return None
 
 
-def refuse_unknown_choices(sampling: configs.SamplingConfig) -> None:
-    """Raises UserError for names that are not registered, and for those that do not go together."""
-    schedules.SCHEDULES.get(sampling.noise_schedule)
-    guidance.SCHEDULES.get(sampling.guidance_schedule)
-    rule = guidance.GUIDANCE.get(sampling.guidance)
-    if samplers.SAMPLERS.get(sampling.sampler).is_twisted and not rule.is_twisting:
-        able = [name for name in guidance.GUIDANCE if guidance.GUIDANCE.get(name).is_twisting]
-        raise UserError(
-            f'sampling.sampler="{sampling.sampler}" can correct sampling.guidance={" or ".join(able)}, not '
-            f'"{sampling.guidance}", which has no twisting function'
-        )
-
-
 def data_of(config: configs.AgentConfig, trained: denoisers.Denoiser | None) -> tuple[str, int]:
     """(name of the dataset of real rows, how many of them at most): the denoiser's own where the config names none."""
     own = trained.config.data if trained else configs.DataConfig()
     return (config.dataset, config.max_rows) if config.dataset else (own.dataset, config.max_rows or own.max_rows)
-
-
-def guidance_modes(
-    sampling: configs.SamplingConfig, hypers: loop.ProgramHyper, num_steps: int, sigma_max: jax.Array
-) -> tuple[int, ...]:
-    """What guidance does in each of `num_steps` from `sigma_max` f32[L], by the floats of all lanes (leaves f32[L])."""
-    schedule = functools.partial(schedules.SCHEDULES.get(sampling.noise_schedule), num_steps)
-    sigmas = np.asarray(jax.vmap(schedule)(hypers.sigma_min, sigma_max, hypers.rho))[:, :-1]
-    low, high = (np.asarray(bound)[:, None] for bound in (hypers.guidance.sigma_min, hypers.guidance.sigma_max))
-    return guidance.modes_of((low <= sigmas) & (sigmas <= high), sampling.policy_every)
-
-
-def plan_of(config: configs.AgentConfig, window_length: int, lanes_: lanes.Lanes | None = None) -> Plan:
-    """The static half of `config`; the window length comes from the denoiser, the steps to guide from the lanes.
-
-    Without lanes every step may be guided.
-    """
-    sampling, hypers = config.sampling, lanes_ and lanes_.hypers
-    modes = hypers and guidance_modes(sampling, hypers, sampling.num_steps, hypers.sigma_max)
-    warm = sampling.warm_steps and hypers and guidance_modes(sampling, hypers, sampling.warm_steps, hypers.warm_sigma)
-    return Plan(
-        sampler=sampling.sampler,
-        noise_schedule=sampling.noise_schedule,
-        num_steps=sampling.num_steps,
-        guidance=sampling.guidance,
-        guidance_schedule=sampling.guidance_schedule,
-        policy_every=sampling.policy_every,
-        modes=modes,
-        warm_modes=warm or None,
-        num_particles=sampling.num_particles,
-        warm_steps=sampling.warm_steps,
-        window_length=window_length,
-        num_trajectories=sampling.num_trajectories,
-        trajectories_per_batch=sampling.trajectories_per_batch,
-        updates_per_phase=config.updates_per_phase,
-        batch_size=config.batch_size,
-        synthetic_per_batch=config.synthetic_per_batch,
-        num_episodes=config.num_episodes,
-        dynamics_windows=min(config.dynamics_windows, sampling.num_trajectories),
-    )
 
 
 def _refuse_bad_batches(config: configs.AgentConfig, batches_per_update: int, num_rows: int, dataset: str) -> None:

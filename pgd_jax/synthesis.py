@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pgd_jax import config as configs, denoiser as denoisers, experiment as experiments, loop, rundir
+from pgd_jax import config as configs, denoiser as denoisers, experiment as experiments, loop, planning, rundir
 from pgd_jax.data import codec as codecs, export, minari, minari_export, sources
 from pgd_jax.diffusion import guidance
 from pgd_jax.errors import UserError
@@ -78,7 +78,7 @@ def from_denoiser(path: str | os.PathLike, sampling: configs.SamplingConfig, see
     """Unguided rows from the denoiser run in `path`."""
     denoiser = denoisers.load(path)
     config = configs.AgentConfig(denoiser=str(path), sampling=sampling)
-    plan = experiments.plan_of(config, denoiser.config.data.window_length)
+    plan = planning.plan_of(config, denoiser.config.data.window_length)
     program = loop.Program(plan, None, denoiser.network, None)
     shared = loop.Shared(denoiser.params, denoiser.codec, None)
     return _rows(seed, guidance.uniform, jnp.float32(0.0), loop.ProgramHyper(None), shared, program)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax import config as configs, experiment, lanes, loop
+from pgd_jax import config as configs, lanes, loop, planning
 from pgd_jax.agents.base import AGENTS, AgentPlan
 from pgd_jax.data import export
 from pgd_jax.envs.base import ENVS
@@ -81,7 +81,7 @@ def build(config: configs.AgentConfig = AGENT_CONFIG) -> World:
     codec = Codec(jnp.array([0.1, 0.0, 0.5, 0.0, -1.0, 0.1]), jnp.array([0.7, 0.7, 3.0, 0.8, 1.0, 0.2]), LAYOUT)
     family = AGENTS.get(config.agent)
     agent = family.build(LAYOUT.obs_dim, LAYOUT.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
-    program = loop.Program(experiment.plan_of(config, WINDOW), agent, network, ENVS.get("pendulum")())
+    program = loop.Program(planning.plan_of(config, WINDOW), agent, network, ENVS.get("pendulum")())
     shared = loop.Shared(params, codec, real_transitions())
     return World(
         program, shared, lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds,

@@ -100,6 +100,3 @@ def dpmpp_2m_sde(key: jax.Array, x: jax.Array, denoise: Denoise, steer: Steer, s
 
 
 SAMPLERS = {"churned_heun": churned_heun, "dpmpp_2m_sde": dpmpp_2m_sde}
-
-# Denoiser calls of N guided steps, those of guidance included.
-CALLS: dict[str, Callable[[int], int]] = {"churned_heun": lambda n: 3 * n - 2, "dpmpp_2m_sde": lambda n: 2 * n - 1}

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from pgd_jax import config as configs, denoiser, experiment, footprint, lanes, loop
+from pgd_jax import config as configs, denoiser, experiment, footprint, lanes, loop, planning
 from pgd_jax.agents.base import AGENTS, AgentPlan
 from pgd_jax.cli import entry
 from pgd_jax.data import memory
@@ -110,7 +110,7 @@ def of_agent(config: configs.AgentConfig, num_rows: int) -> footprint.Footprint:
     """Likewise, but for the denoiser, which is read."""
     trained, family = denoiser.load(config.denoiser), AGENTS.get(config.agent)
     lanes_ = lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
-    plan = experiment.plan_of(config, trained.config.data.window_length, lanes_)
+    plan = planning.plan_of(config, trained.config.data.window_length, lanes_)
     agent = family.build(LAYOUT.obs_dim, LAYOUT.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
     obs, action, one = _shape(num_rows, LAYOUT.obs_dim), _shape(num_rows, LAYOUT.action_dim), _shape(num_rows)
     shared = loop.Shared(trained.params, trained.codec, Transition(obs, action, one, obs, one))

@@ -20,13 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments.bench import baseline, baseline_sampler
+from experiments.bench import baseline
 from pgd_jax.bench import parts, setting as settings, speed
 from pgd_jax.bench.setting import Setting
 from pgd_jax.cli import entry
 from pgd_jax.errors import UserError
 
-PAPER_STEPS = 256  # of PGD; its sampling is timed at fewer, of which its cost is a multiple
+# PGD's own sampling, whose quality the library's default has in 32 steps (experiments/guidance_study)
+PAPER_SAMPLER, PAPER_STEPS = "churned_heun", 256
 
 
 class Pair(NamedTuple):
@@ -60,23 +61,33 @@ def learning(setting: Setting, num_lanes: int) -> Pair:
 
 def phase(setting: Setting, sampler: str) -> Pair:
     """A whole phase at an equal number of steps."""
-    part = parts.phase(dataclasses.replace(setting, sampler=sampler), num_lanes=1)
-    sample = baseline.sampling(setting, sampler, setting.windows_at_once)
-    run, agent = baseline.phase(setting, sample), baseline.agent(setting, jax.random.key(0))
+    ours = dataclasses.replace(setting, sampler=sampler)
     name = f"phase, {sampler}, {setting.num_steps} steps, {setting.num_updates} updates"
+    return _phase(name, ours, theirs=ours)
+
+
+def phase_at_equal_quality(setting: Setting) -> Pair:
+    name = f"phase at equal quality, {setting.num_updates} updates, {setting.num_real:,} rows"
+    return _phase(name, setting, theirs=_paper(setting))
+
+
+def _phase(name: str, ours: Setting, theirs: Setting) -> Pair:
+    part = parts.phase(ours, num_lanes=1)
+    sample = baseline.sampling(theirs, theirs.sampler, theirs.windows_at_once)
+    run, agent = baseline.phase(theirs, sample), baseline.agent(theirs, jax.random.key(0))
     return Pair(name, lambda: part.function(*part.args), lambda: run(jax.random.key(0), agent))
 
 
-def equal_quality(setting: Setting, num_steps: int) -> Pair:
-    """The default of the guidance study against 256 churned Heun steps of the paper's rule, of which some are timed."""
-    ours = parts.sampling(setting, is_guided=True)
-    few = dataclasses.replace(setting, num_steps=num_steps)
-    sample = baseline.sampling(few, "churned_heun", setting.windows_at_once)
-    policy = baseline.agent(few, jax.random.key(0)).actor.params
+def sampling_at_equal_quality(setting: Setting) -> Pair:
+    ours, theirs = parts.sampling(setting, is_guided=True), _paper(setting)
+    sample = baseline.sampling(theirs, theirs.sampler, theirs.windows_at_once)
+    policy = baseline.agent(theirs, jax.random.key(0)).actor.params
     name = f"guided sampling at equal quality, width {setting.width}"
-    theirs = functools.partial(sample, jax.random.key(1), policy)
-    calls = baseline_sampler.CALLS["churned_heun"]
-    return Pair(name, lambda: ours.function(*ours.args), theirs, calls(PAPER_STEPS) / calls(num_steps))
+    return Pair(name, lambda: ours.function(*ours.args), lambda: sample(jax.random.key(1), policy))
+
+
+def _paper(setting: Setting) -> Setting:
+    return dataclasses.replace(setting, sampler=PAPER_SAMPLER, num_steps=PAPER_STEPS)
 
 
 def pairs() -> list[Pair]:
@@ -94,7 +105,9 @@ def pairs() -> list[Pair]:
         learning(million, 1),
         learning(million, 8),
         phase(whole, "dpmpp_2m_sde"),
-        equal_quality(small, num_steps=16),
+        sampling_at_equal_quality(small),
+        phase_at_equal_quality(whole),
+        phase_at_equal_quality(dataclasses.replace(whole, num_real=1_000_000)),
     ]
 
 

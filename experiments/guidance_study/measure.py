@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.guidance_study import fitted, setting
 from experiments.guidance_study.cells import Cell
-from pgd_jax import behaviour as behaviours, denoiser as denoisers, experiment as experiments, generation
+from pgd_jax import behaviour as behaviours, denoiser as denoisers, experiment as experiments, generation, planning
 from pgd_jax.analysis import quality, windows as real_windows
 from pgd_jax.config import AgentConfig
 from pgd_jax.data import codec as codecs
@@ -76,7 +76,7 @@ def program_of(cell: Cell, models: Models, sizes: setting.Sizes) -> Program:
     sampling = dataclasses.replace(
         cell.sampling, num_trajectories=sizes.num_windows, trajectories_per_batch=sizes.num_windows
     )
-    plan = experiments.plan_of(AgentConfig(sampling=sampling), models.window_length)
+    plan = planning.plan_of(AgentConfig(sampling=sampling), models.window_length)
     if cell.noise_schedule == "fitted":
         plan = plan._replace(noise_schedule=models.fitted)
     return models.program._replace(plan=plan, behaviour=models.program.behaviour if cell.behaviour else None)

@@ -20,7 +20,7 @@ def products(setting: Setting) -> list[Part]:
 
 
 def copy(setting: Setting) -> Part:
-    """Reads and writes an array that no cache holds, in place: new memory would first have to be had from the system."""
+    """Reads and writes an array that no cache holds, in place: new memory is slow, as it must be had first."""
     array = jnp.zeros(setting.copy_bytes // 4)
     add = jax.jit(lambda x: x + 1.0)
     many = jax.jit(lambda x: jax.lax.fori_loop(0, setting.num_copies, lambda _, x: x + 1.0, x))

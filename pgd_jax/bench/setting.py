@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgd_jax import agents as agents  # registers the agents
-from pgd_jax import experiment, lanes, loop
+from pgd_jax import lanes, loop, planning
 from pgd_jax.agents.base import AGENTS, AgentPlan
 from pgd_jax.config import AgentConfig, SamplingConfig
 from pgd_jax.data import codec as codecs
@@ -84,7 +84,7 @@ def program(setting: Setting, agent_name: str) -> loop.Program:
         sampling=sampling, updates_per_phase=setting.num_updates, batch_size=setting.batch_size,
         synthetic_per_batch=setting.synthetic_per_batch, num_episodes=setting.num_episodes, dynamics_windows=0,
     )  # fmt: skip
-    plan = experiment.plan_of(config, setting.window_length, population(agent_name, 1))
+    plan = planning.plan_of(config, setting.window_length, population(agent_name, 1))
     agent_plan = AgentPlan(setting.hidden_dim, setting.num_hidden)
     agent = AGENTS.get(agent_name).build(setting.obs_dim, setting.action_dim, agent_plan)
     return loop.Program(plan, agent, network(setting), ENVS.get(setting.environment)())

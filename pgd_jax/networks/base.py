@@ -26,3 +26,22 @@ def from_linen(module: nn.Module, *example: jax.Array) -> Network:
         return module.apply({"params": params}, *inputs)
 
     return Network(init, apply)
+
+
+def by_lanes(apply: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """`apply` whose value, on CPU, goes through the lanes of a vmap one after the other.
+
+    A matrix product on CPU rounds the last rows of a batch otherwise than the first: over all lanes at once, equal lanes
+    would not be equal to the bit. Derivatives, and other devices, take all lanes together.
+    """
+    one_by_one = jax.custom_batching.sequential_vmap(apply)
+
+    @jax.custom_jvp
+    def value(*args: Any) -> jax.Array:
+        return jax.lax.platform_dependent(*args, cpu=one_by_one, default=apply)
+
+    @value.defjvp
+    def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
+        return jax.jvp(apply, primals, tangents)
+
+    return value

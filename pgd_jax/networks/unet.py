@@ -148,4 +148,5 @@ def build(window_length: int, dim: int, width: int, num_blocks: int, compute_dty
     if compute_dtype not in ("float32", "bfloat16"):
         raise UserError(f'unet.compute_dtype="{compute_dtype}" must be float32 or bfloat16')
     module = UNet(out_dim=dim, width=width, num_blocks=num_blocks, dtype=jnp.dtype(compute_dtype))
-    return base.from_linen(module, jnp.zeros((1, window_length, dim)), jnp.zeros((1,)))
+    network = base.from_linen(module, jnp.zeros((1, window_length, dim)), jnp.zeros((1,)))
+    return network._replace(apply=base.by_lanes(network.apply))

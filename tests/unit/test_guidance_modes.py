@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax import config as configs, experiment, loop
+from pgd_jax import config as configs, loop, planning
 from pgd_jax.diffusion import schedules
 from pgd_jax.diffusion.guidance import EVALUATED, KEPT, UNGUIDED
 
@@ -22,7 +22,7 @@ SIGMAS = np.asarray(schedules.karras(16))[:-1]
 
 def modes(policy_every=1, **columns):
     sampling, lanes = configs.SamplingConfig(noise_schedule="karras", policy_every=policy_every), hypers(**columns)
-    return np.array(experiment.guidance_modes(sampling, lanes, 16, lanes.sigma_max))
+    return np.array(planning.guidance_modes(sampling, lanes, 16, lanes.sigma_max))
 
 
 def test_every_step_where_nothing_is_limited():
