@@ -3,32 +3,23 @@
 The same command on the same directory resumes; another config on it is refused. One process at a time works on a run.
 """
 
-import contextlib
 import dataclasses
-import datetime
 import fcntl
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import socket
-import subprocess
 import weakref
 from typing import Any
 
-import jax
 from absl import logging
 
-import pgd_jax
-from pgd_jax import processes
+from pgd_jax import processes, provenance
 from pgd_jax.errors import UserError
 
 CONFIG = "config.json"
 LOCK = "lock"
 FINISHED = "finished"
-LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
-WORLDS = ("gymnax", "gymnasium", "mujoco", "mujoco-mjx", "gymnasium-robotics")  # where they are installed
 
 
 def sync(path: pathlib.Path) -> None:
@@ -91,7 +82,7 @@ class RunDir:
         return (self.path / FINISHED).exists()
 
     def mark_finished(self) -> None:
-        replace_text(self.path / FINISHED, _now() + "\n")
+        replace_text(self.path / FINISHED, provenance.moment() + "\n")
 
     def close(self) -> None:
         if self._lock is not None:
@@ -116,9 +107,19 @@ def open_run(path: str | os.PathLike, kind: str, config: dict[str, Any]) -> RunD
     config = _as_json(config)
     _refuse_other_run(path, kind, config)
     processes.wait("looked at the run")
-    if not processes.is_first():
-        processes.wait("the run is open")
-        return RunDir(path, config, None)
+    lock = failure = None
+    if processes.is_first():
+        try:
+            lock = _begin(path, kind, config)
+        except (UserError, OSError) as error:  # which the others must hear of: they would wait for this process
+            failure = error
+    if processes.any_of(failure is not None):
+        raise failure or UserError(f"{path}: the first process could not open the run; its message says why")
+    return RunDir(path, config, lock)
+
+
+def _begin(path: pathlib.Path, kind: str, config: dict[str, Any]) -> _Lock:
+    """Locks the run and, where it is new, writes what it is."""
     path.mkdir(parents=True, exist_ok=True)
     lock = _Lock(path / LOCK)
     try:
@@ -130,8 +131,7 @@ def open_run(path: str | os.PathLike, kind: str, config: dict[str, Any]) -> RunD
     except BaseException:
         lock.release()
         raise
-    processes.wait("the run is open")
-    return RunDir(path, config, lock)
+    return lock
 
 
 def load_record(path: str | os.PathLike, kind: str) -> dict[str, Any]:
@@ -204,55 +204,10 @@ def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 
 def _record(kind: str, config: dict[str, Any]) -> dict[str, Any]:
-    return {"kind": kind, "config": config} | provenance()
-
-
-def provenance() -> dict[str, Any]:
-    """What makes something now: versions, git_commit, git_modified, device, num_devices, created (UTC)."""
-    commit, modified = _git_state()
-    return {
-        "versions": _versions(),
-        "git_commit": commit,
-        "git_modified": modified,
-        "device": jax.devices()[0].device_kind,
-        "num_devices": jax.device_count(),
-        "created": _now(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "pgd_jax": pgd_jax.__version__}
-    for name in (*LIBRARIES, *WORLDS):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
+    return {"kind": kind, "config": config} | provenance.now()
 
 
 def _warn_of_versions(path: pathlib.Path, recorded: dict[str, str]) -> None:
-    changes = _differences(recorded, _versions())
+    changes = _differences(recorded, provenance.versions())
     if changes:
         logging.warning("%s resumes under other versions; results may differ in rounding: %s", path, "; ".join(changes))
-
-
-def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(pathlib.Path(pgd_jax.__file__).parent), *arguments]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() if result.returncode == 0 else None
-
-
-def _git_state() -> tuple[str | None, bool | None]:
-    """(commit, whether tracked files differ from it); (None, None) for an installed package.
-
-    An environment inside somebody else's checkout is not ours: git must know our own files.
-    """
-    if _git("ls-files", "--error-unmatch", "__init__.py") is None:
-        return None, None
-    changes = _git("status", "--porcelain", "--untracked-files=no", ".")
-    return _git("rev-parse", "HEAD"), None if changes is None else bool(changes)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

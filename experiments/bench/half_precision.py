@@ -1,6 +1,6 @@
 """What a network in bfloat16 does to what is sampled, the sampler's own arithmetic staying in float32.
 
-    python -m experiments.bench.half_precision --hopper=path/to/hopper_medium_replay-v2.hdf5 --workdir=runs/guidance_study
+    python -m experiments.bench.half_precision --workdir=runs/guidance_study --hopper=path/to/hopper_medium_replay.hdf5
 
 Reads the models that `experiments.guidance_study.run` leaves in --workdir, and samples the library's default from the
 same noise with the network in float32 and in bfloat16: dynamics error, log-likelihood and diversity for every target

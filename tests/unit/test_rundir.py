@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pgd_jax import rundir
+from pgd_jax import processes, rundir
 from pgd_jax.errors import UserError
 
 CONFIG = {"lr": 0.1, "dims": (64, 32), "agent": {"tau": 0.005, "name": "iql"}}
@@ -123,3 +123,14 @@ def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path):
                 rundir.open_run(tmp_path, "agent", {"lr": 0.1})
             assert run.config == {"lr": 0.1}
     rundir.open_run(tmp_path, "agent", {"lr": 0.1}).close()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_the_first_process_is_refused_stops_the_others(is_first, tmp_path, monkeypatch):
+    """None waits for it: all hear of it at the same point, whose answer is any process's."""
+    holder, answers = rundir.open_run(tmp_path, "agent", CONFIG), []
+    monkeypatch.setattr(processes, "is_first", lambda: is_first)
+    monkeypatch.setattr(processes, "any_of", lambda flag: answers.append(flag) or True)
+    with holder, pytest.raises(UserError, match="in use" if is_first else "first process could not open the run"):
+        rundir.open_run(tmp_path, "agent", CONFIG)
+    assert answers == [is_first]

@@ -107,6 +107,28 @@ def test_noise_level_and_every_row_reach_the_output(params, apply, key):
     assert np.abs(other - out)[0, 0].max() > 1e-6 and np.abs(other - out)[0, 7].max() > 1e-3
 
 
+@pytest.mark.parametrize("batch", [3, 16])
+def test_equal_lanes_are_equal_to_the_bit(batch, params, apply, key):
+    """And to a run of that lane alone, whatever the other lanes are."""
+    x, c_noise = jax.random.normal(key, (batch, LENGTH, DIM)), jnp.array([0.3])
+    lanes = jnp.stack([x, 2.0 * x, x, x])
+    together = jax.jit(jax.vmap(build().apply, in_axes=(None, 0, None)))(params, lanes, c_noise)
+    for lane in (0, 2, 3):
+        np.testing.assert_array_equal(together[lane], apply(params, x, c_noise))
+
+
+def test_lanes_have_the_derivatives_of_a_single_one(params, key):
+    def loss(params, x):
+        return jnp.sum(build().apply(params, x, jnp.array([0.3])) ** 2)
+
+    lanes = jax.random.normal(key, (2, 3, LENGTH, DIM))
+    gradient = jax.grad(loss, argnums=(0, 1))
+    together = jax.jit(jax.vmap(gradient, in_axes=(None, 0)))(params, lanes)
+    for lane in range(2):
+        alone = jax.jit(gradient)(params, lanes[lane])
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a[lane], b, rtol=1e-3, atol=1e-4), together, alone)
+
+
 def test_half_precision_is_close_and_weights_stay_whole(params, apply, key):
     x, c_noise, half = jax.random.normal(key, (2, LENGTH, DIM)), jnp.zeros(2), build("bfloat16")
     assert {leaf.dtype for leaf in jax.tree.leaves(jax.eval_shape(half.init, key))} == {jnp.dtype("float32")}
