@@ -18,6 +18,7 @@ import numpy as np
 from pgd_jax import devices
 from pgd_jax.bench import parts, speed
 from pgd_jax.bench.setting import Setting
+from pgd_jax.errors import UserError
 
 NUM_DEVICES = 8
 
@@ -47,7 +48,7 @@ def _horizon(setting: Setting, value: int) -> list[parts.Part]:
 
 
 def _width(setting: Setting, value: int) -> list[parts.Part]:
-    setting = dataclasses.replace(setting, width=value, num_windows=64, windows_at_once=64, num_train_steps=10)
+    setting = dataclasses.replace(setting, width=value, num_windows=64, windows_at_once=64, num_train_steps=2)
     return [parts.sampling(setting, is_guided=True), parts.training(setting)]
 
 
@@ -79,6 +80,20 @@ def measure(size: str, setting: Setting, num_repeats: int) -> list[dict[str, Any
                 {"size": size, "value": value, "part": name, "seconds": list(timing.seconds), "flops": timing.flops}
             )
             print(f"{size} {value}: {name} {min(timing.seconds):.4g} s", flush=True)
+    return rows
+
+
+def kept(path: pathlib.Path, machine: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the curves in a file of this benchmark; UserError where it is of another machine, or no such file."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        rows, theirs = report["curves"], report["machine"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no curves to go on from ({error!r}): name another file, or remove it") from None
+    differing = [name for name in machine if name != "load" and theirs.get(name) != machine[name]]
+    if differing:
+        found = ", ".join(f"{name} {theirs.get(name)}, here {machine[name]}" for name in differing)
+        raise UserError(f"{path} has curves of something else ({found}): name another file, or remove it")
     return rows
 
 

@@ -28,7 +28,7 @@ def run() -> None:
 
 def _prepare():
     flags.DEFINE_enum("setting", SETTINGS[0], SETTINGS, "sizes of everything")
-    flags.DEFINE_string("out", "", "JSON file to write; with --curves a .png beside it")
+    flags.DEFINE_string("out", "", "JSON file to write; with --curves a .png beside it, and curves in it are kept")
     flags.DEFINE_integer("num_repeats", 3, "measured calls of each part", lower_bound=1)
     flags.DEFINE_list("compare", [], "two JSON files to hold against each other; nothing is measured")
     flags.DEFINE_list("curves", [], f"instead of the parts, these scaling curves: {', '.join(CURVES)}, or all")
@@ -82,17 +82,21 @@ def _curves(options: flags.FlagValues, out: pathlib.Path | None) -> None:
     for size in sizes:
         if size not in CURVES:
             raise UserError(f'--curves: there is no "{size}"; choose among {", ".join(CURVES)}, or all')
-    setting, rows = settings.SETTINGS[options.setting], []
+    setting, about = settings.SETTINGS[options.setting], {"setting": options.setting} | speed.machine()
+    rows = curves.kept(out, about) if out is not None and out.exists() else []
     for size in sizes:
+        if size in {row["size"] for row in rows}:
+            print(f"{out}: has {size} already")
+            continue
         if size == "devices" and not curves.has_enough_devices():
             rows += curves.measure_forced(options.setting, options.num_repeats)
         else:
             rows += curves.measure(size, setting, options.num_repeats)
+        if out is not None:
+            _write(out, {"machine": about, "curves": rows})
+            curves.figure(rows, out.with_suffix(".png"))
     for (size, part), (in_size, in_flops) in curves.exponents(rows).items():
         print(f"{size}: {part}: time grows as {size}^{in_size:.3f}, as FLOPs^{in_flops:.3f}")
-    if out is not None:
-        _write(out, {"machine": speed.machine(), "setting": dataclasses.asdict(setting), "curves": rows})
-        curves.figure(rows, out.with_suffix(".png"))
 
 
 def _write(out: pathlib.Path, report: dict) -> None:

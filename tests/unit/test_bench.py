@@ -1,6 +1,7 @@
 """The benchmark's counts and arithmetic."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -124,6 +125,18 @@ def test_exponents_of_curves():
         {"size": "width", "value": x, "part": "p", "seconds": [9.0 * x**3, 3.0 * x**2], "flops": x**4} for x in (2, 4, 8)
     ]
     np.testing.assert_allclose(curves.exponents(rows)["width", "p"], (2.0, 0.5))
+
+
+def test_curves_go_on_where_a_file_of_the_same_machine_stopped(tmp_path):
+    path, rows = tmp_path / "curves.json", [{"size": "width", "value": 1, "part": "p", "seconds": [1.0], "flops": 1.0}]
+    path.write_text(json.dumps({"machine": {"cpu": "a", "load": 1.0}, "curves": rows}))
+    assert curves.kept(path, {"cpu": "a", "load": 2.0}) == rows
+    with pytest.raises(UserError, match="something else .cpu a, here b.: name another file"):
+        curves.kept(path, {"cpu": "b", "load": 1.0})
+    for text in ("{", "[]", '{"parts": []}'):
+        path.write_text(text)
+        with pytest.raises(UserError, match="holds no curves to go on from"):
+            curves.kept(path, {"cpu": "a"})
 
 
 def test_a_figure_of_curves(tmp_path):
