@@ -62,10 +62,14 @@ def flops(shape: Shape, is_tiled: bool) -> int:
 
 def _flops(layer: Layer, is_tiled: bool) -> int:
     products = layer.taps * layer.rows
-    if layer.taps == 3 and is_tiled:
+    if _is_tiled(layer, is_tiled):
         products = NUM_PRODUCTS * _tiles(layer.rows)
     of_repeated = layer.taps * (layer.rows // 2)
     return 2 * layer.features * (products * layer.channels + of_repeated * layer.below)
+
+
+def _is_tiled(layer: Layer, is_tiled: bool) -> bool:
+    return is_tiled and layer.taps == 3 and convolution.is_wide(layer.channels, layer.features)
 
 
 def _tiles(rows: int) -> int:
@@ -97,7 +101,7 @@ def num_bytes(shape: Shape, num_windows: int, is_tiled: bool) -> int:
 def _linear_numbers(layer: Layer, is_tiled: bool) -> int:
     """Numbers of a window that a layer reads and writes."""
     taps, rows, channels, below, features = layer
-    if taps == 3 and is_tiled:
+    if _is_tiled(layer, is_tiled):
         read = (READS_OF_INPUT + NUM_PRODUCTS) * channels + READS_OF_PRODUCTS * features
         written = NUM_PRODUCTS * (channels + features) + convolution.TILE * features
         numbers = _tiles(rows) * (read + written)
@@ -111,5 +115,5 @@ def _linear_numbers(layer: Layer, is_tiled: bool) -> int:
 
 def _weights(layer: Layer, is_tiled: bool) -> int:
     size = layer.channels * layer.features
-    of_x = (READS_OF_KERNEL + 2 * NUM_PRODUCTS) * size if layer.taps == 3 and is_tiled else layer.taps * size
+    of_x = (READS_OF_KERNEL + 2 * NUM_PRODUCTS) * size if _is_tiled(layer, is_tiled) else layer.taps * size
     return of_x + layer.taps * layer.below * layer.features

@@ -31,8 +31,8 @@ def from_linen(module: nn.Module, *example: jax.Array) -> Network:
 def by_lanes(apply: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """`apply` whose value, on CPU, goes through the lanes of a vmap one after the other.
 
-    A matrix product on CPU rounds the last rows of a batch otherwise than the first: over all lanes at once, equal lanes
-    would not be equal to the bit. Derivatives, and other devices, take all lanes together.
+    A matrix product on CPU rounds the last rows of a batch otherwise than the first: over all lanes at once, equal
+    lanes would not be equal to the bit. Derivatives, and other devices, take all lanes together.
     """
     one_by_one = jax.custom_batching.sequential_vmap(apply)
 

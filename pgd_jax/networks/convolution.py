@@ -11,6 +11,7 @@ import jax.numpy as jnp
 # Winograd's F(4, 3): four outputs of a kernel of three by six products in place of twelve. The matrices are those of
 # Lavin & Gray 2016 (arXiv 1509.09308), for F(4x4, 3x3) in two dimensions; the points are 0, 1, -1, 2, -2 and infinity.
 TILE = 4
+MIN_CHANNELS = 32  # with fewer on either side the sums cost what the products save, and every tile has to be compiled
 OF_INPUT = (  # B^T, of the tile's rows with one on each side
     (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
     (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
@@ -25,13 +26,17 @@ OF_OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """x [B, T, C] with kernel [3, C, F]; zeros stand beyond the ends.
 
-    On CPU in float32 by tiles of four rows, equal to the direct sum within rounding. Elsewhere as one matrix product,
-    whose rate there is not the limit, and in bfloat16 too, whose rounding the tiles' differences would multiply.
+    On CPU wide kernels go by tiles of four rows, equal to the direct sum within rounding. Elsewhere it is one matrix
+    product, whose rate is not the limit there, and in bfloat16, whose rounding the tiles' differences would multiply.
     Not by XLA's convolution, whose CPU gradient inside `lax.scan` falls back to a naive kernel (19x slower measured).
     """
-    if x.dtype != jnp.float32:
+    if x.dtype != jnp.float32 or not is_wide(*kernel.shape[1:]):
         return direct(x, kernel)
     return jax.lax.platform_dependent(x, kernel, cpu=by_tiles, default=direct)
+
+
+def is_wide(channels: int, features: int) -> bool:
+    return min(channels, features) >= MIN_CHANNELS
 
 
 def direct(x: jax.Array, kernel: jax.Array) -> jax.Array:

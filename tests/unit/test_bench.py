@@ -21,7 +21,7 @@ def xla_flops(function, *args):
     return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
 
 
-SHAPES = [(32, 11, 64, 3), (16, 16, 64, 2), (20, 11, 64, 3)]
+SHAPES = [(32, 11, 64, 3), (20, 16, 64, 2)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -41,12 +41,12 @@ def test_unet_counts_agree_with_xla(shape, is_tiled, key, monkeypatch):
 
 
 def test_unet_flops_by_hand():
-    """One block of width 8 on 4 rows of 1 column: a tile takes 6 products, the direct sum 12."""
-    shape = unet_counts.Shape(window_length=4, dim=1, width=8, num_blocks=1)
-    others = 4 * 8 * 8 + 4 * 8 * 1  # the residual, the last layer
-    assert unet_counts.flops(shape, is_tiled=False) == 2 * (12 * (1 * 8 + 8 * 8 + 8 * 8) + others)
-    assert unet_counts.flops(shape, is_tiled=True) == 2 * (6 * (1 * 8 + 8 * 8 + 8 * 8) + others)
-    assert unet_counts.embedding_flops(shape) == 2 * (8 * 32 + 32 * 8)
+    """One block of width 32 on 4 rows of 1 column: a tile takes 6 products, the direct sum 12, as the first layer does."""
+    shape = unet_counts.Shape(window_length=4, dim=1, width=32, num_blocks=1)
+    others = 12 * 1 * 32 + 4 * 32 * 32 + 4 * 32 * 1  # the first layer, the residual, the last layer
+    assert unet_counts.flops(shape, is_tiled=False) == 2 * (12 * (32 * 32 + 32 * 32) + others)
+    assert unet_counts.flops(shape, is_tiled=True) == 2 * (6 * (32 * 32 + 32 * 32) + others)
+    assert unet_counts.embedding_flops(shape) == 2 * (32 * 128 + 128 * 32)
 
 
 def test_iql_flops_agree_with_xla(key):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pgd_jax import processes, rundir
+from pgd_jax import processes, provenance, rundir
 from pgd_jax.errors import UserError
 
 CONFIG = {"lr": 0.1, "dims": (64, 32), "agent": {"tau": 0.005, "name": "iql"}}
@@ -29,7 +29,7 @@ def test_the_record_says_what_ran_where(tmp_path):
     rundir.open_run(tmp_path, "agent", CONFIG).close()
     record = rundir.load_record(tmp_path, "agent")
     required = {"python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "pgd_jax", "gymnax", "gymnasium"}
-    assert required <= set(record["versions"]) <= required | set(rundir.WORLDS)  # of the rest, what is installed
+    assert required <= set(record["versions"]) <= required | set(provenance.WORLDS)  # of the rest, what is installed
     assert record["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert record["device"] == "cpu"
     assert record["created"].endswith("+00:00")
