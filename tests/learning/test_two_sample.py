@@ -16,7 +16,12 @@ from pgd_jax.envs import base
 pytest.importorskip("mujoco")
 
 STEPS = 200  # pendulum's horizon; hopper's episodes under these policies are over by then
-PROBES = [("pendulum", "swing up"), ("hopper", "follow"), ("hopper", "leap")]
+# Hopper's program takes most of a minute to compile: by `make test` one of its policies.
+PROBES = [
+    ("pendulum", "swing up"),
+    pytest.param("hopper", "follow", marks=pytest.mark.slow),
+    ("hopper", "leap"),
+]
 
 
 def sample_in_graph(name, label):

@@ -28,9 +28,8 @@ CONFIG = dict(num_phases=2, num_seeds=4)  # 8 lanes, 4 batches of windows
 
 @pytest.fixture(scope="module")
 def printed():
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
+    flags = f"--xla_force_host_platform_device_count=8 {worlds.QUICK_TO_COMPILE}"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     script = subprocess.run(
         [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=500, check=False
     )
