@@ -3,7 +3,7 @@
     python -m experiments.bench.versus [--out=versus.json]
 
 Ratios are of neighbouring calls (median, first and third quartile), so that a machine that slows down slows both. About
-fifteen minutes on two idle CPU cores. Compilation is left out on both sides.
+half an hour on two idle CPU cores. Compilation is left out on both sides.
 """
 
 import dataclasses

@@ -89,13 +89,21 @@ def points(
 
     Cells of one `noise` start from the same windows of it, so that they are compared in pairs.
     """
-    program = program_of(cell, models, sizes)
-    keys = jax.random.split(jax.random.key(noise), setting.NUM_SEEDS)
-    hyper = jax.tree.map(jnp.float32, cell.hyper)
     for coefficient in coefficients:
         began = time.perf_counter()
-        windows = generate(program, keys, models.agents, jnp.float32(coefficient), hyper, models.shared)
-        windows.block_until_ready()
+        windows = sample(cell, coefficient, noise, models, sizes).block_until_ready()
         seconds = time.perf_counter() - began  # the first one's with its compilation
-        measures = jax.device_get(models.measure(windows, models.agents, models.shared.codec, models.reference))
-        yield coefficient, {name: np.asarray(value) for name, value in measures.items()}, seconds
+        yield coefficient, measures_of(windows, models), seconds
+
+
+def sample(cell: Cell, coefficient: float, noise: int, models: Models, sizes: setting.Sizes) -> jax.Array:
+    """Windows f32[S, M, T, D] of every target policy, from the seed `noise`."""
+    program, hyper = program_of(cell, models, sizes), jax.tree.map(jnp.float32, cell.hyper)
+    keys = jax.random.split(jax.random.key(noise), setting.NUM_SEEDS)
+    return generate(program, keys, models.agents, jnp.float32(coefficient), hyper, models.shared)
+
+
+def measures_of(windows: jax.Array, models: Models) -> quality.Measures:
+    """By name, one value a policy [S, ...]."""
+    measures = jax.device_get(models.measure(windows, models.agents, models.shared.codec, models.reference))
+    return {name: np.asarray(value) for name, value in measures.items()}

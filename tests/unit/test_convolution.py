@@ -35,7 +35,7 @@ def test_its_derivatives_are_those_of_lax(function):
 
 
 def test_tiles_round_like_the_direct_sum():
-    """Against float64, at the channels of a real network: tiles lose less than half a digit, and stay below 1e-5."""
+    """Against float64, at the channels of a real network: tiles lose less than a digit, and stay below 1e-5."""
     x, kernel = case(32, channels=256)
     kernel = kernel / np.sqrt(3 * 256)
     padded, exact_kernel = np.pad(np.float64(x), ((0, 0), (1, 1), (0, 0))), np.float64(kernel)
