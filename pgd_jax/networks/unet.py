@@ -123,8 +123,14 @@ class UNet(nn.Module):
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """[B, T, C] -> [B, T/2, C], the larger of each pair of neighbours."""
-    return jnp.max(x.reshape(x.shape[0], x.shape[1] // 2, 2, x.shape[2]), axis=2)
+    """[B, T, C] -> [B, T/2, C], the larger of each pair of neighbours.
+
+    By a choice, not jnp.max, whose derivative asks which rows equal the result and divides by their number: where XLA
+    computes a row twice, rounded differently, none does, and the derivative is NaN.
+    """
+    pairs = x.reshape(x.shape[0], x.shape[1] // 2, 2, x.shape[2])
+    first, second = pairs[:, :, 0], pairs[:, :, 1]
+    return jnp.where(first > second, first, second)
 
 
 def fourier(c_noise: jax.Array, dim: int) -> jax.Array:

@@ -113,6 +113,7 @@ def compare_training() -> None:
         )
         results.append(jax.device_get(trained))
     assert mesh.shape == {"windows": 8}
+    chex.assert_tree_all_finite(results[0][0].params)  # NaN would be as NaN below
     chex.assert_trees_all_close(results[0][0].params, results[1][0].params, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4)
     print("training: as one device")
