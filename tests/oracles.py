@@ -1,6 +1,5 @@
 """Worlds whose answers are known: windows that are Gaussian, or mixtures of Gaussians, and their exact denoisers."""
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,11 +9,7 @@ import numpy as np
 
 from pgd_jax.diffusion import guidance, samplers
 from pgd_jax.types import Codec, Layout, LogProb
-
-# Compiles five times as fast, and runs slower: for small programs that run once.
-quick_jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-)
+from tests import quickly
 
 
 class GaussianWorld(NamedTuple):
@@ -153,7 +148,7 @@ def affine_moments(
     dim = shape[0] * shape[1]
     count = 2 * dim
 
-    @quick_jit
+    @quickly.jit
     def run(key: jax.Array, sigmas: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = sample(name, key, guided, sigmas, (count, *shape))
         return start(key, sigmas, x.shape) / jnp.sqrt(sigmas[0] ** 2 + 1.0), x

@@ -17,8 +17,6 @@ from pgd_jax.networks import unet
 from pgd_jax.networks.base import Network
 from pgd_jax.types import Codec, Layout, Params, Transition
 
-# For processes that a test starts: compiled several times as fast, and run slower, which small programs do not feel.
-QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 LAYOUT = Layout(obs_dim=3, action_dim=1)
 WINDOW = 8
 NUM_EPISODES, EPISODE_LENGTH = 12, 20

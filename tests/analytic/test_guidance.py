@@ -10,7 +10,7 @@ import pytest
 from pgd_jax.data import codec as codecs
 from pgd_jax.diffusion import guidance, samplers
 from pgd_jax.types import Codec, Layout
-from tests import oracles
+from tests import oracles, quickly
 
 LAYOUT = Layout(obs_dim=2, action_dim=2)
 SHAPE = (4, LAYOUT.dim)  # T, D
@@ -53,7 +53,7 @@ def samples(squash, sampler, jit):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
     "options",
-    [(False, "heun", oracles.quick_jit), (True, "heun", oracles.quick_jit), (True, "dpmpp_2m", jax.jit)],
+    [(False, "heun", quickly.jit), (True, "heun", quickly.jit), (True, "dpmpp_2m", jax.jit)],
     ids=["plain", "squashed", "optimised"],
 )
 def test_coefficient_zero_is_unguided_bit_for_bit(rule, options):
@@ -73,7 +73,7 @@ def limited_and_not():
         options = [[guide(name, jnp.float32(c), hyper=hyper) for name in RULES] for c, hyper in cases]
         return [jnp.stack(acts(oracles.any_of(index, guided), x, sigma)) for guided in options]
 
-    return oracles.quick_jit(run)
+    return quickly.jit(run)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -90,10 +90,10 @@ def test_the_schedule_weighs_lambda_by_the_noise_level(rule):
     # Level 2: rising 1 / (1 + 4) = 0.2, falling 4 / 5 = 0.8. Level 0.5: 0.8 and 0.2.
     weights = {"constant": {2.0: 1.0, 0.5: 1.0}, "rising": {2.0: 0.2, 0.5: 0.8}, "falling": {2.0: 0.8, 0.5: 0.2}}
     assert sorted(weights) == guidance.SCHEDULES.names()
-    constant = oracles.quick_jit(lambda x, sigma, coefficient: acts(guide(rule, coefficient), x, sigma))
+    constant = quickly.jit(lambda x, sigma, coefficient: acts(guide(rule, coefficient), x, sigma))
     for name, by_level in weights.items():
         guided = guide(rule, jnp.float32(3.0), schedule=name)
-        weighed = oracles.quick_jit(lambda x, sigma, guided=guided: acts(guided, x, sigma))
+        weighed = quickly.jit(lambda x, sigma, guided=guided: acts(guided, x, sigma))
         for sigma, weight in by_level.items():
             expected = constant(windows(), np.float32(sigma), np.float32(3.0 * weight))
             np.testing.assert_allclose(weighed(windows(), np.float32(sigma)), expected, rtol=1e-5, atol=1e-6)
@@ -109,7 +109,7 @@ def test_modes_of_an_interval_of_noise_levels_cost_less():
 
     def run(**options):
         """Samples, and how often the policy was asked; unguided too."""
-        draw = oracles.quick_jit(
+        draw = quickly.jit(
             lambda key, c: oracles.sample(
                 "heun", key, guide("proximal", c, counting, num_steps=12, **options), jnp.asarray(sigmas), shape
             )
@@ -134,7 +134,7 @@ def test_without_behaviour_divides_gaussians():
     x = windows().astype(np.float64)
     with jax.enable_x64(True):
         guided = divided(sp, sb, c, b, share, strength)
-        found = oracles.quick_jit(guided.denoised)(x, 0.7)
+        found = quickly.jit(guided.denoised)(x, 0.7)
         mean, covariance = oracles.affine_moments("heun", guided, oracles.karras(128), SHAPE)
     v = 0.49 / 1.49
     expected = (x / 0.49 + strength * pull) / (1.0 / v + strength * h)  # D = v x / s^2
@@ -188,7 +188,7 @@ def test_denoiser_calls_of_rules_without_the_jacobian_are_counted_right(sampler)
         jax.debug.callback(lambda: calls.append(1))
         return oracles.unit_denoise(x, sigma)
 
-    @oracles.quick_jit
+    @quickly.jit
     def run(index):
         guided = [guidance.guide(denoise, policy, PLAIN, jnp.float32(1.0), 5, name) for name in names]
         return oracles.sample(sampler, jax.random.key(0), oracles.any_of(index, guided), sigmas, (1, *SHAPE))
@@ -210,12 +210,12 @@ def test_tilt_through_tanh_by_hand():
     slope = 0.5 * (1 - a**2)
     x = jnp.array([[[0.0, u, 0.0, 0.0]]])
     log_prob = oracles.gaussian_policy(lambda obs: jnp.full_like(obs, c), sp)
-    tilt = oracles.quick_jit(lambda x: guidance.tilt(guidance.quadratic(log_prob, codec, x), codec, x))(x)
+    tilt = quickly.jit(lambda x: guidance.tilt(guidance.quadratic(log_prob, codec, x), codec, x))(x)
     assert float(tilt.value[0]) == pytest.approx(-0.5 * (a - c) ** 2 / sp**2, rel=1e-5)
     assert float(tilt.gradient[0, 0, 0]) == pytest.approx(slope * (c - a) / sp**2, rel=1e-5)
     assert float(tilt.curvature[0, 0, 0]) == pytest.approx(slope**2 / sp**2, rel=1e-5)
     assert float(codecs.decode_action(codec, x[..., layout.action])[0, 0, 0]) == pytest.approx(a, rel=1e-5)
-    gradient = oracles.quick_jit(lambda x: guidance.gradient(log_prob, codec, x))(x)
+    gradient = quickly.jit(lambda x: guidance.gradient(log_prob, codec, x))(x)
     np.testing.assert_allclose(gradient, tilt.gradient, rtol=1e-6)
 
 
@@ -226,6 +226,6 @@ def test_diagonal_curvature_of_a_correlated_policy():
     def correlated(obs, a):
         return -0.5 * jnp.einsum("...i,ij,...j->...", a, precision, a)
 
-    tilt = oracles.quick_jit(lambda x: guidance.tilt(guidance.quadratic(correlated, PLAIN, x), PLAIN, x))
+    tilt = quickly.jit(lambda x: guidance.tilt(guidance.quadratic(correlated, PLAIN, x), PLAIN, x))
     tilt = tilt(np.zeros((1, *SHAPE), np.float32))
     np.testing.assert_allclose(tilt.curvature[0, 0], [3.0, 2.0], rtol=1e-6)

@@ -7,7 +7,7 @@ import pytest
 
 from pgd_jax.diffusion import guidance, rules
 from pgd_jax.types import Layout
-from tests import oracles
+from tests import oracles, quickly
 
 LAYOUT = Layout(obs_dim=2, action_dim=2)
 SHAPE = (2, LAYOUT.dim)  # T, D
@@ -55,7 +55,7 @@ def posterior(world, x, sigma):
 def test_pigdm_is_its_closed_form():
     with jax.enable_x64(True):
         world, x = oracles.correlated_world(jnp.float64, SHAPE), windows()
-        run = oracles.quick_jit(denoised(world, "pigdm", constant_policy()))
+        run = quickly.jit(denoised(world, "pigdm", constant_policy()))
         found = [np.asarray(run(x, sigma)).reshape(-1, DIM) for sigma in SIGMAS]
     for sigma, window in zip(SIGMAS, found, strict=True):
         D, covariance = posterior(world, x, sigma)
@@ -74,7 +74,7 @@ def test_pigdm_goes_back_through_the_denoiser_of_which_the_jacobian_need_not_be_
         codec = oracles.plain_codec(LAYOUT, jnp.float64)
         transposed, policy = jnp.asarray(matrix.T), constant_policy()
         guided = guidance.guide(lambda x, sigma: x @ transposed, policy, codec, jnp.float64(COEFFICIENT), 1, "pigdm")
-        found = oracles.quick_jit(guided.denoised)(x, np.float64(sigma))
+        found = quickly.jit(guided.denoised)(x, np.float64(sigma))
     D = x @ matrix.T
     wanted = COEFFICIENT * h * (CENTRE - D[..., 2:4]) / (1.0 + sigma**2 / (1.0 + sigma**2) * COEFFICIENT * h)
     np.testing.assert_allclose(found, D + sigma**2 * wanted @ matrix[2:4], atol=1e-10)
@@ -85,7 +85,7 @@ def test_jacobian_is_the_exact_posterior_mean_of_the_tilted_world():
         world, x = oracles.correlated_world(jnp.float64, SHAPE), windows()
         tilted = exact(world, COEFFICIENT)
         policy = constant_policy()
-        run = {n: oracles.quick_jit(denoised(world, "jacobian", policy, num_iterations=n)) for n in (0, 3, 8)}
+        run = {n: quickly.jit(denoised(world, "jacobian", policy, num_iterations=n)) for n in (0, 3, 8)}
         for sigma in SIGMAS:
             expected = posterior(tilted, x, sigma)[0].reshape(x.shape)
             error = {n: np.abs(run[n](x, sigma) - expected).max() for n in run}
@@ -110,7 +110,7 @@ def test_jacobian_is_exact_for_sharp_policies_in_float32():
     """lambda / sp^2 up to 1e10: no digit may be lost to differences of numbers of that size."""
     world, x, coefficient = oracles.correlated_world(jnp.float32, SHAPE), windows(np.float32), 1_000.0
 
-    @oracles.quick_jit
+    @quickly.jit
     def run(x, sigma, stds):
         return denoised(world, "jacobian", constant_policy(stds), coefficient, num_iterations=8)(x, sigma)
 
@@ -127,7 +127,7 @@ def test_a_policy_without_curvature_moves_windows_by_their_covariance(rule):
     w = np.array([3.0, -1.0])
     with jax.enable_x64(True):
         world, x = oracles.correlated_world(jnp.float64, SHAPE), windows()
-        found = oracles.quick_jit(denoised(world, rule, lambda obs, action: action @ jnp.asarray(w)))(x, 0.5)
+        found = quickly.jit(denoised(world, rule, lambda obs, action: action @ jnp.asarray(w)))(x, 0.5)
     D, covariance = posterior(world, x, 0.5)
     shift = COEFFICIENT * covariance[:, ACTIONS] @ np.tile(w, 2)
     np.testing.assert_allclose(np.asarray(found).reshape(-1, DIM) - D, np.broadcast_to(shift, D.shape), atol=1e-5)
@@ -137,7 +137,7 @@ def test_a_policy_without_curvature_moves_windows_by_their_covariance(rule):
 def test_rules_with_the_jacobian_are_proximal_in_a_unit_world(rule):
     with jax.enable_x64(True):
         world, x = oracles.unit_world(SHAPE, jnp.float64), windows()
-        run, expected = (oracles.quick_jit(denoised(world, name, constant_policy())) for name in (rule, "proximal"))
+        run, expected = (quickly.jit(denoised(world, name, constant_policy())) for name in (rule, "proximal"))
         for sigma in SIGMAS:
             np.testing.assert_allclose(run(x, sigma), expected(x, sigma), atol=1e-12)
 
@@ -164,7 +164,7 @@ def test_conjugate_gradients_solve_a_batch_of_systems():
 def test_conjugate_gradients_end_where_the_matrix_is_not_positive():
     """diag(1, 2, -0.3): the first direction, (1, 1, 1), bends upwards, the second does not. Nothing moves after it."""
     diagonal, right = jnp.array([1.0, 2.0, -0.3]).reshape(1, 1, 3), jnp.ones((1, 1, 3))
-    run = oracles.quick_jit(rules.conjugate_gradients, static_argnums=(0, 3))
+    run = quickly.jit(rules.conjugate_gradients, static_argnums=(0, 3))
     for num_iterations in (1, 2, 8):
         found = run(lambda y: y * diagonal, jnp.zeros((1, 1, 3)), right, num_iterations)
         # One step: r.r / r.Ar = 3 / 2.7 along r.

@@ -7,7 +7,7 @@ import pytest
 
 from pgd_jax.diffusion import guidance
 from pgd_jax.types import Codec, Layout
-from tests import oracles
+from tests import oracles, quickly
 
 LAYOUT = Layout(obs_dim=2, action_dim=2)
 SHAPE = (6, 4, LAYOUT.dim)  # B, T, D
@@ -41,7 +41,7 @@ def test_a_gaussian_policy_whose_mean_stands_still_loses_nothing(rule, codec):
     with jax.enable_x64(True):
         for sampler in ("heun", "dpmpp_2m_sde"):
             often, once = (
-                oracles.quick_jit(lambda k=k, name=sampler: sampled(name, rule, still, k, codec=codec))()
+                quickly.jit(lambda k=k, name=sampler: sampled(name, rule, still, k, codec=codec))()
                 for k in (1, 100)
             )
             np.testing.assert_allclose(once, often, atol=1e-9, err_msg=sampler)
@@ -51,7 +51,7 @@ def test_a_gaussian_policy_whose_mean_stands_still_loses_nothing(rule, codec):
 def test_a_kept_policy_has_the_mean_of_the_last_state_it_saw(policy_every):
     """Euler's steps and the proximal rule by hand, with the mean of the last evaluation."""
     with jax.enable_x64(True):
-        found = oracles.quick_jit(lambda: sampled("euler", "proximal", policy, policy_every))()
+        found = quickly.jit(lambda: sampled("euler", "proximal", policy, policy_every))()
         x = np.asarray(oracles.start(jax.random.key(3), jnp.asarray(SIGMAS), SHAPE))
     evaluated = {2: (0, 1, 3, 5, 7, 9, 11), 5: (0, 1, 6, 11)}[policy_every]
     for step, (sigma, following) in enumerate(zip(SIGMAS[:-1], SIGMAS[1:], strict=True)):
@@ -73,7 +73,7 @@ def test_modes_change_the_cost_and_not_the_samples():
 
     def run(modes):
         asked.clear()
-        draw = oracles.quick_jit(lambda: sampled("euler", "proximal", counting, 3, modes, sigma_max=10.0))
+        draw = quickly.jit(lambda: sampled("euler", "proximal", counting, 3, modes, sigma_max=10.0))
         x = np.asarray(draw())
         jax.effects_barrier()
         return x, len(asked)
@@ -104,7 +104,7 @@ def test_a_lane_does_not_depend_on_what_others_need():
     def run(top, modes=None):
         return sampled("dpmpp_2m_sde", "proximal", policy, 4, modes, sigma_max=top)
 
-    alone = [oracles.quick_jit(run)(top) for top in tops]
-    together = oracles.quick_jit(jax.vmap(lambda top: run(top, modes)))(tops)
+    alone = [quickly.jit(run)(top) for top in tops]
+    together = quickly.jit(jax.vmap(lambda top: run(top, modes)))(tops)
     np.testing.assert_allclose(together, np.stack(alone), atol=1e-5)
     assert np.abs(alone[0] - alone[1]).max() > 0.1

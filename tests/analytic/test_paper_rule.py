@@ -15,7 +15,7 @@ import pytest
 from pgd_jax.agents import losses
 from pgd_jax.diffusion import guidance
 from pgd_jax.types import Codec, Layout
-from tests import oracles
+from tests import oracles, quickly
 
 LAYOUT = Layout(obs_dim=2, action_dim=2)
 SHAPE, COUNT, NUM_STEPS, TOP = (3, LAYOUT.dim), 8, 64, 80.0
@@ -92,7 +92,7 @@ def ours(sampler, dtype):
         start = oracles.start(key, sigmas, (COUNT, *SHAPE))
         return start, oracles.sample(sampler, key, oracles.any_of(index, guided), sigmas, (COUNT, *SHAPE))
 
-    return oracles.quick_jit(jax.vmap(run, in_axes=(None, None, 0, 0), out_axes=(None, 0)))
+    return quickly.jit(jax.vmap(run, in_axes=(None, None, 0, 0), out_axes=(None, 0)))
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun"])
@@ -126,7 +126,7 @@ def test_the_published_schedule_by_hand(key):
     guided = guidance.guide(
         oracles.unit_denoise, lambda obs, a: a @ w, codec, jnp.float32(coefficient), num_steps, "paper"
     )
-    x, shift = jax.random.normal(key, (3, *shape)), oracles.quick_jit(guided.shift)
+    x, shift = jax.random.normal(key, (3, *shape)), quickly.jit(guided.shift)
     for n in range(num_steps):
         # n = 0: 1 + 0.3 sin(pi/4); n = 1: 0.75 + 0.3; n = 2: 0.5 + 0.3 sin(3 pi/4); n = 3: the last step, 0.
         strength = [1 + 0.3 * np.sqrt(0.5), 1.05, 0.5 + 0.3 * np.sqrt(0.5), 0.0][n] * coefficient
@@ -145,6 +145,6 @@ def test_a_zero_gradient_moves_nothing(rule):
     guided = guidance.guide(lambda x, sigma: x, flat, codec, jnp.float32(1.0), 4, rule)
     x = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
     x[0, ..., LAYOUT.action] = 1e3
-    moved = np.asarray(oracles.quick_jit(guided.shift)(x, jnp.float32(1.0), jnp.int32(0)))
+    moved = np.asarray(quickly.jit(guided.shift)(x, jnp.float32(1.0), jnp.int32(0)))
     np.testing.assert_array_equal(moved[0], x[0])
     assert np.all(np.isfinite(moved)) and np.all(moved[1, :, LAYOUT.action] != x[1, :, LAYOUT.action])

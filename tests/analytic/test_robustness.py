@@ -11,7 +11,7 @@ from pgd_jax.data import codec as codecs
 from pgd_jax.diffusion import edm, guidance
 from pgd_jax.networks import unet
 from pgd_jax.types import Codec, Layout
-from tests import oracles
+from tests import oracles, quickly
 
 LAYOUT = Layout(obs_dim=2, action_dim=2)
 SHAPE = (4, LAYOUT.dim)
@@ -58,7 +58,7 @@ def sampling(sampler, dtype):
         return oracles.sample(sampler, jax.random.key(0), oracles.any_of(index, guided), sigmas, shape)
 
     over_policies = jax.vmap(run, in_axes=(None, None, 0, 0, None))
-    over_both = oracles.quick_jit(jax.vmap(over_policies, in_axes=(None, 0, None, None, None)))
+    over_both = quickly.jit(jax.vmap(over_policies, in_axes=(None, 0, None, None, None)))
     shares, inverse_stds = np.array(list(POLICIES.values()), np.float32).T
     return lambda index: over_both(np.int32(index), np.array(COEFFICIENTS, np.float32), shares, inverse_stds, weights())
 
@@ -90,7 +90,7 @@ def test_a_policy_that_is_not_evaluated_in_every_step_leaves_legal_windows(rule)
 
     over_policies = jax.vmap(run, in_axes=(None, 0, 0, None))
     shares, inverse_stds = np.array(list(POLICIES.values()), np.float32).T
-    run = oracles.quick_jit(jax.vmap(over_policies, in_axes=(0, None, None, None)))
+    run = quickly.jit(jax.vmap(over_policies, in_axes=(0, None, None, None)))
     x = np.asarray(run(np.array(COEFFICIENTS, np.float32), shares, inverse_stds, weights()))
     assert np.all(np.isfinite(x))
     assert np.all(np.abs(codecs.decode_action(CODEC, x[..., LAYOUT.action])) <= 1.0)
@@ -105,7 +105,7 @@ def test_particles_with_extreme_weights_leave_legal_windows():
 
     over_policies = jax.vmap(run, in_axes=(None, 0, 0))
     shares, inverse_stds = np.array(list(POLICIES.values()), np.float32).T
-    run = oracles.quick_jit(jax.vmap(over_policies, in_axes=(0, None, None)))
+    run = quickly.jit(jax.vmap(over_policies, in_axes=(0, None, None)))
     assert np.all(np.isfinite(run(np.array(COEFFICIENTS, np.float32), shares, inverse_stds)))
 
 
@@ -119,7 +119,7 @@ def test_rules_of_the_denoised_window_keep_actions_in_the_data_range():
         guided = [guidance.guide(oracles.unit_denoise, log_prob, CODEC, coefficient, 1, name) for name in X0_RULES]
         return jnp.stack([oracles.unit_denoise(x, sigma)] + [g.denoised(x, sigma) for g in guided])
 
-    run, beyond = oracles.quick_jit(run), 0
+    run, beyond = quickly.jit(run), 0
     for sigma in np.float32([0.05, 0.5, 3.0]):
         for coefficient in np.float32(COEFFICIENTS):
             for share, inverse_std in POLICIES.values():
@@ -139,7 +139,7 @@ def test_strength_does_not_depend_on_the_number_of_steps_but_for_the_published_r
     def likelihoods(num_steps):
         sigmas = jnp.asarray(oracles.karras(num_steps), jnp.float32)
 
-        @oracles.quick_jit
+        @quickly.jit
         def run(index):
             guided = [
                 guidance.guide(oracles.unit_denoise, log_prob, CODEC, jnp.float32(coefficient), num_steps, rule)

@@ -10,7 +10,7 @@ from scipy import integrate
 
 from pgd_jax.diffusion import guidance
 from pgd_jax.types import Codec, Layout
-from tests import oracles
+from tests import oracles, quickly
 
 LAYOUT = Layout(obs_dim=2, action_dim=2)
 SHAPE = (2, LAYOUT.dim)  # T, D
@@ -36,7 +36,7 @@ def proximal():
     def run(x, sigma, coefficient):
         return guide("proximal", coefficient, dtype=jnp.float32).denoised(x, sigma), oracles.unit_denoise(x, sigma)
 
-    return oracles.quick_jit(run)
+    return quickly.jit(run)
 
 
 @pytest.mark.parametrize("coefficient", [0.0, 0.1, 0.7, 5.0, 1_000.0])
@@ -80,7 +80,7 @@ def test_score_is_right_to_first_order_in_lambda():
 def test_proximal_is_stable_where_the_policy_is_sharp():
     sigmas, sharp = jnp.asarray(oracles.karras(16), jnp.float32), oracles.gaussian_policy(jnp.sign, 1e-3)
 
-    @oracles.quick_jit
+    @quickly.jit
     def run(key, coefficient):
         guided = guide("proximal", coefficient, sharp, dtype=jnp.float32)
         return oracles.sample("heun", key, guided, sigmas, (16, *SHAPE))
@@ -125,7 +125,7 @@ def test_through_tanh_the_ode_of_the_rule_is_solved(rule):
         codec = Codec(jnp.array([0.0, 0.0, *mean, 0.0, 0.0]), jnp.array([1.0, 1.0, *std, 1.0, 1.0]), LAYOUT)
         guided = guide(rule, coefficient, oracles.gaussian_policy(jnp.tanh, sp), codec)
 
-        @oracles.quick_jit
+        @quickly.jit
         def run(key, sigmas):
             return oracles.start(key, sigmas, (8, *SHAPE)), oracles.sample("heun", key, guided, sigmas, (8, *SHAPE))
 

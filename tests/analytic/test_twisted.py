@@ -12,7 +12,7 @@ from scipy import special, stats
 from pgd_jax.diffusion import guidance, samplers, twisted
 from pgd_jax.errors import UserError
 from pgd_jax.types import Layout
-from tests import oracles
+from tests import oracles, quickly
 
 LAYOUT = Layout(obs_dim=1, action_dim=1)
 SHAPE = (2, LAYOUT.dim)
@@ -67,7 +67,7 @@ def runner(sampler):
         guided = guidance.guide(world().denoise, policy, codec, coefficient, NUM_STEPS, "proximal")
         return oracles.sample(sampler, key, guided, sigmas, shape, num_particles=NUM_PARTICLES)
 
-    return oracles.quick_jit(run)
+    return quickly.jit(run)
 
 
 def test_particles_reach_the_tilted_posterior_and_proximal_alone_does_not(key):
@@ -103,7 +103,7 @@ def test_propose_weighs_the_guided_step_against_the_unguided_one(key):
     x, x0, tilted = np.random.default_rng(0).normal(size=(3, 6, 2, 4))
     with jax.enable_x64(True):
         step = samplers.Step(key, jnp.int32(0), jnp.float64(s), jnp.float64(t))
-        new, log_ratio = oracles.quick_jit(twisted.propose)(key, x, x0, tilted, step)
+        new, log_ratio = quickly.jit(twisted.propose)(key, x, x0, tilted, step)
     share = (t / s) ** 2
     up = t * math.sqrt(1.0 - share)
     guided, unguided = tilted + share * (x - tilted), x0 + share * (x - x0)
@@ -121,7 +121,7 @@ def test_the_twisting_function_is_the_mean_of_the_tilt():
         policy = oracles.gaussian_policy(lambda obs: jnp.full_like(obs, c), sp)
         codec = oracles.plain_codec(LAYOUT, jnp.float64)
         guided = guidance.guide(oracles.unit_denoise, policy, codec, jnp.float64(coefficient), 1)
-        run = oracles.quick_jit(lambda x0, sigma: guided.twist(x0, sigma)[1])
+        run = quickly.jit(lambda x0, sigma: guided.twist(x0, sigma)[1])
         found, clean = np.asarray(run(x0, np.float64(sigma))), np.asarray(run(x0, np.float64(0.0)))
     gap, q = x0[..., 1] - c, 1.0 + sigma**2 / (1.0 + sigma**2) * coefficient / sp**2
     expected = -0.5 * np.log(q) - 0.5 * coefficient * gap**2 / (sp**2 * q)
@@ -132,7 +132,7 @@ def test_the_twisting_function_is_the_mean_of_the_tilt():
 def resample(log_weight, num_particles, num_draws=1, share=math.inf):
     """(ancestors [num_draws, B], log weights after it, likewise)."""
     run = jax.vmap(lambda key: twisted.resample(key, jnp.asarray(log_weight, jnp.float32), num_particles, share))
-    return jax.tree.map(np.asarray, oracles.quick_jit(run)(jax.random.split(jax.random.key(0), num_draws)))
+    return jax.tree.map(np.asarray, quickly.jit(run)(jax.random.split(jax.random.key(0), num_draws)))
 
 
 def test_resampling_is_systematic_and_unbiased():

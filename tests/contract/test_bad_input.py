@@ -64,7 +64,7 @@ def write(path, arrays):
 def trained(data, tmp_path_factory):
     """A finished denoiser, and one that is not."""
     folder = tmp_path_factory.mktemp("runs")
-    assert denoiser.fit(worlds.denoiser_config(str(data / "good.hdf5"), num_steps=10), folder / "finished")
+    assert denoiser.fit(worlds.denoiser_config(str(data / "good.hdf5")), folder / "finished")
     shutil.copytree(folder / "finished", folder / "unfinished")
     (folder / "unfinished" / "finished").unlink()
     return folder

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from pgd_jax import loop
-from tests import worlds
+from tests import quickly, worlds
 
 CASES = [
     ("td3_bc", "proximal", "churned_heun", 0, True),
@@ -24,7 +24,7 @@ def run_lane(world, num_phases):
     state, hyper = jax.tree.map(lambda leaf: leaf[0], (world.init(), world.lanes.hypers))
     step = functools.partial(loop.phase, world.program)
 
-    @jax.jit
+    @quickly.jit
     def run(state, hyper, shared):
         return jax.lax.scan(lambda state, _: step(hyper, shared, state), state, None, length=num_phases)
 

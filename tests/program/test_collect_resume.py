@@ -1,7 +1,6 @@
 """A collection killed while it trains and while it rolls out, and started again, writes the very same rows."""
 
 import dataclasses
-import os
 import random
 import signal
 import subprocess
@@ -38,15 +37,11 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
-def start(folder, cache):
+def start(folder):
     options = dataclasses.asdict(PLAN) | SETTINGS | {"dataset": NAME, "num_rows": NUM_ROWS, "out": folder / "out.hdf5"}
     line = [sys.executable, "-m", "pgd_jax.cli.collect", *(f"--{key}={value}" for key, value in options.items())]
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }  # fmt: skip
     pipe = subprocess.PIPE
-    return subprocess.Popen(line, env=environment, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True)
 
 
 def send_at(process, number, checkpoint, delay_s):
@@ -67,13 +62,13 @@ def test_killed_and_resumed_is_undisturbed(undisturbed, tmp_path):
     training, rollouts = work / "training", work / "rollouts_limit_2400"
     # After the buffer was written over, and while a policy learns from it.
     killed = training / "checkpoints" / "step_00000005"
-    assert send_at(start(tmp_path, tmp_path / "cache"), signal.SIGKILL, killed, delay_s)[0] == -signal.SIGKILL
+    assert send_at(start(tmp_path), signal.SIGKILL, killed, delay_s)[0] == -signal.SIGKILL
     assert not rollouts.exists() and not (tmp_path / "out.hdf5").exists()
     asked = rollouts / "checkpoints" / "step_00000002"
-    status, stderr = send_at(start(tmp_path, tmp_path / "cache"), signal.SIGTERM, asked, 0.0)
+    status, stderr = send_at(start(tmp_path), signal.SIGTERM, asked, 0.0)
     assert status == 0 and "resuming after chunk" in stderr and "the same command resumes" in stderr
     assert not (tmp_path / "out.hdf5").exists()
-    process = start(tmp_path, tmp_path / "cache")
+    process = start(tmp_path)
     stdout, stderr = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0 and "rollouts_limit_2400: resuming after chunk" in stderr, stderr
     assert str(tmp_path / "out.hdf5") in stdout

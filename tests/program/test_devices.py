@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax import config as configs, devices, experiment, loop
+from pgd_jax import devices, loop
 from pgd_jax.diffusion import train
 from pgd_jax.errors import UserError
-from tests import worlds
+from tests import quickly, worlds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COLLECTIVES = "all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all|collective-broadcast"
@@ -28,7 +28,7 @@ CONFIG = dict(num_phases=2, num_seeds=4)  # 8 lanes, 4 batches of windows
 
 @pytest.fixture(scope="module")
 def printed():
-    flags = f"--xla_force_host_platform_device_count=8 {worlds.QUICK_TO_COMPILE}"
+    flags = f"--xla_force_host_platform_device_count=8 {quickly.XLA_FLAGS}"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     script = subprocess.run(
         [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=500, check=False

@@ -12,7 +12,7 @@ import pytest
 
 from pgd_jax import denoiser, experiment, metrics, processes
 from pgd_jax.errors import UserError
-from tests import worlds
+from tests import quickly, worlds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -35,7 +35,7 @@ def fit_in(num_processes: int, trained, folder) -> list[str]:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     environment = os.environ | {
-        "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": worlds.QUICK_TO_COMPILE
+        "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": quickly.XLA_FLAGS
     }  # fmt: skip
     choices = [f"{address},{num_processes},{index}" for index in range(num_processes)] if num_processes > 1 else [""]
     running = [

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import random
 import signal
 import subprocess
@@ -20,15 +19,6 @@ from tests import worlds
 TIMEOUT_S = 240.0
 
 
-@pytest.fixture(scope="session")
-def environment(tmp_path_factory):
-    """One compilation for all processes of this file: each is then mostly its imports."""
-    cache = str(tmp_path_factory.mktemp("compiled"))
-    return os.environ | {
-        "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }  # fmt: skip
-
-
 def flags(config, prefix="config"):
     for name, value in configs.to_dict(config).items():
         if isinstance(value, dict):
@@ -40,13 +30,13 @@ def flags(config, prefix="config"):
 class Command:
     """A command line on one run directory, started as often as one likes."""
 
-    def __init__(self, module, config, path, environment):
-        self.path, self.environment = path, environment
+    def __init__(self, module, config, path):
+        self.path = path
         self.line = [sys.executable, "-m", f"pgd_jax.cli.{module}", f"--workdir={path}", *flags(config)]
 
     def start(self):
         pipe = subprocess.PIPE
-        return subprocess.Popen(self.line, env=self.environment, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(self.line, stdout=pipe, stderr=pipe, text=True)
 
     def finish(self):
         process = self.start()
@@ -87,8 +77,8 @@ def bits(leaf):
     return str(data.dtype), data.shape, np.asarray(data).tobytes()
 
 
-def test_killed_and_resumed_is_undisturbed(undisturbed, environment, tmp_path):
-    command, chance = Command("train_agent", undisturbed.config, tmp_path / "run", environment), random.Random()
+def test_killed_and_resumed_is_undisturbed(undisturbed, tmp_path):
+    command, chance = Command("train_agent", undisturbed.config, tmp_path / "run"), random.Random()
     # The first kill comes before any checkpoint is sure to be there, the others between two or while one is written.
     plan = [(0, 1.0 + 3.0 * chance.random())] + [(chance.randint(1, 3), 0.1 * chance.random()) for _ in range(3)]
     for num_chunks, delay_s in plan:
@@ -102,8 +92,8 @@ def test_killed_and_resumed_is_undisturbed(undisturbed, environment, tmp_path):
     assert arrays == expected_arrays, plan
 
 
-def test_sigterm_ends_cleanly_and_resumes(undisturbed, environment, tmp_path):
-    command = Command("train_agent", undisturbed.config, tmp_path / "run", environment)
+def test_sigterm_ends_cleanly_and_resumes(undisturbed, tmp_path):
+    command = Command("train_agent", undisturbed.config, tmp_path / "run")
     status, stderr = command.signal_after(signal.SIGTERM, 2, 0.0)
     assert status == 0, stderr
     done = command.newest()
@@ -128,8 +118,8 @@ def test_a_finished_run_is_left_alone_and_another_config_refused(undisturbed, ca
     assert {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file() and p.name != "lock"} == before
 
 
-def test_a_killed_denoiser_is_undisturbed(dataset, trained, environment, tmp_path):
-    command = Command("train_denoiser", worlds.denoiser_config(dataset), tmp_path / "run", environment)
+def test_a_killed_denoiser_is_undisturbed(dataset, trained, tmp_path):
+    command = Command("train_denoiser", worlds.denoiser_config(dataset), tmp_path / "run")
     status, _ = command.signal_after(signal.SIGKILL, 2, 0.1 * random.random())
     assert status == -signal.SIGKILL and 2 <= command.newest() < 6
     assert "resuming after chunk" in command.finish()

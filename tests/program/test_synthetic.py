@@ -12,7 +12,7 @@ from pgd_jax import experiment, loop
 from pgd_jax.data import codec as codecs
 from pgd_jax.diffusion import guidance, samplers, schedules, train
 from pgd_jax.networks.base import Network
-from tests import worlds
+from tests import quickly, worlds
 from tests.worlds import LAYOUT, WINDOW
 
 
@@ -20,7 +20,7 @@ def generator(world, rule):
     """states -> windows f32[L, M, T, D] that the lanes' agents generate under `rule`."""
     program = world.program._replace(plan=world.program.plan._replace(guidance=rule))
 
-    @jax.jit
+    @quickly.jit
     def windows(states):
         def one(state, hyper):
             log_prob = functools.partial(program.agent.log_prob, state.agent)
@@ -39,7 +39,7 @@ def plain(world):
     shape = (plan.trajectories_per_batch, WINDOW, LAYOUT.dim)
     sample = samplers.SAMPLERS.get(plan.sampler).sample
 
-    @jax.jit
+    @quickly.jit
     def windows(keys, hypers):
         def one(key, hyper):
             keys = jax.random.split(key, plan.num_trajectories // plan.trajectories_per_batch)
