@@ -131,7 +131,7 @@ def fit(config: configs.BehaviourConfig, path: str | os.PathLike) -> bool:
             notes.say(f"{path}: already finished")
             return True
         initial = functools.partial(_initial, config, network, data.codec)
-        return driver.run(_job(config, network, data), directory, initial, jax.eval_shape(initial))
+        return driver.run(_job(config, network, data), directory, jax.jit(initial), jax.eval_shape(initial))
 
 
 def _initial(config: configs.BehaviourConfig, network: Network, codec: Codec) -> Saved:

@@ -108,7 +108,7 @@ def fit(config: configs.DenoiserConfig, path: str | os.PathLike) -> bool:
         needed = footprint.of_denoiser(template.training, placed.training, length, network, config.training, mesh)
         footprint.announce(path, needed)
         job = _job(config, network, placed, mesh)
-        return driver.run(job, directory, lambda: devices.place(initial(), mesh), template)
+        return driver.run(job, directory, lambda: devices.place(jax.jit(initial)(), mesh), template)
 
 
 def _initial(config: configs.DenoiserConfig, network: Network, codec: Codec) -> Saved:

@@ -228,7 +228,7 @@ def test_a_directory_that_holds_something_else(data, trained, capfd):
     for workdir, fragments in (
         ("photos", ["photos is not empty and not a run (it holds cat.png)"]),
         ("note", ["note is a file; a run needs a directory"]),
-        ("other", ["holds a run with other settings", "training.num_steps: run has 10, command has 20"]),
+        ("other", ["holds a run with other settings", "training.num_steps: run has 60, command has 20"]),
     ):
         refused(capfd, train_denoiser, [f"--workdir={workdir}"], settings, *fragments)
     settings = AGENT_SETTINGS | {"dataset": data / "good.hdf5"}
