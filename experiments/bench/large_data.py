@@ -7,9 +7,7 @@ small denoiser on it for a few steps and an agent for one phase, each in a proce
 estimated to take beside the most memory that it held. On the CPU backend, where the device's memory is the host's.
 """
 
-import concurrent.futures
 import functools
-import multiprocessing
 import pathlib
 import resource
 import tempfile
@@ -23,12 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from pgd_jax import config as configs, denoiser, experiment, footprint, lanes, loop, planning
-from pgd_jax.agents.base import AGENTS, AgentPlan
+from experiments.bench import apart, shapes
+from pgd_jax import config as configs, denoiser, experiment, footprint
 from pgd_jax.cli import entry
 from pgd_jax.data import memory
 from pgd_jax.diffusion import train
-from pgd_jax.types import Layout, Transition
+from pgd_jax.types import Layout
 
 LAYOUT = Layout(obs_dim=90, action_dim=8)
 EPISODE = 1_000  # rows
@@ -90,37 +88,20 @@ def _peak() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def apart(fit: Callable[[], bool]) -> Used:
-    """`measured` in a new process."""
-    start = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, start) as pool:
-        return pool.submit(measured, fit).result()
-
-
 def of_denoiser(config: configs.DenoiserConfig, num_rows: int) -> footprint.Footprint:
     """By shapes alone: nothing is loaded."""
     network, training = denoiser.network_of(config, LAYOUT), config.training
     starts = num_rows // config.data.window_stride
-    windows = train.Windows(_shape(num_rows, LAYOUT.dim), jax.ShapeDtypeStruct((starts,), jnp.int32))
+    windows = train.Windows(shapes.array(num_rows, LAYOUT.dim), jax.ShapeDtypeStruct((starts,), jnp.int32))
     state = jax.eval_shape(lambda: train.init(jax.random.key(0), network, training))
     return footprint.of_denoiser(state, windows, config.data.window_length, network, training)
 
 
 def of_agent(config: configs.AgentConfig, num_rows: int) -> footprint.Footprint:
     """Likewise, but for the denoiser, which is read."""
-    trained, family = denoiser.load(config.denoiser), AGENTS.get(config.agent)
-    lanes_ = lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
-    plan = planning.plan_of(config, trained.config.data.window_length, lanes_)
-    agent = family.build(LAYOUT.obs_dim, LAYOUT.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
-    obs, action, one = _shape(num_rows, LAYOUT.obs_dim), _shape(num_rows, LAYOUT.action_dim), _shape(num_rows)
-    shared = loop.Shared(trained.params, trained.codec, Transition(obs, action, one, obs, one))
-    program = loop.Program(plan, agent, trained.network, None)
-    states = jax.eval_shape(functools.partial(loop.init, program), lanes_.seeds, lanes_.hypers, shared)
-    return footprint.of_agent(program, config.phases_per_chunk, states, lanes_.hypers, shared)
-
-
-def _shape(*sizes: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(sizes, jnp.float32)
+    trained = denoiser.load(config.denoiser)
+    length = trained.config.data.window_length
+    return footprint.of_agent(*shapes.agent(config, LAYOUT, trained.network, trained.params, length, num_rows, None))
 
 
 def _report(name: str, used: Used, num_rows: int, running: footprint.Footprint) -> None:
@@ -140,10 +121,10 @@ def run(folder: pathlib.Path, num_rows: int) -> None:
     seconds = time.perf_counter() - began
     print(f"{dataset}: {num_rows} rows, {dataset.stat().st_size / GB:.2f} GB, written in {seconds:.0f} s", flush=True)
     config = denoiser_config(dataset)
-    used = apart(functools.partial(denoiser.fit, config, folder / "denoiser"))
+    used = apart.call(functools.partial(measured, functools.partial(denoiser.fit, config, folder / "denoiser")))
     _report("denoiser", used, num_rows, of_denoiser(config, num_rows))
     config = agent_config(folder / "denoiser")
-    used = apart(functools.partial(experiment.fit, config, folder / "agent"))
+    used = apart.call(functools.partial(measured, functools.partial(experiment.fit, config, folder / "agent")))
     _report("agent", used, num_rows, of_agent(config, num_rows))
 
 

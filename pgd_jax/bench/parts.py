@@ -1,6 +1,7 @@
 """The parts of the program that are timed, each one jitted call of the library's own functions on random data."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -194,9 +195,11 @@ def evaluating(setting: settings.Setting, num_lanes: int) -> Part:
 def training(setting: settings.Setting) -> Part:
     """Optimiser steps of the denoiser by `train.train_chunk`."""
     network, shared = settings.network(setting), settings.shared(setting)
+    num_steps = setting.num_train_steps
     config = TrainingConfig(
-        num_steps=setting.num_train_steps, steps_per_chunk=setting.num_train_steps, batch_size=setting.windows_per_step
-    )
+        num_steps=num_steps, steps_per_chunk=num_steps, batch_size=setting.windows_per_step,
+        ema_period=math.gcd(TrainingConfig.ema_period, num_steps),
+    )  # fmt: skip
     rows = codecs.encode(shared.codec, jnp.asarray(settings.rows(setting, setting.num_real)))
     starts = jnp.arange(0, setting.num_real - setting.window_length, 8, dtype=jnp.int32)
     state = train.init(jax.random.key(0), network._replace(init=lambda key: shared.denoiser), config)
@@ -211,11 +214,11 @@ def training(setting: settings.Setting) -> Part:
     return Part(
         name="training the denoiser",
         unit="steps",
-        amount=setting.num_train_steps,
-        flops=_training_flops(setting) * setting.num_train_steps,
+        amount=num_steps,
+        flops=_training_flops(setting) * num_steps,
         function=jax.jit(steps),
         args=(state, windows),
-        pieces=(Piece(step, (state, jax.random.key(0), windows), setting.num_train_steps),),
+        pieces=(Piece(step, (state, jax.random.key(0), windows), num_steps),),
         dtype=setting.compute_dtype,
     )
 

@@ -1,5 +1,6 @@
 """The benchmark's counts and arithmetic."""
 
+import dataclasses
 import functools
 import json
 
@@ -47,6 +48,15 @@ def test_unet_flops_by_hand():
     assert unet_counts.flops(shape, is_tiled=False) == 2 * (12 * (32 * 32 + 32 * 32) + others)
     assert unet_counts.flops(shape, is_tiled=True) == 2 * (6 * (32 * 32 + 32 * 32) + others)
     assert unet_counts.embedding_flops(shape) == 2 * (32 * 128 + 128 * 32)
+
+
+def test_the_training_that_is_timed_takes_its_steps():
+    """Also fewer than the default period of the averaged weights, as the curve over width does."""
+    sizes = dict(width=8, num_blocks=1, num_real=200, windows_per_step=4, num_train_steps=2)
+    part = parts.training(dataclasses.replace(settings.SETTINGS["cpu"], **sizes))
+    state, loss = part.function(*part.args)
+    assert int(state.step) == part.amount == 2
+    assert np.isfinite(loss)
 
 
 def test_iql_flops_agree_with_xla(key):

@@ -1,0 +1,82 @@
+"""How long a start takes: the import, `--help`, and the quickstart's program cold and with its compilation kept.
+
+    python -m experiments.bench.start_up
+
+Each in a process of its own, beside Python's own start, which is not taken off. Compiled programs go to a temporary
+folder: nothing that was kept before helps.
+"""
+
+import functools
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from absl import flags
+
+from experiments.bench import apart
+from pgd_jax.cli import entry
+
+TASK, NUM_ROWS = "maze2d-umaze", 100_000  # what the quickstart's agents learn in, and from
+IMPORTS = "import pgd_jax.experiment, pgd_jax.denoiser, pgd_jax.report"
+COMMANDS = {
+    "Python alone": ["-c", "pass"],
+    "import pgd_jax": ["-c", "import pgd_jax"],
+    "import of everything that a run uses": ["-c", IMPORTS],
+    "pgd-train-agent --help": ["-m", "pgd_jax.cli.train_agent", "--help"],
+}
+
+
+class Seconds(NamedTuple):
+    trace: float  # and lower
+    compile: float
+
+
+def compile_quickstart(cache: pathlib.Path) -> Seconds:
+    """The agents' program of `make run`: eight lanes. In a process that has compiled nothing yet."""
+    import jax  # after the flags: --help need not wait for JAX
+
+    from experiments.bench import shapes
+    from pgd_jax import compilation, denoiser, loop, presets
+    from pgd_jax.envs.base import ENVS
+    from pgd_jax.types import Layout
+
+    compilation.keep(str(cache))
+    trained, layout = presets.config("quickstart", "denoiser"), Layout(obs_dim=4, action_dim=2)
+    network = denoiser.network_of(trained, layout)
+    params = jax.eval_shape(network.init, jax.random.key(0))
+    config, env = presets.config("quickstart", "agent"), ENVS.get(TASK)()
+    arguments = shapes.agent(config, layout, network, params, trained.data.window_length, NUM_ROWS, env)
+    began = time.perf_counter()
+    lowered = loop.run_chunk.lower(*arguments)
+    traced = time.perf_counter()
+    lowered.compile()
+    return Seconds(traced - began, time.perf_counter() - traced)
+
+
+def _prepare() -> Callable[[], None]:
+    flags.DEFINE_integer("num_repeats", 3, "starts of each command, of which the median counts", lower_bound=1)
+    return functools.partial(_main, flags.FLAGS)
+
+
+def _main(options: flags.FlagValues) -> None:
+    for name, arguments in COMMANDS.items():
+        times = sorted(_start(arguments) for _ in range(options.num_repeats))
+        print(f"{name}: {times[len(times) // 2]:.2f} s [{times[0]:.2f}, {times[-1]:.2f}]", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("cold", "warm"):
+            seconds = apart.call(functools.partial(compile_quickstart, pathlib.Path(folder)))
+            print(f"the quickstart's program, {name}: {seconds.trace:.1f} s to trace, {seconds.compile:.1f} to compile")
+
+
+def _start(arguments: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], check=False, capture_output=True)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    entry.run(_prepare, __doc__)
