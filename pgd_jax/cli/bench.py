@@ -12,6 +12,7 @@ experiments/bench/NOTES.md for what was learned.
 
 import dataclasses
 import json
+import math
 import pathlib
 
 from absl import flags
@@ -96,7 +97,8 @@ def _curves(options: flags.FlagValues, out: pathlib.Path | None) -> None:
             _write(out, {"machine": about, "curves": rows})
             curves.figure(rows, out.with_suffix(".png"))
     for (size, part), (in_size, in_flops) in curves.exponents(rows).items():
-        print(f"{size}: {part}: time grows as {size}^{in_size:.3f}, as FLOPs^{in_flops:.3f}")
+        of_work = "the work stays" if math.isnan(in_flops) else f"as FLOPs^{in_flops:.3f}"
+        print(f"{size}: {part}: time grows as {size}^{in_size:.3f}, {of_work}")
 
 
 def _write(out: pathlib.Path, report: dict) -> None:
