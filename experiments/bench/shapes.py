@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from pgd_jax import config as configs, lanes, loop, planning
 from pgd_jax.agents.base import AGENTS, AgentPlan
-from pgd_jax.envs.base import Env
+from pgd_jax.envs.base import EvalEnv
 from pgd_jax.networks.base import Network
 from pgd_jax.types import Codec, Layout, Params, Transition
 
@@ -33,7 +33,7 @@ def codec(layout: Layout) -> Codec:
 
 def agent(
     config: configs.AgentConfig, layout: Layout, network: Network, params: Params, window_length: int, num_rows: int,
-    env: Env | None,
+    env: EvalEnv | None,
 ) -> Arguments:  # fmt: skip
     """For `num_rows` real rows, with a denoiser of weights (or their shapes) `params`."""
     family = AGENTS.get(config.agent)

@@ -21,11 +21,12 @@ from experiments.bench import apart
 from pgd_jax.cli import entry
 
 TASK, NUM_ROWS = "maze2d-umaze", 100_000  # what the quickstart's agents learn in, and from
-IMPORTS = "import pgd_jax.experiment, pgd_jax.denoiser, pgd_jax.report"
 COMMANDS = {
     "Python alone": ["-c", "pass"],
+    "import jax alone": ["-c", "import jax"],
     "import pgd_jax": ["-c", "import pgd_jax"],
-    "import of everything that a run uses": ["-c", IMPORTS],
+    "all that training imports": ["-c", "import pgd_jax.experiment"],
+    "all that a report imports": ["-c", "import pgd_jax.report"],
     "pgd-train-agent --help": ["-m", "pgd_jax.cli.train_agent", "--help"],
 }
 
@@ -74,8 +75,11 @@ def _main(options: flags.FlagValues) -> None:
 
 def _start(arguments: list[str]) -> float:
     began = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], check=False, capture_output=True)
-    return time.perf_counter() - began
+    done = subprocess.run([sys.executable, *arguments], check=False, capture_output=True, text=True)
+    seconds = time.perf_counter() - began
+    if "Traceback" in done.stderr:  # absl's --help ends with status 1 too
+        raise RuntimeError(done.stderr)
+    return seconds
 
 
 if __name__ == "__main__":
