@@ -13,7 +13,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import jax
@@ -75,11 +75,11 @@ def agent_config(denoiser_path: pathlib.Path) -> configs.AgentConfig:
     )  # fmt: skip
 
 
-def measured(fit: Callable[[], bool]) -> Used:
-    """What this process holds at most; run it in one of its own."""
+def measured(fit: Callable[..., bool], *args: Any) -> Used:
+    """What this process holds at most in `fit(*args)`; run it in one of its own."""
     jax.block_until_ready(jnp.zeros(()))  # JAX has started
     before, began = _peak(), time.perf_counter()
-    if not fit():
+    if not fit(*args):
         raise InterruptedError("the run was stopped")
     return Used(before, _peak(), time.perf_counter() - began)
 
@@ -121,10 +121,10 @@ def run(folder: pathlib.Path, num_rows: int) -> None:
     seconds = time.perf_counter() - began
     print(f"{dataset}: {num_rows} rows, {dataset.stat().st_size / GB:.2f} GB, written in {seconds:.0f} s", flush=True)
     config = denoiser_config(dataset)
-    used = apart.call(functools.partial(measured, functools.partial(denoiser.fit, config, folder / "denoiser")))
+    used = apart.call(functools.partial(measured, denoiser.fit, config, folder / "denoiser"))
     _report("denoiser", used, num_rows, of_denoiser(config, num_rows))
     config = agent_config(folder / "denoiser")
-    used = apart.call(functools.partial(measured, functools.partial(experiment.fit, config, folder / "agent")))
+    used = apart.call(functools.partial(measured, experiment.fit, config, folder / "agent"))
     _report("agent", used, num_rows, of_agent(config, num_rows))
 
 
