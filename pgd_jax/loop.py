@@ -1,6 +1,6 @@
 """The program: generate -> learn -> evaluate, as one jitted call over lanes and phases.
 
-run_chunk    vmap over L lanes, scan over P phases
+run_chunk    scan over P phases, vmap over L lanes
   phase        generate: map over batches of windows, scan over N noise steps, guided by the lane's own policy
                learn:    scan over U updates of synthetic + real batches
                evaluate: E episodes, until the last one ends
@@ -102,10 +102,10 @@ def run_chunk(
     """
 
     def chunk(states: LaneState, hypers: ProgramHyper, shared: Shared) -> tuple[LaneState, Metrics]:
-        def lane(state: LaneState, hyper: ProgramHyper) -> tuple[LaneState, Metrics]:
-            return jax.lax.scan(lambda s, _: phase(program, hyper, shared, s), state, None, length=num_phases)
-
-        return jax.vmap(lane)(states, hypers)
+        lanes = jax.vmap(functools.partial(phase, program), in_axes=(0, None, 0))
+        # The lanes within the phases: a scan within the vmap would be traced once more, by lanes.
+        states, metrics = jax.lax.scan(lambda s, _: lanes(hypers, shared, s), states, None, length=num_phases)
+        return states, jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), metrics)
 
     return devices.by_lane(chunk, program.mesh, num_by_lane=2, num_copied=1)(states, hypers, shared)
 

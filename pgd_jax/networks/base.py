@@ -17,7 +17,7 @@ class Network(NamedTuple):
 
 
 def from_linen(module: nn.Module, *example: jax.Array) -> Network:
-    """Wraps a linen module; `example` inputs fix the parameter shapes."""
+    """Wraps a linen module, traced once for all its calls of equal shapes; `example` inputs fix the parameters'."""
 
     def init(key: jax.Array) -> Params:
         return module.init(key, *example)["params"]
@@ -25,7 +25,7 @@ def from_linen(module: nn.Module, *example: jax.Array) -> Network:
     def apply(params: Params, *inputs: jax.Array) -> Any:
         return module.apply({"params": params}, *inputs)
 
-    return Network(init, apply)
+    return Network(init, jax.jit(apply))
 
 
 def by_lanes(apply: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

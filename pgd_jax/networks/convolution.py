@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from pgd_jax.networks.product import product
+
 # Winograd's F(4, 3): four outputs of a kernel of three by six products in place of twelve. The matrices are those of
 # Lavin & Gray 2016 (arXiv 1509.09308), for F(4x4, 3x3) in two dimensions; the points are 0, 1, -1, 2, -2 and infinity.
 TILE = 4
@@ -39,12 +41,14 @@ def is_wide(channels: int, features: int) -> bool:
     return min(channels, features) >= MIN_CHANNELS
 
 
+@jax.jit
 def direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Shifted copies side by side, times the kernel: 3 C F products a row."""
     before, after = _shifted(x, 1), _shifted(x, -1)
-    return jnp.concatenate([before, x, after], axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+    return product(jnp.concatenate([before, x, after], axis=-1), kernel.reshape(-1, kernel.shape[-1]))
 
 
+@jax.jit
 def by_tiles(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Winograd's F(4, 3): 3/2 C F products a row."""
     batch, length, channels = x.shape
@@ -53,17 +57,18 @@ def by_tiles(x: jax.Array, kernel: jax.Array) -> jax.Array:
     padded = jnp.pad(x, ((0, 0), (1, (num_tiles + 1) * TILE - length - 1), (0, 0)))
     tiles = padded.reshape(batch, num_tiles + 1, TILE, channels)
     rows = [tiles[:, :-1, i] for i in range(TILE)] + [tiles[:, 1:, i] for i in range(2)]
-    products = [_sum(of_x, rows) @ _sum(of_k, kernel) for of_x, of_k in zip(OF_INPUT, OF_KERNEL, strict=True)]
+    products = [product(_sum(of_x, rows), _sum(of_k, kernel)) for of_x, of_k in zip(OF_INPUT, OF_KERNEL, strict=True)]
     out = jnp.stack([_sum(weights, products) for weights in OF_OUTPUT], axis=2)
     return out.reshape(batch, num_tiles * TILE, -1)[:, :length]
 
 
+@jax.jit
 def convolve_repeated(below: jax.Array, kernel: jax.Array) -> jax.Array:
     """below [B, T/2, C], every row of it twice, with kernel [3, C, F]: [B, T, F] by half the products, none repeated.
 
     Row 2t has below[t - 1], below[t], below[t] around it, row 2t + 1 has below[t], below[t], below[t + 1].
     """
-    before, here, after = jnp.split(below @ jnp.concatenate([*kernel], axis=-1), 3, axis=-1)
+    before, here, after = jnp.split(product(below, jnp.concatenate([*kernel], axis=-1)), 3, axis=-1)
     even, odd = _shifted(before, 1) + here + after, before + here + _shifted(after, -1)
     batch, half_length, features = here.shape
     return jnp.stack([even, odd], axis=2).reshape(batch, 2 * half_length, features)

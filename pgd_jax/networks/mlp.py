@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from pgd_jax.networks import base
 from pgd_jax.networks.base import Network
+from pgd_jax.networks.product import Dense
 from pgd_jax.types import Params
 
 
@@ -40,7 +41,7 @@ class Mlp(nn.Module):
 
     def _dense(self, x: jax.Array, out_dim: int) -> jax.Array:
         initializer = _fan_in_uniform(x.shape[-1])
-        return nn.Dense(out_dim, kernel_init=initializer, bias_init=initializer)(x)
+        return Dense(out_dim, kernel_init=initializer, bias_init=initializer)(x)
 
 
 def mlp(in_dim: int, out_dim: int, hidden_dim: int, num_hidden: int) -> Network:

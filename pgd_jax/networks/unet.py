@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from pgd_jax.errors import UserError
 from pgd_jax.networks import base
 from pgd_jax.networks.convolution import convolve, convolve_repeated
+from pgd_jax.networks.product import Dense, product
 
 NUM_GROUPS = 8  # of every GroupNorm, as in the reference
 
@@ -38,11 +39,11 @@ class Kernel(nn.Module):
 
 
 def _map(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return x @ kernel[0]
+    return product(x, kernel[0])
 
 
 def _map_repeated(below: jax.Array, kernel: jax.Array) -> jax.Array:
-    return jnp.repeat(below @ kernel[0], 2, axis=1)
+    return jnp.repeat(product(below, kernel[0]), 2, axis=1)
 
 
 class Conv3(nn.Module):
@@ -95,7 +96,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, embedding: jax.Array, below: jax.Array | None = None) -> jax.Array:
         h = nn.relu(GroupNorm(self.dtype)(Conv3(self.features, self.dtype)(x, below)))
-        h = h + nn.Dense(self.features, dtype=self.dtype)(embedding)[:, None, :]
+        h = h + Dense(self.features, dtype=self.dtype)(embedding)[:, None, :]
         h = nn.relu(GroupNorm(self.dtype)(Conv3(self.features, self.dtype)(h)))
         return h + Kernel(self.features, 1, self.dtype, name="Dense_1")(x, below)
 
@@ -110,7 +111,7 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, c_noise: jax.Array) -> jax.Array:
-        embedding = nn.relu(nn.Dense(4 * self.width, dtype=self.dtype)(fourier(c_noise, self.width).astype(self.dtype)))
+        embedding = nn.relu(Dense(4 * self.width, dtype=self.dtype)(fourier(c_noise, self.width).astype(self.dtype)))
         h = Conv3(self.width, self.dtype)(x.astype(self.dtype))
         skips = []
         for level in range(self.num_blocks):
@@ -119,7 +120,7 @@ class UNet(nn.Module):
         for level in reversed(range(self.num_blocks - 1)):
             h = Block(self.width << level, self.dtype)(skips[level], embedding, below=h)
         # Zero at the start: D(x; s) begins as c_skip x, so the first losses are of order one.
-        return nn.Dense(self.out_dim, kernel_init=nn.initializers.zeros)(h.astype(jnp.float32))
+        return Dense(self.out_dim, kernel_init=nn.initializers.zeros)(h.astype(jnp.float32))
 
 
 def max_pool(x: jax.Array) -> jax.Array:

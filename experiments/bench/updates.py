@@ -1,0 +1,84 @@
+"""Agent updates against their floor, the best matrix product, and several lanes against one, all in turns.
+
+    python -m experiments.bench.updates [--num_repeats=20]
+
+A floor is the FLOPs of an update (pgd_jax/bench/flops.py) at the rate of the product before and the one after it, so
+that a machine that slows down slows both. About ten minutes on two idle CPU cores.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from absl import flags
+
+from pgd_jax.bench import flops, parts, rates, setting as settings, speed
+from pgd_jax.cli import entry
+
+ROWS = (200_000, 1_000_000)
+
+
+def seconds(part: parts.Part) -> float:
+    """Of one call."""
+    began = time.perf_counter()
+    jax.block_until_ready(part.function(*part.args))
+    return time.perf_counter() - began
+
+
+def best_product(setting: settings.Setting) -> parts.Part:
+    """The float32 product of the highest rate; all are called once before."""
+    products = [part for part in rates.products(setting) if part.dtype == "float32"]
+    for part in products:
+        seconds(part)
+    return max(products, key=lambda part: part.flops / min(seconds(part) for _ in range(3)))
+
+
+def over_floor(part: parts.Part, product: parts.Part, num_repeats: int) -> list[float]:
+    """Time over floor of each repeat."""
+    seconds(part)
+    before, ratios = seconds(product), []
+    for _ in range(num_repeats):
+        ours, after = seconds(part), seconds(product)
+        ratios.append(ours / (part.flops / product.flops * (before + after) / 2))
+        before = after
+    return ratios
+
+
+def lanes_over_one(setting: settings.Setting, name: str, num_lanes: int, num_repeats: int) -> list[float]:
+    """Updates a second of all lanes over those of one, of equally many updates in turns."""
+    one, many = parts.learning(setting, name, 1), parts.learning(setting, name, num_lanes)
+    seconds(one), seconds(many)
+    return [sum(seconds(one) for _ in range(num_lanes)) / seconds(many) for _ in range(num_repeats)]
+
+
+def line(what: str, ratios: Sequence[float]) -> str:
+    low, median, high = np.quantile(ratios, (0.25, 0.5, 0.75))
+    return f"{what}: {median:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _prepare() -> functools.partial[None]:
+    flags.DEFINE_integer("num_repeats", 20, "turns", lower_bound=1)
+    flags.DEFINE_integer("num_lanes", 8, "lanes against one", lower_bound=2)
+    return functools.partial(_main, flags.FLAGS)
+
+
+def _main(options: flags.FlagValues) -> None:
+    cpu = settings.SETTINGS["cpu"]
+    product = best_product(cpu)
+    print(", ".join(f"{name} {value}" for name, value in speed.machine().items()) + f"; {product.name}")
+    for name in flops.AGENTS:
+        part = parts.learning(cpu, name, 1)
+        print(line(f"{part.name}: times its floor", over_floor(part, product, options.num_repeats)), flush=True)
+    for name in flops.AGENTS:
+        for rows in ROWS:
+            setting = dataclasses.replace(cpu, num_real=rows)
+            ratios = lanes_over_one(setting, name, options.num_lanes, options.num_repeats)
+            what = f"{name}, {rows:,} rows: updates/s of {options.num_lanes} lanes over one's"
+            print(line(what, ratios), flush=True)
+
+
+if __name__ == "__main__":
+    entry.run(_prepare, __doc__)
