@@ -1,5 +1,6 @@
 """The framework's only exit: a network is a pair of pure functions."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,16 +33,13 @@ def by_lanes(apply: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """`apply` whose value, on CPU, goes through the lanes of a vmap one after the other.
 
     A matrix product on CPU rounds the last rows of a batch otherwise than the first: over all lanes at once, equal
-    lanes would not be equal to the bit. Derivatives, and other devices, take all lanes together.
+    lanes would not be equal to the bit. Gradients, and other devices, take all lanes together.
     """
     one_by_one = jax.custom_batching.sequential_vmap(apply)
 
-    @jax.custom_jvp
+    @jax.custom_vjp
     def value(*args: Any) -> jax.Array:
         return jax.lax.platform_dependent(*args, cpu=one_by_one, default=apply)
 
-    @value.defjvp
-    def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
-        return jax.jvp(apply, primals, tangents)
-
+    value.defvjp(functools.partial(jax.vjp, apply), lambda pullback, cotangent: pullback(cotangent))
     return value
