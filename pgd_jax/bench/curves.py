@@ -71,16 +71,26 @@ CURVES = {
 
 
 def measure(size: str, setting: Setting, num_repeats: int) -> list[dict[str, Any]]:
-    """Rows of {size, value, part, seconds, flops}, the parts' names without their counts of lanes."""
+    """Rows of {size, value, part, seconds, first, flops}, the parts' names without their counts of lanes.
+
+    `first` are seconds of the part at the curve's first value, in turns with each value: the machine of the hour that
+    the last value is measured in is not that of the first.
+    """
     curve, rows = CURVES[size], []
     for value in curve.values:
-        for timing in speed.time_all(curve.build(setting, value), num_repeats):
+        timings = speed.time_all([*curve.build(setting, curve.values[0]), *curve.build(setting, value)], num_repeats)
+        half = len(timings) // 2
+        for first, timing in zip(timings[:half], timings[half:], strict=True):
             name = timing.name.rpartition(", ")[0] if "lane" in timing.name else timing.name
-            rows.append(
-                {"size": size, "value": value, "part": name, "seconds": list(timing.seconds), "flops": timing.flops}
-            )
-            print(f"{size} {value}: {name} {min(timing.seconds):.4g} s", flush=True)
+            row = {"size": size, "value": value, "part": name, "flops": timing.flops}
+            rows.append(row | {"seconds": list(timing.seconds), "first": list(first.seconds)})
+            print(f"{size} {value}: {name} {min(timing.seconds):.4g} s, {_relative(rows[-1]):.4g} firsts", flush=True)
     return rows
+
+
+def _relative(row: dict[str, Any]) -> float:
+    """Time over that of the curve's first value, the median of the turns."""
+    return statistics.median(ours / first for ours, first in zip(row["seconds"], row["first"], strict=True))
 
 
 def kept(path: pathlib.Path, machine: dict[str, Any]) -> list[dict[str, Any]]:
@@ -88,6 +98,8 @@ def kept(path: pathlib.Path, machine: dict[str, Any]) -> list[dict[str, Any]]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         rows, theirs = report["curves"], report["machine"]
+        for row in rows:
+            _relative(row)  # fails on rows of a version that had no `first`
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} holds no curves to go on from ({error!r}): name another file, or remove it") from None
     differing = [name for name in machine if name != "load" and theirs.get(name) != machine[name]]
@@ -113,14 +125,17 @@ def measure_forced(setting_name: str, num_repeats: int) -> list[dict[str, Any]]:
 
 
 def exponents(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], tuple[float, float]]:
-    """(size, part) -> exponents of time in the size and in the FLOPs, least squares in log-log over all values."""
+    """(size, part) -> exponents of time in the size and in the FLOPs, least squares in log-log over all values.
+
+    Time is that over the first value's, in turns with it.
+    """
     found = {}
     for size, part in dict.fromkeys((row["size"], row["part"]) for row in rows):
         mine = [row for row in rows if (row["size"], row["part"]) == (size, part)]
-        seconds = [min(row["seconds"]) for row in mine]
+        times = [_relative(row) for row in mine]
         work = [row["flops"] for row in mine]
-        in_flops = slope(work, seconds) if len(set(work)) > 1 else math.nan
-        found[size, part] = slope([row["value"] for row in mine], seconds), in_flops
+        in_flops = slope(work, times) if len(set(work)) > 1 else math.nan
+        found[size, part] = slope([row["value"] for row in mine], times), in_flops
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-NARROW = 32  # fewer features on one side than this: the product is by its overhead, not by its arithmetic
+NARROW = 32  # features; with fewer a product takes its time by the order of its sides, not by its arithmetic
 
 
 @jax.custom_vjp
@@ -29,7 +29,7 @@ def _backward(residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> t
     channels, features = kernel.shape
     rows, cotangents = x.reshape(-1, channels), cotangent.reshape(-1, features)
     if features >= NARROW:
-        return _over(cotangent, kernel, -1, 1), _over(rows, cotangents, 0, 0)
+        return _over(cotangent, kernel, cotangent.ndim - 1, 1), _over(rows, cotangents, 0, 0)
     # On CPU a product with few columns, or few summands over a transposed side, takes up to ten times as long as its
     # transpose, to which XLA would bring it back without a barrier. One feature is no product to XLA.
     fixed = jax.lax.optimization_barrier
@@ -39,7 +39,7 @@ def _backward(residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> t
 
 def _over(left: jax.Array, right: jax.Array, left_axis: int, right_axis: int) -> jax.Array:
     """A product over one axis of each. Said so: a transposed operand under two vmaps would become a copy."""
-    return jax.lax.dot_general(left, right, (((left_axis % left.ndim,), (right_axis,)), ((), ())))
+    return jax.lax.dot_general(left, right, (((left_axis,), (right_axis,)), ((), ())))
 
 
 product.defvjp(_forward, _backward)

@@ -130,27 +130,42 @@ def test_a_phase_is_one_dispatch_and_moves_nothing():
 
 
 def test_exponents_of_curves():
-    """Seconds of 3 x^2 on x of 2, 4, 8 with FLOPs of x^4: exponents 2 and 1/2; the slower repeat does not matter."""
-    rows = [
-        {"size": "width", "value": x, "part": "p", "seconds": [9.0 * x**3, 3.0 * x**2], "flops": x**4} for x in (2, 4, 8)
-    ]
+    """Seconds of 3 x^2 on x of 2, 4, 8 with FLOPs of x^4, on a machine that slows down with x: exponents 2 and 1/2."""
+    row = {"size": "width", "part": "p"}
+    seconds = [{"first": [12.0 * x, 12.0], "seconds": [3.0 * x**3, 3.0 * x**2]} for x in (2, 4, 8)]
+    rows = [row | time | {"value": x, "flops": x**4} for x, time in zip((2, 4, 8), seconds, strict=True)]
     np.testing.assert_allclose(curves.exponents(rows)["width", "p"], (2.0, 0.5))
 
 
+def test_a_curve_times_its_first_value_with_each(monkeypatch):
+    """On a setting whose only part is named by its value."""
+
+    def build(setting, value):
+        return [setting._replace(name=f"of {value}, 1 lane")]
+
+    part = parts.Part("", "calls", 1.0, 1.0, jax.jit(jnp.sin), (jnp.zeros(3),))
+    monkeypatch.setitem(curves.CURVES, "width", curves.Curve("width", (1, 2), build))
+    rows = curves.measure("width", part, num_repeats=2)
+    assert [(row["value"], row["part"]) for row in rows] == [(1, "of 1"), (2, "of 2")]
+    assert all(len(row["first"]) == len(row["seconds"]) == 2 for row in rows)
+
+
 def test_curves_go_on_where_a_file_of_the_same_machine_stopped(tmp_path):
-    path, rows = tmp_path / "curves.json", [{"size": "width", "value": 1, "part": "p", "seconds": [1.0], "flops": 1.0}]
+    path, row = tmp_path / "curves.json", {"size": "width", "value": 1, "part": "p", "seconds": [1.0], "flops": 1.0}
+    rows = [row | {"first": [1.0]}]
     path.write_text(json.dumps({"machine": {"cpu": "a", "load": 1.0}, "curves": rows}))
     assert curves.kept(path, {"cpu": "a", "load": 2.0}) == rows
     with pytest.raises(UserError, match="something else .cpu a, here b.: name another file"):
         curves.kept(path, {"cpu": "b", "load": 1.0})
-    for text in ("{", "[]", '{"parts": []}'):
+    before = json.dumps({"machine": {"cpu": "a"}, "curves": [row]})  # of a version without the first value's times
+    for text in ("{", "[]", '{"parts": []}', before):
         path.write_text(text)
         with pytest.raises(UserError, match="holds no curves to go on from"):
             curves.kept(path, {"cpu": "a"})
 
 
 def test_a_figure_of_curves(tmp_path):
-    rows = [{"size": "width", "value": x, "part": "p", "seconds": [x / 1e3], "flops": x} for x in (32, 64)]
+    rows = [{"size": "width", "value": x, "part": "p", "seconds": [x / 1e3], "first": [0.032], "flops": x} for x in (32, 64)]
     curves.figure(rows, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
