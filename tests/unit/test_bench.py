@@ -165,7 +165,8 @@ def test_curves_go_on_where_a_file_of_the_same_machine_stopped(tmp_path):
 
 
 def test_a_figure_of_curves(tmp_path):
-    rows = [{"size": "width", "value": x, "part": "p", "seconds": [x / 1e3], "first": [0.032], "flops": x} for x in (32, 64)]
+    row = {"size": "width", "part": "p", "first": [0.032]}
+    rows = [row | {"value": x, "seconds": [x / 1e3], "flops": x} for x in (32, 64)]
     curves.figure(rows, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
