@@ -8,10 +8,8 @@ that a machine that slows down slows both. About ten minutes on two idle CPU cor
 
 import dataclasses
 import functools
-import time
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from absl import flags
 
@@ -23,9 +21,7 @@ ROWS = (200_000, 1_000_000)
 
 def seconds(part: parts.Part) -> float:
     """Of one call."""
-    began = time.perf_counter()
-    jax.block_until_ready(part.function(*part.args))
-    return time.perf_counter() - began
+    return speed.seconds_of(part.function, *part.args)
 
 
 def best_product(setting: settings.Setting) -> parts.Part:

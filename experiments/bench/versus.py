@@ -11,7 +11,6 @@ import functools
 import json
 import pathlib
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -115,19 +114,13 @@ def measure(pair: Pair, num_repeats: int) -> dict[str, Any]:
     """Median seconds of both and quartiles of the ratio, of calls in turns after an unmeasured one of each."""
     seconds: list[tuple[float, float]] = []
     for repeat in range(num_repeats + 1):
-        both = _seconds(pair.ours), pair.factor * _seconds(pair.theirs)
+        both = speed.seconds_of(pair.ours), pair.factor * speed.seconds_of(pair.theirs)
         if repeat:
             seconds.append(both)
     ratios = [theirs / ours for ours, theirs in seconds]
     ours, theirs = (statistics.median(column) for column in zip(*seconds, strict=True))
     quartiles = np.quantile(ratios, (0.25, 0.5, 0.75)).tolist()
     return {"name": pair.name, "ours_s": ours, "baseline_s": theirs, "ratio": quartiles, "seconds": seconds}
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - began
 
 
 def _prepare() -> Callable[[], None]:

@@ -62,14 +62,20 @@ def time_all(todo: Sequence[parts.Part], num_repeats: int) -> list[Timing]:
     seconds: list[list[float]] = [[] for _ in todo]
     for repeat in range(num_repeats + 1):
         for part, (executable, _), mine in zip(todo, compiled, seconds, strict=True):
-            began = time.perf_counter()
-            jax.block_until_ready(executable(*part.args))
+            once = seconds_of(executable, *part.args)
             if repeat:
-                mine.append(time.perf_counter() - began)
+                mine.append(once)
     return [
         _timing(part, executable, compile_s, mine)
         for part, (executable, compile_s), mine in zip(todo, compiled, seconds, strict=True)
     ]
+
+
+def seconds_of(function: Callable[..., Any], *args: Any) -> float:
+    """Of one call, until its results are there."""
+    began = time.perf_counter()
+    jax.block_until_ready(function(*args))
+    return time.perf_counter() - began
 
 
 def _compile(part: parts.Part) -> tuple[Any, float]:
