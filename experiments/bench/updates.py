@@ -8,7 +8,7 @@ that a machine that slows down slows both. About ten minutes on two idle CPU cor
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -59,7 +59,7 @@ def line(what: str, ratios: Sequence[float]) -> str:
     return f"{what}: {median:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _prepare() -> functools.partial[None]:
+def _prepare() -> Callable[[], None]:
     flags.DEFINE_integer("num_repeats", 20, "turns", lower_bound=1)
     flags.DEFINE_integer("num_lanes", 8, "lanes against one", lower_bound=2)
     return functools.partial(_main, flags.FLAGS)
