@@ -29,6 +29,8 @@ CPU_FIELDS = {"vendor_id", "cpu family", "model", "model name", "flags"} | {
 # Which matrix products XLA gives to YNNPACK on a CPU. Releases without the flag would end the process at it.
 YNN_FLAG, YNN_RELEASES = "--xla_cpu_experimental_ynn_fusion_type", ("0.10.", "0.11.")
 
+DEVICES_FLAG = "--xla_force_host_platform_device_count"
+
 
 def use_eigen() -> None:
     """Has XLA multiply matrices on a CPU by Eigen, not YNNPACK: a phase takes 3/4 of the time (experiments/bench).
@@ -39,6 +41,21 @@ def use_eigen() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if importlib.metadata.version("jaxlib").startswith(YNN_RELEASES) and YNN_FLAG not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {YNN_FLAG}=".strip()
+
+
+def divide_cpu() -> None:
+    """Has a CPU pass for as many devices as it has cores: lanes divide over them (experiments/bench).
+
+    Holds and does nothing as `use_eigen`, nor where JAX_NUM_CPU_DEVICES is set.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if DEVICES_FLAG not in flags and "JAX_NUM_CPU_DEVICES" not in os.environ:
+        os.environ["XLA_FLAGS"] = f"{flags} {DEVICES_FLAG}={num_cores()}".strip()
+
+
+def num_cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep(choice: str, are_several: bool = False) -> None:
@@ -88,8 +105,7 @@ def _user_caches() -> pathlib.Path:
 
 def machine() -> str:
     """A name that two machines share only where each would compile the same, and so can run what the other has."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    facts = [platform.system(), platform.machine(), str(cores), *_cpu()]
+    facts = [platform.system(), platform.machine(), str(num_cores()), *_cpu()]
     digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     return f"jaxlib-{importlib.metadata.version('jaxlib')}-{digest}"
 

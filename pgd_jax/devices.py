@@ -5,6 +5,9 @@ a lane: each samples a part of the phase's windows, one gather a phase gives all
 phase is done by each alike. The training of a denoiser divides its batch instead. Random numbers do not depend on the
 mesh, so that results do not either, but for rounding.
 
+The cores of one CPU can pass for devices (`compilation.divide_cpu`), which share its memory and its speed: they divide
+lanes only, as all that each device would do alike, the same cores would do several times.
+
 A mesh of a single device is None: nothing is divided.
 """
 
@@ -18,22 +21,29 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pgd_jax import processes
+from pgd_jax.data import memory
 from pgd_jax.errors import UserError
 
 LANES, WINDOWS = "lanes", "windows"
 AUTO = "auto"
+SHARE_OF_FREE = 0.25  # of the free memory of a CPU, for copies of the data beside the first
 
 Tree = Any  # a pytree of arrays
 
 
-def mesh_of(choice: str, num_lanes: int, num_batches: int) -> Mesh | None:
+def mesh_of(choice: str, num_lanes: int, num_batches: int, copied_bytes: float = 0.0) -> Mesh | None:
     """The mesh for L lanes whose phase has `num_batches` batches of windows (0: it generates nothing).
 
-    `choice` is "auto", the most devices that divide the work evenly, by lanes where it can be; or a number along each
-    axis, "lanes=4,windows=2". Raises UserError where that cannot be.
+    `choice` is "auto", the most devices that divide the work evenly, by lanes where it can be (cores: by lanes only, and
+    no more than have room for a copy each of the `copied_bytes` that all read); or a number along each axis,
+    "lanes=4,windows=2". Raises UserError where that cannot be.
     """
     available = len(jax.devices())
     if choice == AUTO:
+        if are_cores():
+            num_batches = 1
+            free = SHARE_OF_FREE * memory.available().host
+            available = min(available, 1 + int(min(free / max(copied_bytes, 1.0), available)))
         divisors = [(a, b) for a in _divisors(num_lanes) for b in _divisors(num_batches or 1) if a * b <= available]
         by_lanes, by_windows = max(divisors, key=lambda pair: (pair[0] * pair[1], pair[0]))
     else:
@@ -51,8 +61,20 @@ def mesh_of(choice: str, num_lanes: int, num_batches: int) -> Mesh | None:
 
 
 def batch_mesh_of(batch_size: int) -> Mesh | None:
-    """The mesh of a training by batches of windows: the most devices that divide a batch evenly."""
+    """The mesh of a training by batches of windows: the most devices that divide a batch evenly; of cores, one."""
+    if are_cores():
+        return None
     return _mesh((max(n for n in _divisors(batch_size) if n <= len(jax.devices())),), (WINDOWS,))
+
+
+def are_cores() -> bool:
+    """Whether the devices are those of one CPU."""
+    return jax.default_backend() == "cpu" and not processes.are_several()
+
+
+def sharing_memory(mesh: Mesh | None) -> int:
+    """Devices of the mesh that have one memory."""
+    return mesh.size if mesh is not None and are_cores() else 1
 
 
 def _mesh(sizes: tuple[int, ...], names: tuple[str, ...]) -> Mesh | None:

@@ -77,9 +77,10 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     plan = planning.plan_of(config, trained.config.data.window_length if trained else 2, lanes_)
     _refuse_bad_batches(config, agent.batches_per_update, real.reward.shape[0], dataset)
     cloned = _behaviour_of(config, lanes_, codec)
-    mesh = devices.mesh_of(config.mesh, len(lanes_.settings), plan.num_batches if synthetic else 0)
     program = loop.Program(plan, agent, trained.network if synthetic else None, env, cloned and cloned.network)
     shared = loop.Shared(trained.params if synthetic else None, codec, real, cloned and cloned.params)
+    num_batches = plan.num_batches if synthetic else 0
+    mesh = devices.mesh_of(config.mesh, len(lanes_.settings), num_batches, footprint.tree_bytes(shared))
     return Experiment(config, program, shared, lanes_, raw, reference_of(raw, name), host, mesh)
 
 

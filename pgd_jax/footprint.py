@@ -1,4 +1,6 @@
-"""What a run will take on each device, from the shapes of its programs, said before it starts.
+"""What a run will take on each device, or on all that are cores of one CPU, from the shapes of its programs.
+
+It is said before the run starts.
 
 Three sums, in bytes:
 
@@ -38,13 +40,14 @@ Tree = Any  # a pytree of arrays or of their shapes
 
 
 class Footprint(NamedTuple):
-    """Bytes on one device."""
+    """Bytes on one device, or on the several that share one memory."""
 
     data: float
     states: float
     work: float
     states_by: str  # the settings that set the size of the states
     work_by: dict[str, float]  # settings that set most of the work, and how much of it each
+    num_sharing: int = 1  # devices that it is of
 
     @property
     def total(self) -> float:
@@ -59,14 +62,16 @@ def of_agent(
     It is traced here as the run will trace it, which then need not again.
     """
     traced = loop.run_chunk.trace(program, num_phases, states, hypers, shared)
-    parts = devices.size(program.mesh, devices.LANES)
-    num_lanes, kept = states.phase.shape[0] // parts, tree_bytes(states) / parts
+    parts, sharing = devices.size(program.mesh, devices.LANES), devices.sharing_memory(program.mesh)
+    num_lanes, kept = sharing * states.phase.shape[0] // parts, tree_bytes(states) / parts
     work_by = {}
     if program.plan.synthetic_per_batch:
         work_by["sampling.trajectories_per_batch"] = float(num_lanes * _sampling(program, states, hypers, shared))
         work_by["sampling.num_trajectories"] = float(num_lanes * _synthetic(program, shared))
-    work = max(live_bytes(traced.jaxpr.jaxpr) - kept, 0.0)
-    return Footprint(tree_bytes(shared), 2.0 * kept, work, "num_seeds or sweep", work_by)
+    work = sharing * max(live_bytes(traced.jaxpr.jaxpr) - kept, 0.0)
+    return Footprint(
+        sharing * tree_bytes(shared), sharing * 2.0 * kept, work, "num_seeds or sweep", work_by, num_sharing=sharing
+    )
 
 
 def of_denoiser(
@@ -92,13 +97,15 @@ def announce(path: str | os.PathLike, found: Footprint) -> None:
     free, to_come = memory.available().device, found.states + found.work
     sizes = {found.states_by: found.states} | found.work_by
     largest = max(sizes, key=sizes.get)
+    where = f"the {found.num_sharing} devices of this CPU" if found.num_sharing > 1 else "a device"
     shares = ", ".join(f"{_gb(size)} by {name}" for name, size in found.work_by.items())
     text = (
-        f"{path}: takes about {_gb(found.total)} on a device: data {_gb(found.data)}, states {_gb(found.states)}, work "
+        f"{path}: takes about {_gb(found.total)} on {where}: data {_gb(found.data)}, states {_gb(found.states)}, work "
         f"{_gb(found.work)}{f' ({shares})' if shares else ''}; free beside the data are {_gb(free)}"
     )
     if found.states + 0.5 * found.work > free:
-        raise UserError(f"{text}: that will not do; lower {largest}, or free memory first")
+        fewer = ", take one device (mesh=lanes=1)" if found.num_sharing > 1 else ""
+        raise UserError(f"{text}: that will not do; lower {largest}{fewer}, or free memory first")
     notes.say(f"{text}, which may be too little: if so, lower {largest}" if to_come > free else text)
 
 

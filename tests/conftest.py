@@ -6,6 +6,8 @@ import shutil
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# A command has the cores of a CPU as devices, and a run's lanes divide over them: here, whatever the number of cores.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 # Most of the time goes into compiling, and many tests, also in processes of their own, compile the same programs: what
 # one has compiled, the others of this session read. The process that starts the session makes the folder.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pgd_jax import config as configs, lanes, loop, planning
+from pgd_jax import config as configs, devices, footprint, lanes, loop, planning
 from pgd_jax.agents.base import AGENTS, AgentPlan
 from pgd_jax.envs.base import EvalEnv
 from pgd_jax.networks.base import Network
@@ -35,13 +35,16 @@ def agent(
     config: configs.AgentConfig, layout: Layout, network: Network, params: Params, window_length: int, num_rows: int,
     env: EvalEnv | None,
 ) -> Arguments:  # fmt: skip
-    """For `num_rows` real rows, with a denoiser of weights (or their shapes) `params`."""
+    """For `num_rows` real rows, with a denoiser of weights (or their shapes) `params`; on the devices of a run."""
     family = AGENTS.get(config.agent)
     lanes_ = lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
     plan = planning.plan_of(config, window_length, lanes_)
     built = family.build(layout.obs_dim, layout.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
     obs, action, one = array(num_rows, layout.obs_dim), array(num_rows, layout.action_dim), array(num_rows)
     shared = loop.Shared(params, codec(layout), Transition(obs, action, one, obs, one))
-    program = loop.Program(plan, built, network, env)
-    states = jax.eval_shape(functools.partial(loop.init, program), lanes_.seeds, lanes_.hypers, shared)
-    return Arguments(program, config.phases_per_chunk, states, lanes_.hypers, shared)
+    mesh = devices.mesh_of(config.mesh, len(lanes_.settings), 0, footprint.tree_bytes(shared))
+    program = loop.Program(plan, built, network, env, mesh=mesh)
+    hypers, seeds = devices.place((lanes_.hypers, lanes_.seeds), mesh, devices.LANES)
+    copies = devices.template(lambda: shared, mesh)
+    states = devices.template(functools.partial(loop.init, program, seeds, hypers, copies), mesh, devices.LANES)
+    return Arguments(program, config.phases_per_chunk, states, hypers, copies)

@@ -45,10 +45,13 @@ def over_floor(part: parts.Part, product: parts.Part, num_repeats: int) -> list[
 
 
 def lanes_over_one(setting: settings.Setting, name: str, num_lanes: int, num_repeats: int) -> list[float]:
-    """Updates a second of all lanes over those of one: the lanes together and, in turns with it, each by itself."""
+    """Updates a second of all lanes over those of one: the lanes together, on as many devices as a run of them takes,
+    and, in turns with it, each by itself."""
     one, many = parts.learning(setting, name, 1), parts.learning(setting, name, num_lanes)
-    *own, shared = many.args
-    each = [one._replace(args=(*jax.tree.map(lambda leaf: leaf[i : i + 1], own), shared)) for i in range(num_lanes)]
+    own = jax.device_put(many.args[:-1], jax.devices()[0])
+    each = [
+        one._replace(args=(*jax.tree.map(lambda leaf: leaf[i : i + 1], own), one.args[-1])) for i in range(num_lanes)
+    ]
     for part in (many, *each):
         seconds(part)
     return [sum(map(seconds, each)) / seconds(many) for _ in range(num_repeats)]

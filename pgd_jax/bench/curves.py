@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pgd_jax import devices
 from pgd_jax.bench import parts, speed
 from pgd_jax.bench.setting import Setting
 from pgd_jax.errors import UserError
@@ -55,7 +54,7 @@ def _width(setting: Setting, value: int) -> list[parts.Part]:
 def _devices(setting: Setting, value: int) -> list[parts.Part]:
     """A phase of eight lanes divided over devices: the work stays, only its place changes."""
     setting = dataclasses.replace(setting, num_windows=64, windows_at_once=64)
-    return [parts.phase(setting, NUM_DEVICES, devices.mesh_of(f"lanes={value}", NUM_DEVICES, num_batches=1))]
+    return [parts.phase(setting, NUM_DEVICES, f"lanes={value}")]
 
 
 CURVES = {
@@ -115,8 +114,7 @@ def has_enough_devices() -> bool:
 
 def measure_forced(setting_name: str, num_repeats: int) -> list[dict[str, Any]]:
     """The curve over devices where there are too few: a process of its own, in which the host passes for eight."""
-    forced = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={NUM_DEVICES}"
-    environment = os.environ | {"XLA_FLAGS": forced, "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(NUM_DEVICES), "JAX_PLATFORMS": "cpu"}
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "devices.json"
         options = ["--curves=devices", f"--setting={setting_name}", f"--num_repeats={num_repeats}", f"--out={out}"]

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 
+# Of a program on one device, by several releases of JAX, and of one on several.
 EXECUTE = (
     "ExecuteHelperOnSingleDevice", "TfrtCpuExecutable::ExecuteHelper", "PjRtStreamExecutorLoadedExecutable::Exec",
+    "CommonPjRtLoadedExecutable::Execute (",
 )  # fmt: skip
+ONE_OF_SEVERAL = "["  # the part of one device, "[0] ...", of what all of a mesh do
 TO_DEVICE = ("DevicePut", "BufferFromHostBuffer")
 TO_HOST = ("np.asarray(jax.Array)",)
 
@@ -35,7 +38,7 @@ def count(function: Callable[[], Any]) -> tuple[Any, Counts]:
 
 
 def _is_one_of(name: str, kinds: tuple[str, ...]) -> bool:
-    return any(kind in name for kind in kinds)
+    return not name.startswith(ONE_OF_SEVERAL) and any(kind in name for kind in kinds)
 
 
 def _events(folder: pathlib.Path) -> list[str]:

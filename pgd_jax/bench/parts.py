@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from pgd_jax import devices, loop
 from pgd_jax.agents.base import AGENTS
@@ -156,15 +155,25 @@ def learning(setting: settings.Setting, agent_name: str, num_lanes: int) -> Part
     batches_shape = (num_lanes, program.agent.batches_per_update, setting.batch_size)
     batches = jax.tree.map(lambda leaf: jnp.zeros((*batches_shape, *leaf.shape[1:])), settings.shared(setting).real)
     times = setting.num_updates / program.agent.batches_per_update
+    learn = functools.partial(loop.learn, program=program)
+    function, args = _over_lanes(learn, (keys, states, made, hypers), settings.shared(setting))
     return Part(
         name=f"learning, {agent_name}, {_count(num_lanes)}",
         unit="updates",
         amount=count,
         flops=float(count * setting.batch_size * flops.AGENTS[agent_name](*_sizes(setting, setting.action_dim))),
-        function=jax.jit(jax.vmap(functools.partial(loop.learn, program=program), in_axes=(0, 0, 0, 0, None))),
-        args=(keys, states, made, hypers, settings.shared(setting)),
+        function=function,
+        args=args,
         pieces=(Piece(jax.jit(jax.vmap(program.agent.update)), (keys, states, batches, hypers.agent), times),),
     )
+
+
+def _over_lanes(function: Callable[..., Any], by_lane: tuple[Any, ...], shared: Any) -> tuple[Callable, tuple]:
+    """`function` of a lane's own and of what all share, jitted, and its arguments, on the devices that a run takes."""
+    mesh = devices.mesh_of(devices.AUTO, num_lanes=jax.tree.leaves(by_lane)[0].shape[0], num_batches=0)
+    lanes = jax.vmap(function, in_axes=(0,) * len(by_lane) + (None,))
+    divided = devices.by_lane(lanes, mesh, num_by_lane=len(by_lane), num_copied=1)
+    return jax.jit(divided), (*devices.place(by_lane, mesh, devices.LANES), devices.place(shared, mesh))
 
 
 def evaluating(setting: settings.Setting, num_lanes: int) -> Part:
@@ -179,13 +188,16 @@ def evaluating(setting: settings.Setting, num_lanes: int) -> Part:
     keys = jax.random.split(jax.random.key(0), setting.num_episodes)
     obs, env_states = jax.vmap(env.reset)(keys)
     policy = flops.mlp(*_sizes(setting, setting.action_dim))
+    evaluate = functools.partial(loop.evaluate, program=program)
+    by_lane = (jax.random.split(jax.random.key(1), num_lanes), states, hypers)
+    function, args = _over_lanes(evaluate, by_lane, settings.shared(setting))
     return Part(
         name=f"evaluation, {_count(num_lanes)}",
         unit="env steps",
         amount=amount,
         flops=float(amount * policy),  # the physics' own arithmetic is left to XLA's count
-        function=jax.jit(jax.vmap(functools.partial(loop.evaluate, program=program), in_axes=(0, 0, 0, None))),
-        args=(jax.random.split(jax.random.key(1), num_lanes), states, hypers, settings.shared(setting)),
+        function=function,
+        args=args,
         pieces=(
             Piece(jax.jit(step), (_agent_state(setting, "td3_bc"), keys, env_states, obs), num_lanes * env.horizon),
         ),
@@ -223,8 +235,9 @@ def training(setting: settings.Setting) -> Part:
     )
 
 
-def phase(setting: settings.Setting, num_lanes: int, mesh: Mesh | None = None) -> Part:
-    """Generate, learn and evaluate, all lanes, by `loop.run_chunk`: one dispatch."""
+def phase(setting: settings.Setting, num_lanes: int, mesh: str = devices.AUTO) -> Part:
+    """Generate, learn and evaluate, all lanes, by `loop.run_chunk`: one dispatch. `mesh` as a run's setting."""
+    mesh = devices.mesh_of(mesh, num_lanes, num_batches=0)
     program = settings.program(setting, "td3_bc")._replace(mesh=mesh)
     hypers, shared = settings.population("td3_bc", num_lanes).hypers, settings.shared(setting)
     keys = jax.random.split(jax.random.key(1), num_lanes)

@@ -18,7 +18,8 @@ def run(prepare: Callable[[], Callable[[], int | None]], doc: str, compiles: boo
     `prepare()` defines the command's flags and returns its main function, called without arguments once they are
     parsed; that returns None, or the exit status. Flags are thus not defined at import, and several commands can be
     imported together. A UserError from either is printed to stderr as `error: ...`, with exit status 2; Diverged
-    likewise, with 3. A command that `compiles` has --compilation_cache; together with --distributed, "auto" is none.
+    likewise, with 3. A command that `compiles` has --compilation_cache; together with --distributed, "auto" is none. It
+    has a CPU's cores as devices, but for --distributed.
     """
     inherited = set(flags.FLAGS)
     if compiles:
@@ -40,6 +41,8 @@ def run(prepare: Callable[[], Callable[[], int | None]], doc: str, compiles: boo
             if compiles:
                 are_several = "distributed" in flags.FLAGS and bool(flags.FLAGS.distributed)
                 compilation.keep(flags.FLAGS.compilation_cache, are_several)
+                if not are_several:
+                    compilation.divide_cpu()
             return main()
 
     sys.modules["__main__"].__doc__ = doc  # where absl looks for the text of --help

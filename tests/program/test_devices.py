@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from pgd_jax import devices, loop
+from pgd_jax.data import memory
 from pgd_jax.diffusion import train
 from pgd_jax.errors import UserError
 from tests import quickly, worlds
@@ -28,8 +29,9 @@ CONFIG = dict(num_phases=2, num_seeds=4)  # 8 lanes, 4 batches of windows
 
 @pytest.fixture(scope="module")
 def printed():
-    flags = f"--xla_force_host_platform_device_count=8 {quickly.XLA_FLAGS}"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {
+        "JAX_NUM_CPU_DEVICES": "8", "XLA_FLAGS": quickly.XLA_FLAGS, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)
+    }  # fmt: skip
     script = subprocess.run(
         [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=500, check=False
     )
@@ -49,13 +51,19 @@ def test_training_on_a_divided_batch_is_training(printed):
 
 def test_auto_takes_what_divides_evenly(printed):
     sizes = "8x1 for 8 lanes, 4x2 for 4 lanes, 1x4 for 1 lane, 3x2 for 3 lanes, None for 1 lane without windows"
-    assert f"auto: {sizes}" in printed
+    assert f"auto: {sizes}; a batch of 64 by 8, of 12 by 6" in printed
+
+
+def test_cores_of_a_cpu_divide_lanes_only_and_share_its_memory(printed):
+    sizes = "8x1 for 8 lanes, 4x1 for 4 lanes, None for 1 lane, 3x1 for 3 lanes, None for 1 lane without windows"
+    assert f"cores: {sizes}; a batch of 64 by 1, of 12 by 1" in printed
+    assert "copies of a tenth of the free memory: 2x1; of half of it: None" in printed
 
 
 @pytest.mark.parametrize(
     "choice, wanted",
     [
-        ("lanes=2", "needs 2 devices; there are 1"),
+        ("lanes=4", "needs 4 devices; there are 2"),
         ("rows=2", 'must be "auto", or read "lanes=4"'),
         ("lanes=0", "must be"),
         ("lanes", "must be"),
@@ -105,32 +113,45 @@ def compare_training() -> None:
     config = worlds.denoiser_config("").training
     windows = train.Windows(jax.random.normal(jax.random.key(2), (200, worlds.LAYOUT.dim)), jnp.arange(0, 190, 2))
     results = []
-    for mesh in (None, devices.batch_mesh_of(config.batch_size)):
+    for mesh in (None, jax.make_mesh((8,), (devices.WINDOWS,), (jax.sharding.AxisType.Auto,))):
         state = devices.place(train.init(jax.random.key(0), network, config), mesh)
         placed = devices.place(windows, mesh)
         trained = train.train_chunk(
             state, placed, length=worlds.WINDOW, network=network, config=config, mesh=mesh
         )
         results.append(jax.device_get(trained))
-    assert mesh.shape == {"windows": 8}
     chex.assert_tree_all_finite(results[0][0].params)  # NaN would be as NaN below
     chex.assert_trees_all_close(results[0][0].params, results[1][0].params, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4)
     print("training: as one device")
 
 
-def show_auto() -> None:
-    def size(num_lanes, num_batches):
-        mesh = devices.mesh_of("auto", num_lanes, num_batches)
-        return mesh and "x".join(map(str, mesh.shape.values()))
+def mesh_size(num_lanes: int, num_batches: int, copied_bytes: float = 0.0) -> str | None:
+    mesh = devices.mesh_of("auto", num_lanes, num_batches, copied_bytes)
+    return mesh and "x".join(map(str, mesh.shape.values()))
 
+
+def show_auto(what: str) -> None:
+    by_batch = [mesh.size if (mesh := devices.batch_mesh_of(batch_size)) else 1 for batch_size in (64, 12)]
     print(
-        f"auto: {size(8, 4)} for 8 lanes, {size(4, 4)} for 4 lanes, {size(1, 4)} for 1 lane, {size(3, 4)} for 3 lanes, "
-        f"{size(1, 0)} for 1 lane without windows"
+        f"{what}: {mesh_size(8, 4)} for 8 lanes, {mesh_size(4, 4)} for 4 lanes, {mesh_size(1, 4)} for 1 lane, "
+        f"{mesh_size(3, 4)} for 3 lanes, {mesh_size(1, 0)} for 1 lane without windows; "
+        f"a batch of 64 by {by_batch[0]}, of 12 by {by_batch[1]}"
+    )
+
+
+def show_copies() -> None:
+    free = memory.available().host
+    print(
+        f"copies of a tenth of the free memory: {mesh_size(8, 4, 0.1 * free)}; of half of it: "
+        f"{mesh_size(8, 4, 0.5 * free)}"
     )
 
 
 if __name__ == "__main__":
     compare_meshes()
     compare_training()
-    show_auto()
+    show_auto("cores")
+    show_copies()
+    devices.are_cores = lambda: False  # the same devices, as if they were accelerators
+    show_auto("auto")

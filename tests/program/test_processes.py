@@ -35,7 +35,7 @@ def fit_in(num_processes: int, trained, folder) -> list[str]:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     environment = os.environ | {
-        "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": quickly.XLA_FLAGS
+        "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(ROOT), "XLA_FLAGS": quickly.XLA_FLAGS
     }  # fmt: skip
     choices = [f"{address},{num_processes},{index}" for index in range(num_processes)] if num_processes > 1 else [""]
     running = [

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pgd_jax import devices
 from pgd_jax.agents.base import AGENTS, AgentPlan
 from pgd_jax.bench import compare, curves, dispatches, flops, parts, setting as settings, speed, unet_counts
 from pgd_jax.cli import bench
@@ -119,7 +120,15 @@ def test_dispatches_and_transfers_are_counted():
         dispatches.count(lambda: square(host))
 
 
+def test_a_dispatch_to_several_devices_is_one():
+    mesh = jax.make_mesh((2,), ("lanes",), (jax.sharding.AxisType.Auto,))
+    square, x = jax.jit(devices.by_lane(jnp.square, mesh, 1, 0)), devices.place(jnp.ones(2), mesh, "lanes")
+    square(x)
+    assert dispatches.count(lambda: square(square(x)))[1] == (2, 0, 0)
+
+
 def test_a_phase_is_one_dispatch_and_moves_nothing():
+    """Also where its two lanes are on two devices."""
     small = settings.Setting(
         window_length=8, width=8, num_blocks=2, num_steps=2, num_windows=8, windows_at_once=4, hidden_dim=16, num_real=300,
         num_updates=4, num_episodes=2,

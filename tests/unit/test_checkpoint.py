@@ -140,7 +140,7 @@ for leaf in (tree["w"], jax.random.key_data(tree["keys"])):
 def test_lanes_saved_on_one_device_come_back_on_four(tmp_path):
     keys = jax.random.split(jax.random.key(0), 8)
     checkpoint.save(tmp_path, 0, {"w": jnp.arange(16, dtype=jnp.float32).reshape(8, 2), "keys": keys})
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4"}
     command = [sys.executable, "-c", RESTORE_SHARDED, tmp_path]
     output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     # Device 3 of 4 holds lanes 6 and 7.

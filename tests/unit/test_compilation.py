@@ -227,3 +227,44 @@ def test_flags_that_are_set_or_unknown_stay(jaxlib, before, after, monkeypatch):
     compilation.use_eigen()
     compilation.use_eigen()  # once is enough
     assert os.environ["XLA_FLAGS"] == after
+
+
+@pytest.mark.parametrize(
+    ("before", "chosen", "after"),
+    [
+        ("--other=1", None, f"--other=1 {compilation.DEVICES_FLAG}=3"),
+        (f"{compilation.DEVICES_FLAG}=5", None, f"{compilation.DEVICES_FLAG}=5"),
+        ("--other=1", "1", "--other=1"),
+    ],
+)
+def test_a_cpu_passes_for_as_many_devices_as_it_has_cores(before, chosen, after, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", before)
+    monkeypatch.delenv("JAX_NUM_CPU_DEVICES")
+    if chosen:
+        monkeypatch.setenv("JAX_NUM_CPU_DEVICES", chosen)
+    monkeypatch.setattr(compilation, "num_cores", lambda: 3)
+    compilation.divide_cpu()
+    compilation.divide_cpu()
+    assert os.environ["XLA_FLAGS"] == after
+
+
+COUNT_DEVICES = """
+import sys
+from absl import flags
+from pgd_jax.cli import entry
+def main():
+    import jax
+    print(jax.local_device_count())
+def prepare():
+    flags.DEFINE_string("distributed", "", "")
+    return main
+entry.run(prepare, "")
+"""
+
+
+@pytest.mark.parametrize("distributed, devices", [("", compilation.num_cores()), ("auto", 1)])
+def test_a_command_has_the_cores_as_devices_but_for_several_processes(distributed, devices):
+    environment = {name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+    command = [sys.executable, "-c", COUNT_DEVICES, f"--distributed={distributed}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(devices)]

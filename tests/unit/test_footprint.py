@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from pgd_jax import footprint, loop
+from pgd_jax import devices, footprint, loop
 from pgd_jax.bench import speed
 from pgd_jax.data import memory
 from pgd_jax.diffusion import guidance
@@ -65,6 +65,19 @@ def test_the_estimate_agrees_with_xla_and_every_leaf_of_the_state_is_donated(sam
     assert 0.4 < (found.total - kept) / speed.peak_bytes(compiled) < 2.5
 
 
+def test_cores_share_one_memory():
+    """Two devices of a lane each: the states of both, a copy of the data each, the work of a lane each at once."""
+    world = worlds.build(worlds.agent_config(num_seeds=1))
+    states = jax.eval_shape(world.init)
+    alone = footprint.of_agent(world.program, 1, states, world.lanes.hypers, world.shared)
+    mesh = devices.mesh_of("lanes=2", 2, 0)
+    divided = footprint.of_agent(world.program._replace(mesh=mesh), 1, states, world.lanes.hypers, world.shared)
+    assert divided.num_sharing == 2
+    assert divided.data == 2 * alone.data and divided.states == alone.states
+    assert divided.work_by == alone.work_by
+    assert divided.work == pytest.approx(alone.work, rel=0.05)
+
+
 def test_donated_states_are_gone():
     world = worlds.build(worlds.agent_config(num_seeds=1, sweep=""))
     states = world.init()
@@ -85,3 +98,10 @@ def test_a_run_is_announced_and_what_cannot_fit_refused(monkeypatch, capfd, free
     said = capfd.readouterr().err
     assert "takes about 17 GB" in said and "12 GB by sampling.trajectories_per_batch" in said
     assert ("may be too little" in said) == bool(message)
+
+
+def test_where_cores_share_too_little_memory_one_device_is_advised(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: memory.Bytes(5e9, 5e9))
+    found = footprint.Footprint(1e9, 2e9, 14e9, "num_seeds", {"sampling.trajectories_per_batch": 12e9}, num_sharing=2)
+    with pytest.raises(UserError, match=r"on the 2 devices of this CPU: .* take one device \(mesh=lanes=1\), or free"):
+        footprint.announce("runs/x", found)
