@@ -142,6 +142,17 @@ def template(make: Callable[[], Tree], mesh: Mesh | None, axis: str | None = Non
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
 
 
+def in_turn(function: Callable[..., Tree], mesh: Mesh | None) -> Callable[..., Tree]:
+    """`function`, which on the cores of a CPU goes through the lanes of a vmap one after the other.
+
+    For what is bound by arithmetic and memory, not by the number of operations: one lane's arrays stay in the caches of
+    a core, all lanes' do not.
+    """
+    if mesh is None or not are_cores():
+        return function
+    return jax.custom_batching.sequential_vmap(jax.jit(function))  # which asks for it twice; a jit is traced once
+
+
 def by_lane(
     function: Callable[..., Tree], mesh: Mesh | None, num_by_lane: int, num_copied: int
 ) -> Callable[..., Tree]:

@@ -84,7 +84,8 @@ def phase(program: Program, hyper: ProgramHyper, shared: Shared, state: LaneStat
         synthetic = flatten(shared.codec, windows)
         metrics |= describe(synthetic, log_prob, shared, program)
         metrics.pop("dynamics_error_by_window", None)  # thousands of numbers a phase: only a report asks for them
-    agent_state, logs = learn(key_learn, state.agent, synthetic, hyper, shared, program)
+    learning = devices.in_turn(functools.partial(learn, program=program), program.mesh)
+    agent_state, logs = learning(key_learn, state.agent, synthetic, hyper, shared)
     metrics |= logs
     if program.env is not None:
         metrics |= evaluate(key_evaluate, agent_state, hyper, shared, program)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from pgd_jax import devices, loop
 from pgd_jax.agents.base import AGENTS
@@ -155,8 +156,9 @@ def learning(setting: settings.Setting, agent_name: str, num_lanes: int) -> Part
     batches_shape = (num_lanes, program.agent.batches_per_update, setting.batch_size)
     batches = jax.tree.map(lambda leaf: jnp.zeros((*batches_shape, *leaf.shape[1:])), settings.shared(setting).real)
     times = setting.num_updates / program.agent.batches_per_update
-    learn = functools.partial(loop.learn, program=program)
-    function, args = _over_lanes(learn, (keys, states, made, hypers), settings.shared(setting))
+    mesh = devices.mesh_of(devices.AUTO, num_lanes, num_batches=0)
+    learn = devices.in_turn(functools.partial(loop.learn, program=program), mesh)
+    function, args = _over_lanes(learn, mesh, (keys, states, made, hypers), settings.shared(setting))
     return Part(
         name=f"learning, {agent_name}, {_count(num_lanes)}",
         unit="updates",
@@ -168,9 +170,10 @@ def learning(setting: settings.Setting, agent_name: str, num_lanes: int) -> Part
     )
 
 
-def _over_lanes(function: Callable[..., Any], by_lane: tuple[Any, ...], shared: Any) -> tuple[Callable, tuple]:
-    """`function` of a lane's own and of what all share, jitted, and its arguments, on the devices that a run takes."""
-    mesh = devices.mesh_of(devices.AUTO, num_lanes=jax.tree.leaves(by_lane)[0].shape[0], num_batches=0)
+def _over_lanes(
+    function: Callable[..., Any], mesh: Mesh | None, by_lane: tuple[Any, ...], shared: Any
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """`function` of a lane's own and of what all share, jitted, and its arguments, on the devices of the mesh."""
     lanes = jax.vmap(function, in_axes=(0,) * len(by_lane) + (None,))
     divided = devices.by_lane(lanes, mesh, num_by_lane=len(by_lane), num_copied=1)
     return jax.jit(divided), (*devices.place(by_lane, mesh, devices.LANES), devices.place(shared, mesh))
@@ -190,7 +193,8 @@ def evaluating(setting: settings.Setting, num_lanes: int) -> Part:
     policy = flops.mlp(*_sizes(setting, setting.action_dim))
     evaluate = functools.partial(loop.evaluate, program=program)
     by_lane = (jax.random.split(jax.random.key(1), num_lanes), states, hypers)
-    function, args = _over_lanes(evaluate, by_lane, settings.shared(setting))
+    mesh = devices.mesh_of(devices.AUTO, num_lanes, num_batches=0)
+    function, args = _over_lanes(evaluate, mesh, by_lane, settings.shared(setting))
     return Part(
         name=f"evaluation, {_count(num_lanes)}",
         unit="env steps",
