@@ -124,7 +124,9 @@ class AgentConfig:
     dynamics_windows: int = option(
         1_024, "windows of a phase whose transitions are compared with the environment's own; 0: none"
     )
-    mesh: str = option("auto", 'devices along each axis, such as "lanes=4,windows=2"; auto: all that divide evenly')
+    mesh: str = option(
+        "auto", 'devices along each axis, such as "lanes=4,windows=2"; auto: all that divide evenly, of cores by lanes'
+    )
     num_seeds: int = option(4, "seeds per value of the sweep")
     first_seed: int = option(0, "the first of them")
     sweep: str = option(

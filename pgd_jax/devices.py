@@ -34,9 +34,9 @@ Tree = Any  # a pytree of arrays
 def mesh_of(choice: str, num_lanes: int, num_batches: int, copied_bytes: float = 0.0) -> Mesh | None:
     """The mesh for L lanes whose phase has `num_batches` batches of windows (0: it generates nothing).
 
-    `choice` is "auto", the most devices that divide the work evenly, by lanes where it can be (cores: by lanes only, and
-    no more than have room for a copy each of the `copied_bytes` that all read); or a number along each axis,
-    "lanes=4,windows=2". Raises UserError where that cannot be.
+    `choice` is "auto", the most devices that divide the work evenly, by lanes where it can be; or a number along each
+    axis, "lanes=4,windows=2". "auto" takes cores by lanes only, and no more than have room for a copy each of the
+    `copied_bytes` that all read. Raises UserError where the choice cannot be.
     """
     available = len(jax.devices())
     if choice == AUTO:
