@@ -28,7 +28,6 @@ CPU_FIELDS = {"vendor_id", "cpu family", "model", "model name", "flags"} | {
 }  # fmt: skip
 # Which matrix products XLA gives to YNNPACK on a CPU. Releases without the flag would end the process at it.
 YNN_FLAG, YNN_RELEASES = "--xla_cpu_experimental_ynn_fusion_type", ("0.10.", "0.11.")
-
 DEVICES_FLAG = "--xla_force_host_platform_device_count"
 
 
@@ -38,9 +37,8 @@ def use_eigen() -> None:
     Holds for this process and those that it starts. Nothing happens where XLA_FLAGS already says which, nor once JAX
     has begun to use its devices.
     """
-    flags = os.environ.get("XLA_FLAGS", "")
-    if importlib.metadata.version("jaxlib").startswith(YNN_RELEASES) and YNN_FLAG not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {YNN_FLAG}=".strip()
+    if importlib.metadata.version("jaxlib").startswith(YNN_RELEASES):
+        _add_flag(YNN_FLAG, "")
 
 
 def divide_cpu() -> None:
@@ -48,9 +46,15 @@ def divide_cpu() -> None:
 
     Holds and does nothing as `use_eigen`, nor where JAX_NUM_CPU_DEVICES is set.
     """
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        _add_flag(DEVICES_FLAG, str(num_cores()))
+
+
+def _add_flag(name: str, value: str) -> None:
+    """To XLA_FLAGS, unless they have it."""
     flags = os.environ.get("XLA_FLAGS", "")
-    if DEVICES_FLAG not in flags and "JAX_NUM_CPU_DEVICES" not in os.environ:
-        os.environ["XLA_FLAGS"] = f"{flags} {DEVICES_FLAG}={num_cores()}".strip()
+    if name not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {name}={value}".strip()
 
 
 def num_cores() -> int:

@@ -42,8 +42,7 @@ def mesh_of(choice: str, num_lanes: int, num_batches: int, copied_bytes: float =
     if choice == AUTO:
         if are_cores():
             num_batches = 1
-            free = SHARE_OF_FREE * memory.available().host
-            available = min(available, 1 + int(min(free / max(copied_bytes, 1.0), available)))
+            available = min(available, 1 + SHARE_OF_FREE * memory.available().host / max(copied_bytes, 1.0))
         divisors = [(a, b) for a in _divisors(num_lanes) for b in _divisors(num_batches or 1) if a * b <= available]
         by_lanes, by_windows = max(divisors, key=lambda pair: (pair[0] * pair[1], pair[0]))
     else:

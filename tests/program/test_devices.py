@@ -39,10 +39,11 @@ def printed():
     return script.stdout.splitlines()
 
 
-def test_results_are_those_of_one_device(printed):
+@pytest.mark.parametrize("what", ["cores", "accelerators"])
+def test_results_are_those_of_one_device(printed, what):
     """The script compares them. Its program of two phases, a loop, gathers windows once a turn, among devices that
     share their lanes (rows of 4), and lanes never talk."""
-    assert "lanes=2,windows=4: as one device; collectives: all-gather {{0,1,2,3},{4,5,6,7}}" in printed
+    assert f"{what}, lanes=2,windows=4: as one device; collectives: all-gather {{{{0,1,2,3}},{{4,5,6,7}}}}" in printed
 
 
 def test_training_on_a_divided_batch_is_training(printed):
@@ -94,7 +95,7 @@ def collectives(compiled) -> str:
     return ", ".join(" ".join(one) for one in found) or "none"
 
 
-def compare_meshes() -> None:
+def compare_meshes(what: str) -> None:
     alone = world_on("lanes=1")
     expected = jax.device_get(alone.run(2, guided_from_the_start(alone.init())))
     world = world_on("lanes=2,windows=4")
@@ -105,7 +106,7 @@ def compare_meshes() -> None:
     np.testing.assert_array_equal(*keys)
     chex.assert_trees_all_close(found[0].agent, expected[0].agent, rtol=1e-4, atol=1e-4)
     chex.assert_trees_all_close(found[1], expected[1], rtol=1e-3, atol=1e-4)
-    print(f"lanes=2,windows=4: as one device; collectives: {collectives(compiled)}")
+    print(f"{what}, lanes=2,windows=4: as one device; collectives: {collectives(compiled)}")
 
 
 def compare_training() -> None:
@@ -113,13 +114,14 @@ def compare_training() -> None:
     config = worlds.denoiser_config("").training
     windows = train.Windows(jax.random.normal(jax.random.key(2), (200, worlds.LAYOUT.dim)), jnp.arange(0, 190, 2))
     results = []
-    for mesh in (None, jax.make_mesh((8,), (devices.WINDOWS,), (jax.sharding.AxisType.Auto,))):
+    for mesh in (None, devices.batch_mesh_of(config.batch_size)):
         state = devices.place(train.init(jax.random.key(0), network, config), mesh)
         placed = devices.place(windows, mesh)
         trained = train.train_chunk(
             state, placed, length=worlds.WINDOW, network=network, config=config, mesh=mesh
         )
         results.append(jax.device_get(trained))
+    assert mesh.shape == {"windows": 8}
     chex.assert_tree_all_finite(results[0][0].params)  # NaN would be as NaN below
     chex.assert_trees_all_close(results[0][0].params, results[1][0].params, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4)
@@ -149,9 +151,10 @@ def show_copies() -> None:
 
 
 if __name__ == "__main__":
-    compare_meshes()
-    compare_training()
+    compare_meshes("cores")
     show_auto("cores")
     show_copies()
     devices.are_cores = lambda: False  # the same devices, as if they were accelerators
+    compare_meshes("accelerators")
+    compare_training()
     show_auto("auto")
