@@ -95,9 +95,12 @@ def collectives(compiled) -> str:
     return ", ".join(" ".join(one) for one in found) or "none"
 
 
-def compare_meshes(what: str) -> None:
+def on_one_device() -> tuple[loop.LaneState, loop.Metrics]:
     alone = world_on("lanes=1")
-    expected = jax.device_get(alone.run(2, guided_from_the_start(alone.init())))
+    return jax.device_get(alone.run(2, guided_from_the_start(alone.init())))
+
+
+def compare_meshes(what: str, expected: tuple[loop.LaneState, loop.Metrics]) -> None:
     world = world_on("lanes=2,windows=4")
     states = guided_from_the_start(world.init())
     compiled = loop.run_chunk.lower(world.program, 2, states, world.lanes.hypers, world.shared).compile()
@@ -151,10 +154,11 @@ def show_copies() -> None:
 
 
 if __name__ == "__main__":
-    compare_meshes("cores")
+    of_one = on_one_device()
+    compare_meshes("cores", of_one)
     show_auto("cores")
     show_copies()
     devices.are_cores = lambda: False  # the same devices, as if they were accelerators
-    compare_meshes("accelerators")
+    compare_meshes("accelerators", of_one)
     compare_training()
     show_auto("auto")
