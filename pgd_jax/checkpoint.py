@@ -1,12 +1,14 @@
-"""Checkpoints that are whole or not there: the only importer of orbax.
+"""Checkpoints that are whole or not there.
 
 A checkpoint is a folder `step_00000012` with
-    arrays/        the leaves by path, written by orbax (typed keys as their uint32 words)
-    tree.json      shape and dtype of every leaf, and the caller's metadata
+    arrays/        the leaves by path, written by array_store (typed keys as their uint32 words)
+    tree.json      step, shape and dtype of every leaf, and the caller's metadata
     manifest.json  sha256 of every other file, written last
-It is built under another name, and renaming it is the commit. A checkpoint whose files do not match the manifest does
-not count: readers fall back to the one before it. Orbax alone lists truncated checkpoints as good and loads flipped
-bytes without an error.
+It is built under another name, `step_00000012.pgd_jax-partial`, read back and compared with what was to be saved, and
+renamed: that is the commit. A checkpoint whose files do not match the manifest does not count: readers fall back to the
+one before it.
+
+Only what was written here is ever removed, which its names tell: those of the folder and of everything in it.
 
 Saving is synchronous: the leaves are on the host before it starts and the caller may donate them as soon as it returns.
 One run writes to a directory at a time (see rundir). Of several processes all call `save`, as orbax has them meet, with
@@ -14,6 +16,7 @@ a tree that each can read whole, and the first one writes; each restores its own
 """
 
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -24,15 +27,18 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from orbax.checkpoint import v1 as ocp
 
-from pgd_jax import processes, rundir
+from pgd_jax import array_store, processes, rundir
 from pgd_jax.errors import UserError
 
+PARTIAL, REPLACED = ".pgd_jax-partial", ".pgd_jax-replaced"  # of a save that did not come to its end
 ARRAYS = "arrays"
 TREE = "tree.json"
 MANIFEST = "manifest.json"
 MAX_LISTED = 20  # differences named in one error
+
+NAME = re.compile(r"step_\d{8,}")
+LEFTOVER = re.compile(rf"step_\d{{8,}}({re.escape(PARTIAL)}|{re.escape(REPLACED)})")
 
 Tree = Any  # a pytree of arrays
 
@@ -42,22 +48,27 @@ def save(directory: str | os.PathLike, step: int, tree: Tree, metadata: dict[str
 
     Leaves are JAX or numpy arrays, typed keys included. `metadata` is JSON data that `load_metadata` gives back. A
     checkpoint of the same step is replaced; later steps, which a caller that resumed from an earlier one has left
-    behind, are removed.
+    behind, are removed. Raises OSError, committing nothing, where what was written does not read back the same.
     """
     directory = pathlib.Path(directory).absolute()  # orbax refuses relative paths
     leaves = _flatten(tree)
     specs = {name: _spec(name, leaf) for name, leaf in leaves.items()}
     impls = {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)}
-    description = json.dumps({"leaves": specs, "key_impls": impls, "metadata": metadata or {}}, indent=1)
+    about = {"step": step, "leaves": specs, "key_impls": impls, "metadata": metadata or {}}
+    description = json.dumps(about, indent=1)
     # Orbax refuses arrays without elements; their shape and dtype say all.
     stored = {name: jax.random.key_data(x) if name in impls else x for name, x in leaves.items() if x.size}
+    partial = directory / f"{_folder(step)}{PARTIAL}"
     if processes.is_first():
         directory.mkdir(parents=True, exist_ok=True)
-        for leftover in directory.glob("step_*.*"):
-            shutil.rmtree(leftover)
-    partial = directory / f"{_folder(step)}.partial"
+        for entry in list(directory.iterdir()):
+            if LEFTOVER.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+        partial.mkdir()
     processes.wait("the checkpoint's folder is clean")
-    ocp.save(partial / ARRAYS, jax.tree.map(np.asarray, jax.device_get(stored)))
+    arrays = jax.tree.map(np.asarray, jax.device_get(stored))
+    array_store.save(partial / ARRAYS, arrays)
+    array_store.require_same(partial / ARRAYS, arrays)
     if not processes.is_first():
         return
     (partial / TREE).write_text(description, encoding="utf-8")
@@ -89,7 +100,7 @@ def restore(directory: str | os.PathLike, template: Tree) -> tuple[int, Tree]:
     description = _description(folder)
     wanted = _flatten(template)
     _refuse_other_tree(folder, description["leaves"], {name: _spec(name, leaf) for name, leaf in wanted.items()})
-    stored = ocp.load(folder / ARRAYS)
+    stored = array_store.load(folder / ARRAYS)
     impls = description["key_impls"]
     leaves = [_place(stored.get(name), impls.get(name), leaf) for name, leaf in wanted.items()]
     return _step(folder), jax.tree.unflatten(jax.tree.structure(template), leaves)
@@ -153,13 +164,20 @@ def _step(folder: pathlib.Path) -> int:
 
 
 def _folders(directory: pathlib.Path) -> list[pathlib.Path]:
-    """Committed checkpoints, newest first."""
-    found = [p for p in directory.glob("step_*") if re.fullmatch(r"step_\d+", p.name)]
-    return sorted(found, key=_step, reverse=True)
+    """Committed checkpoints, newest first: by the names that `_folder` gives, and no others."""
+    entries = directory.iterdir() if directory.is_dir() else ()
+    found = [entry for entry in entries if NAME.fullmatch(entry.name) and entry.name == _folder(_step(entry))]
+    return sorted((folder for folder in found if folder.is_dir()), key=_step, reverse=True)
+
+
+def _is_ours(folder: pathlib.Path) -> bool:
+    """Whether a folder holds what a checkpoint does, whole or damaged, and nothing else."""
+    return {entry.name for entry in folder.iterdir()} <= {ARRAYS, TREE, MANIFEST, MANIFEST + rundir.PARTIAL}
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return [p for p in sorted(folder.rglob("*")) if p.is_file() and p != folder / MANIFEST]
+    """All but the manifest. Links are none of ours: they may lead anywhere."""
+    return [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.is_symlink() and p != folder / MANIFEST]
 
 
 def _digest(file: pathlib.Path) -> str:
@@ -180,11 +198,21 @@ def _seal(folder: pathlib.Path) -> None:
 
 
 def _commit(partial: pathlib.Path, folder: pathlib.Path) -> None:
-    if folder.exists():  # a damaged one, or the same step saved again; a rename needs the name to be free
-        os.replace(folder, folder.with_name(folder.name + ".replaced"))
+    replaced = folder.with_name(folder.name + REPLACED)
+    if os.path.lexists(folder):  # a damaged one, or the same step saved again; a rename needs the name to be free
+        is_ours = folder.is_dir() and not folder.is_symlink() and _is_ours(folder)
+        os.replace(folder, replaced if is_ours else _aside(folder))
     os.replace(partial, folder)
     rundir.sync(folder.parent)
-    shutil.rmtree(folder.with_name(folder.name + ".replaced"), ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _aside(path: pathlib.Path) -> pathlib.Path:
+    """A free name for what is not ours and lies where a checkpoint must."""
+    names = (path.with_name(f"{path.name}.aside-{number}") for number in itertools.count())
+    free = next(name for name in names if not os.path.lexists(name))
+    logging.warning("%s holds other things than a checkpoint: renamed to %s", path, free.name)
+    return free
 
 
 def _damage(folder: pathlib.Path) -> str | None:
@@ -195,12 +223,15 @@ def _damage(folder: pathlib.Path) -> str | None:
         digests = dict(json.loads((folder / MANIFEST).read_bytes()))
     except (ValueError, TypeError):
         return f"{MANIFEST} cannot be read"
+    files = {file.relative_to(folder).as_posix(): file for file in _files(folder)}
     for name, digest in digests.items():
-        if not (folder / name).is_file():
+        if name not in files:  # nothing outside the folder is looked at, whatever a manifest from elsewhere names
             return f"{name} is missing"
-        if _digest(folder / name) != digest:
+        if _digest(files[name]) != digest:
             return f"{name} does not match its checksum"
-    return None
+    if TREE not in digests:
+        return f"{TREE} is missing"
+    return "it is a copy of another step" if _is_copy(folder) else None
 
 
 def _newest_whole(directory: pathlib.Path) -> pathlib.Path | None:
@@ -226,8 +257,16 @@ def _prune(directory: pathlib.Path, step: int) -> None:
     older = [folder for folder in _folders(directory) if _step(folder) < step]
     spare = next((folder for folder in older if _damage(folder) is None), None)
     for folder in _folders(directory):
-        if _step(folder) != step and folder != spare:
+        if _step(folder) != step and folder != spare and _is_ours(folder) and not _is_copy(folder):
             shutil.rmtree(folder)
+
+
+def _is_copy(folder: pathlib.Path) -> bool:
+    """Whether it was made of a checkpoint of another step: by its user, since nothing here does that."""
+    try:
+        return _description(folder).get("step", _step(folder)) != _step(folder)
+    except (OSError, ValueError, AttributeError):  # a damaged one of our own
+        return False
 
 
 def _description(folder: pathlib.Path) -> dict[str, Any]:

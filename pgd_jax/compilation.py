@@ -12,6 +12,7 @@ import itertools
 import os
 import pathlib
 import platform
+import re
 import sys
 
 from pgd_jax import notes
@@ -21,6 +22,9 @@ AUTO, NONE = "auto", "none"
 # Flax's initialisers take half a second each, a dozen of them in a U-Net: a limit near that would keep some of them.
 MIN_COMPILE_S = 0.2
 MAX_BYTES = 1 << 30  # a thousand programs of the quickstart's size
+PROGRAM = re.compile(r".+-[0-9a-f]{64}-cache")  # JAX's name for one: module, SHA-256 of its key
+MARK = "CACHEDIR.TAG"
+MARK_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# Programs that pgd_jax has compiled; may be removed.\n"
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
 # What decides the instructions that LLVM chooses: on x86, then on ARM.
 CPU_FIELDS = {"vendor_id", "cpu family", "model", "model name", "flags"} | {
@@ -87,6 +91,8 @@ def keep(choice: str, are_several: bool = False) -> None:
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         notes.say(f"compiled programs are not kept: {error} (--compilation_cache names another folder, or none)")
         return
+    if choice == AUTO or not any(folder.iterdir()):
+        _mark(folder)
     shrink(root, MAX_BYTES)
     _configure("jax_enable_compilation_cache", "true", True)
     _configure("jax_compilation_cache_dir", str(folder), str(folder))
@@ -123,14 +129,29 @@ def _cpu() -> list[str]:
     return [line for line in first if line.partition(":")[0].strip() in CPU_FIELDS]
 
 
+def _mark(folder: pathlib.Path) -> None:
+    """Says that a folder is a cache, as https://bford.info/cachedir has it, and of this library: `shrink` may empty it."""
+    with contextlib.suppress(OSError):
+        (folder / MARK).write_text(MARK_TEXT, encoding="utf-8")
+
+
+def _is_ours(folder: pathlib.Path) -> bool:
+    try:
+        return (folder / MARK).read_text(encoding="utf-8") == MARK_TEXT
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def shrink(root: pathlib.Path, max_bytes: int) -> None:
     """Where programs below `root`, of all machines and versions, take more, removes the least recently read half.
 
-    JAX can bound a folder too, but not those of other versions, and by a lock for each file that it reads, through a
+    Only files that JAX names so, in folders that `keep` made and marked, count and are removed. JAX can bound a folder too, but not those of other versions, and by a lock for each file that it reads, through a
     package that it does not bring along.
     """
     programs = []
     for path in root.glob("*/*-cache"):
+        if not (PROGRAM.fullmatch(path.name) and _is_ours(path.parent)):
+            continue
         with contextlib.suppress(OSError):  # another process removes files too
             about = path.stat()
             programs.append((max(about.st_atime, about.st_mtime), about.st_size, path))

@@ -15,6 +15,7 @@ from pgd_jax.analysis.comparison import Comparison
 from pgd_jax.errors import UserError
 
 PAGE, NUMBERS = "report.md", "report.json"
+MADE_BY = "pgd_jax"  # what tells a report of ours from somebody's files of the same names
 FIGURES = ("learning_curves.png", "on_policy.png", "dynamics_error.png", "windows.png", "denoiser.png")
 NUM_SHOWN = 60  # windows a picture
 
@@ -54,11 +55,14 @@ def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike]) -> pathlib
     numbers = {"task": task, "notes": warnings} | _numbers(runs, groups, measured)
     notes.say("report: figures")
     out.mkdir(parents=True, exist_ok=True)
+    # From now on it is a report, whenever this ends.
+    rundir.replace_text(out / NUMBERS, json.dumps({"made_by": MADE_BY}) + "\n")
     for name in FIGURES:
         (out / name).unlink(missing_ok=True)
     numbers["picture"] = _picture(out, groups, loaded, measured)
     _draw(out, groups, numbers)
     numbers["figures"] = [name for name in FIGURES if (out / name).exists()]
+    numbers["made_by"] = MADE_BY
     rundir.replace_text(out / NUMBERS, json.dumps(stats.as_json(numbers), indent=1, allow_nan=False) + "\n")
     rundir.replace_text(out / PAGE, page.render(numbers))
     return out / PAGE
@@ -93,10 +97,18 @@ def _read(paths: Sequence[str | os.PathLike]) -> list[results.Run]:
 def _refuse_strangers(out: pathlib.Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; the report needs a directory of its own")
-    known = {PAGE, NUMBERS, *FIGURES, PAGE + ".partial", NUMBERS + ".partial"}
-    strangers = sorted({path.name for path in out.iterdir()} - known) if out.exists() else []
-    if strangers:
+    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    known = {PAGE, NUMBERS, *FIGURES, PAGE + rundir.PARTIAL, NUMBERS + rundir.PARTIAL} if _is_ours(out) else set()
+    if strangers := sorted(names - known):
         raise UserError(f"{out} holds other things than a report ({strangers[0]}); name a new or empty directory")
+
+
+def _is_ours(out: pathlib.Path) -> bool:
+    """Whether a report was written into `out`, by the numbers that are in it."""
+    try:
+        return json.loads((out / NUMBERS).read_text(encoding="utf-8")).get("made_by") == MADE_BY
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _load(run: results.Run, warnings: list[str]) -> Loaded | None:

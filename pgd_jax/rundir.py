@@ -8,18 +8,21 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import socket
 import weakref
 from typing import Any
 
 from absl import logging
 
-from pgd_jax import processes, provenance
+from pgd_jax import notes, places, processes, provenance
 from pgd_jax.errors import UserError
 
 CONFIG = "config.json"
 LOCK = "lock"
 FINISHED = "finished"
+PARTIAL = ".pgd_jax-partial"  # ending of a file that was not finished
+HOLDER = re.compile(r"(pid \d+ on .*\n)?")  # what a lock file holds
 
 
 def sync(path: pathlib.Path) -> None:
@@ -33,8 +36,10 @@ def sync(path: pathlib.Path) -> None:
 
 def replace_text(path: pathlib.Path, text: str) -> None:
     """Writes a text file so that a reader, or a crash, sees the old content or the new one, never half of it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial = path.with_name(path.name + PARTIAL)
+    partial.unlink(missing_ok=True)  # of a process that was killed, or a link
+    with open(partial, "x", encoding="utf-8") as file:
+        file.write(text)
     sync(partial)
     os.replace(partial, path)
     sync(path.parent)
@@ -44,7 +49,7 @@ class _Lock:
     """An flock held until `release()`, garbage collection, or the death of the process, however it dies."""
 
     def __init__(self, path: pathlib.Path):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         self.release = weakref.finalize(self, os.close, fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,7 +108,9 @@ def open_run(path: str | os.PathLike, kind: str, config: dict[str, Any]) -> RunD
     another kind or config (every differing field is listed), or a run that another process works on. Library versions
     that changed since the run began are only warned about. Of several processes the first one locks and writes.
     """
-    path = pathlib.Path(path)
+    path = _path(path)
+    if processes.are_several() and not places.PLAIN.fullmatch(str(path.absolute())):
+        raise UserError(f"{path}: with several processes a path may hold letters, digits and / . , ; = + @ - _ only")
     config = _as_json(config)
     _refuse_other_run(path, kind, config)
     processes.wait("looked at the run")
@@ -116,6 +123,17 @@ def open_run(path: str | os.PathLike, kind: str, config: dict[str, Any]) -> RunD
     if processes.any_of(failure is not None):
         raise failure or UserError(f"{path}: the first process could not open the run; its message says why")
     return RunDir(path, config, lock)
+
+
+def is_finished(path: str | os.PathLike, kind: str, config: dict[str, Any]) -> bool:
+    """Whether this very run is in `path` and at its end. Only reads; errors as `open_run`."""
+    return _refuse_other_run(_path(path), kind, _as_json(config)) and (_path(path) / FINISHED).exists()
+
+
+def _path(path: str | os.PathLike) -> pathlib.Path:
+    if not os.fspath(path).strip():
+        raise UserError("the run directory has no name, and would be the current folder; name one")
+    return pathlib.Path(path)
 
 
 def _begin(path: pathlib.Path, kind: str, config: dict[str, Any]) -> _Lock:
@@ -159,6 +177,11 @@ def load_config(path: str | os.PathLike, kind: str) -> dict[str, Any]:
     return load_record(path, kind)["config"]
 
 
+def say_what_it_names(path: str | os.PathLike, what: str, name: str) -> None:
+    """Says that something outside run `path` is read because its config.json says so: a run may come from anybody."""
+    notes.say(f"{path}: its {CONFIG} names the {what} {name}, which is read")
+
+
 def _refuse_other_run(path: pathlib.Path, kind: str, config: dict[str, Any]) -> bool:
     """Whether this very run is in `path` already; UserError where anything else is."""
     if path.exists() and not path.is_dir():
@@ -171,10 +194,18 @@ def _refuse_other_run(path: pathlib.Path, kind: str, config: dict[str, Any]) -> 
             raise UserError(f"{path} holds a run with other settings:\n{listed}\n{advice}")
         return True
     # A crash while the run was made can leave these two.
-    strangers = sorted({p.name for p in path.iterdir()} - {LOCK, CONFIG + ".partial"}) if path.exists() else []
-    if strangers:
+    names = {entry.name for entry in path.iterdir() if not _is_leftover(entry)} if path.exists() else set()
+    if strangers := sorted(names):
         raise UserError(f"{path} is not empty and not a run (it holds {strangers[0]}); use a new or empty directory")
     return False
+
+
+def _is_leftover(entry: pathlib.Path) -> bool:
+    """Whether it is one of the two that a crash can leave while a run is made."""
+    if entry.name == LOCK and not entry.is_symlink() and entry.is_file():
+        with open(entry, "rb") as file:
+            return bool(HOLDER.fullmatch(file.read(300).decode(errors="replace")))
+    return entry.name == CONFIG + PARTIAL
 
 
 def _as_json(config: dict[str, Any]) -> dict[str, Any]:

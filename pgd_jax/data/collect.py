@@ -11,7 +11,6 @@ pendulum-mixed-v0
 import functools
 import os
 import pathlib
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgd_jax import config as configs, interrupt, notes, places
 from pgd_jax.data import catalogue, export, sources, wander
 from pgd_jax.data.base import DATASETS, RawDataset
 from pgd_jax.envs import maze2d
@@ -109,9 +109,10 @@ def generate(name: str, num_rows: int | None = None, seed: int = 0) -> Recording
 def write(name: str, path: str | pathlib.Path, num_rows: int | None = None, seed: int = 0, command: str = "") -> None:
     """Generates rows by recipe `name` into a D4RL-format HDF5 file. Raises UserError where `path` exists already."""
     recipe, path = RECIPES.get(name), pathlib.Path(path)
-    if path.exists():
-        raise UserError(f"{path} exists already; choose another name or remove it first")
-    recording = generate(name, num_rows, seed)
+    places.require_place(path)
+    configs.require_seed("seed", seed)
+    with interrupt.at_once():
+        recording = generate(name, num_rows, seed)
     metadata = {"env": recipe.env, "reference": recipe.reference, "horizon": str(recipe.horizon)}
     metadata |= {"recipe": name, "seed": str(seed), **export.origin(command)}
     export.write_hdf5(path, **recording.flat._asdict(), metadata=metadata, infos=recording.infos)
@@ -127,8 +128,12 @@ def load(name: str) -> RawDataset:
     """Built-in dataset `name`, 100,000 rows from seed 0; generated into the cache where it is not there yet."""
     path = cache_path(name)
     if not path.is_file():
-        print(f"generating {name} into {path}", file=sys.stderr, flush=True)
-        write(name, path)
+        notes.say(f"generating {name} into {path}")
+        try:
+            write(name, path)
+        except UserError:
+            if not path.is_file():  # else another process, which began earlier, has just made the same
+                raise
     return sources.load(str(path))
 
 

@@ -8,9 +8,9 @@ import h5py
 import jax
 import numpy as np
 
-from pgd_jax import provenance
+from pgd_jax import places, provenance
 from pgd_jax.data import codec as codecs
-from pgd_jax.data import d4rl, fetch
+from pgd_jax.data import d4rl
 from pgd_jax.errors import UserError
 from pgd_jax.types import Codec, Transition
 
@@ -74,8 +74,7 @@ def write_hdf5(
     info has other rows or holds NaN or infinity.
     """
     path = pathlib.Path(path)
-    if path.exists():
-        raise UserError(f"{path} exists already; choose another name or remove it first")
+    places.refuse_taken(path)
     flat = Flat(observations, actions, rewards, next_observations, terminals, timeouts)
     arrays = d4rl.check(f"what was to be written to {path}", flat._asdict())
     infos = infos or {}
@@ -85,11 +84,20 @@ def write_hdf5(
                 f"what was to be written to {path}: infos/{key} must be {len(arrays['rewards'])} rows of finite "
                 f"numbers; found shape {array.shape}, {int((~np.isfinite(array)).sum())} numbers not finite"
             )
-    with fetch.replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with places.creating(path) as temporary, h5py.File(temporary, "w") as file:
         for key, array in arrays.items():
             file.create_dataset(key, data=array)
         for key, array in infos.items():
             file[f"infos/{key}"] = array
         # As attributes: d4rl's sequence_dataset takes every dataset of a file for one of rows.
         if metadata:
-            file.create_group("metadata").attrs.update(metadata)
+            file.create_group("metadata").attrs.update(readable(metadata))
+
+
+def readable(metadata: dict[str, str]) -> dict[str, str]:
+    """With what is not UTF-8, as file names need not be, replaced."""
+
+    def clean(text: str) -> str:
+        return text.encode(errors="surrogateescape").decode(errors="replace")
+
+    return {key: clean(text) if isinstance(text, str) else text for key, text in metadata.items()}

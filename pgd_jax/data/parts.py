@@ -5,15 +5,17 @@ twice. A file is whole or not there; numpy's archive has a checksum of each arra
 """
 
 import pathlib
+import re
 import zipfile
 
 import numpy as np
 
-from pgd_jax import rundir
-from pgd_jax.data import fetch, streams
+from pgd_jax import places, rundir
+from pgd_jax.data import streams
 from pgd_jax.errors import UserError
 
 FOLDER = "parts"
+NAME = re.compile(r"part_\d{8}\.npz")
 
 
 def path_of(folder: pathlib.Path, index: int) -> pathlib.Path:
@@ -23,7 +25,7 @@ def path_of(folder: pathlib.Path, index: int) -> pathlib.Path:
 def write(folder: pathlib.Path, index: int, rows: streams.Rows) -> None:
     """Writes part `index` of the recording in run directory `folder`, in place of one that a killed process left."""
     path = path_of(folder, index)
-    with fetch.replacing(path) as temporary:
+    with places.replacing(path) as temporary:
         with open(temporary, "wb") as file:
             np.savez(file, **rows._asdict())
         rundir.sync(temporary)
@@ -44,9 +46,11 @@ def read(folder: pathlib.Path, index: int) -> streams.Rows:
 
 
 def clean(folder: pathlib.Path) -> None:
-    """Removes what writers that were killed left half-written."""
-    for leftover in (folder / FOLDER).glob("*.part"):
-        leftover.unlink()
+    """Removes what writers that were killed left half-written; the caller has the run's lock, so none is at work."""
+    for entry in list((folder / FOLDER).glob("part_*")):
+        unfinished = places.PART.fullmatch(entry.name)
+        if unfinished and NAME.fullmatch(unfinished["name"]):
+            entry.unlink()
 
 
 def join(folder: pathlib.Path, chunks: range, num_rows: int, from_end: bool) -> streams.Rows:

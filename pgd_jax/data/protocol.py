@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pgd_jax import notes
+from pgd_jax import notes, places
 from pgd_jax.collection import Settings
 from pgd_jax.data import catalogue, export, online, online_run, parts, rollouts, streams
 from pgd_jax.envs.base import ENVS
@@ -86,8 +86,7 @@ def write(
     settings that cannot work, an existing `path` and a `workdir` that holds other things; and where the medium return
     is not reached within `max_steps`.
     """
-    if path.exists():
-        raise UserError(f"{path} exists already; choose another name or remove it first")
+    places.require_place(path)
     if num_rows is None:
         num_rows = NUM_ROWS * (2 if request.kind == "medium-expert" else 1)
     if num_rows < 2 or settings.max_steps < 1:

@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 import random
@@ -14,7 +15,7 @@ import optax
 import pytest
 from flax import struct
 
-from pgd_jax import checkpoint
+from pgd_jax import array_store, checkpoint
 from pgd_jax.errors import UserError
 
 
@@ -123,7 +124,7 @@ def test_a_bound_template_leaf_decides_the_device(tmp_path):
 RESTORE_SHARDED = """
 import sys
 import jax, jax.numpy as jnp
-from pgd_jax import checkpoint
+from pgd_jax import array_store, checkpoint
 mesh = jax.sharding.Mesh(jax.devices(), ("lanes",))
 sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("lanes"))
 keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 8))
@@ -232,11 +233,93 @@ def test_an_unfinished_save_is_invisible_and_cleared(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoint, "_seal", crash)  # after orbax has written, before the manifest
         checkpoint.save(tmp_path, 2, small(2))
-    assert folders(tmp_path) == ["step_00000001", "step_00000002.partial"]
+    assert folders(tmp_path) == ["step_00000001", f"step_00000002{checkpoint.PARTIAL}"]
     assert checkpoint.latest(tmp_path) == 1
     checkpoint.save(tmp_path, 2, small(22))
     assert folders(tmp_path) == ["step_00000001", "step_00000002"]
     assert_same(checkpoint.restore(tmp_path, small(0))[1], small(22))
+
+
+ODD_NAMES = ["run[1]", "a\\b", "[!x]*?", "gs:", "a{b}%20#&'$(", 'x"\n|y']
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("depth", [0, 2])
+def test_a_path_may_hold_any_characters(tmp_path, name, depth):
+    directory = tmp_path / name / "/".join(["deeper"] * depth)
+    for step in (1, 2):
+        checkpoint.save(directory, step, small(step), {"step": step})
+    step, back = checkpoint.restore(directory, small(0))
+    assert step == 2 and checkpoint.load_metadata(directory) == {"step": 2}
+    assert_same(back, small(2))
+    assert folders(directory) == ["step_00000001", "step_00000002"]
+
+
+def lose(path):
+    """What orbax did below a path that it took for a pattern."""
+    shutil.rmtree(path / "state" / "d")
+
+
+def change(path):
+    shutil.rmtree(path)
+    array_store.ocp.save(path, {"['w']": np.zeros(3, np.float32), "['key']": np.zeros(2, np.uint32)})
+
+
+@pytest.mark.parametrize("damage", [lose, change, shutil.rmtree])
+def test_nothing_is_committed_that_does_not_read_back(tmp_path, monkeypatch, damage):
+    checkpoint.save(tmp_path, 1, small(1))
+    save = array_store.save
+
+    def damaged(path, arrays):
+        save(path, arrays)
+        damage(path)
+
+    monkeypatch.setattr(array_store, "save", damaged)
+    with pytest.raises(OSError, match=r"arrays was written and (cannot be read back|does not read back the same)"):
+        checkpoint.save(tmp_path, 2, small(2))
+    assert checkpoint.latest(tmp_path) == 1 and not (tmp_path / "step_00000002").exists()
+
+
+def test_what_the_user_keeps_beside_the_checkpoints_stays(tmp_path):
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, small(step))
+    whole = tmp_path / "step_00000002"
+    (tmp_path / "step_00000001.tar").write_text("mine")
+    (tmp_path / "step_00000009").write_text("mine")
+    for name in ("step_00000001.bak", "step_2", "step_00000002.partial", "step_2.replaced", "step_00000001_best"):
+        shutil.copytree(whole, tmp_path / name)
+    shutil.copytree(whole, tmp_path / "step_00000000")  # as if it were an older one, and
+    shutil.copytree(whole, tmp_path / "step_00000099")  # as if it were the newest
+    (tmp_path / "step_00000003").mkdir()
+    (tmp_path / "step_00000003" / "notes.txt").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert checkpoint.latest(tmp_path) == 2
+    checkpoint.save(tmp_path, 3, small(3))
+    checkpoint.save(tmp_path, 4, small(4))
+    assert checkpoint.restore(tmp_path, small(0))[0] == 4
+    gone = {path for path in before if not path.exists()}
+    assert {path.relative_to(tmp_path).parts[0] for path in gone} == {
+        "step_00000001", "step_00000002", "step_00000003",  # two of ours, and one that made place
+    }  # fmt: skip
+    assert (tmp_path / "step_00000003.aside-0" / "notes.txt").read_text() == "mine"
+    assert all(path.read_bytes() == content for path, content in before.items() if path not in gone)
+
+
+def test_a_manifest_from_elsewhere_leads_nowhere_else(tmp_path, monkeypatch):
+    """Neither by a name nor by a link: nothing outside is opened, not even to be found wrong."""
+    (tmp_path / "secret").write_text("secret")
+    digest, opened, real = checkpoint._digest(tmp_path / "secret"), [], checkpoint._digest
+    names = [str(tmp_path / "secret"), "../../secret", "arrays/../../../secret", "link"]
+    monkeypatch.setattr(checkpoint, "_digest", lambda file: opened.append(file.resolve()) or real(file))
+    for number, name in enumerate(names):
+        directory = tmp_path / f"run{number}"
+        checkpoint.save(directory, 1, small(1))
+        folder = directory / "step_00000001"
+        (folder / "link").symlink_to(tmp_path / "secret")
+        manifest = json.loads((folder / "manifest.json").read_text()) | {name: digest}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        assert checkpoint.latest(directory) is None
+    assert (tmp_path / "secret") not in opened
 
 
 def test_another_tree_is_refused_naming_every_difference(tmp_path):
@@ -265,7 +348,7 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_written(tmp_path):
 SAVE_FOREVER = """
 import itertools, sys
 import jax, jax.numpy as jnp
-from pgd_jax import checkpoint
+from pgd_jax import array_store, checkpoint
 for step in itertools.count(int(sys.argv[2])):
     checkpoint.save(sys.argv[1], step, {"w": jnp.full((20_000,), step, jnp.float32), "key": jax.random.key(step)})
     print(step, flush=True)

@@ -164,7 +164,8 @@ def test_the_programs_that_were_read_last_stay(tmp_path):
     for age in range(6):  # of 10 bytes each, in the folders of two machines
         folder = tmp_path / f"machine{age % 2}"
         folder.mkdir(exist_ok=True)
-        files.append(folder / f"jit_{age}-cache")
+        (folder / compilation.MARK).write_text(compilation.MARK_TEXT)
+        files.append(folder / f"jit_f-{age:064x}-cache")
         files[-1].write_bytes(bytes(10))
         os.utime(files[-1], (1_000_000 - age, 1_000))
     other = tmp_path / "machine0" / "notes"
@@ -173,6 +174,34 @@ def test_the_programs_that_were_read_last_stay(tmp_path):
     assert all(path.exists() for path in files)
     compilation.shrink(tmp_path, 59)  # half of that is room for two
     assert [path.exists() for path in files] == [True] * 2 + [False] * 4 and other.exists()
+
+
+def test_files_of_others_are_never_pruned(tmp_path, monkeypatch):
+    """Below a folder that a user names, and beside the programs themselves; old ones, many times too large."""
+    program = f"jit_f-{1:064x}-cache"
+    mine = [tmp_path / "videos" / "movie-cache", tmp_path / "other" / program]
+    mine += [tmp_path / compilation.machine() / name for name in ("my-cache", "notes", f"{1:064x}-cache.bak")]
+    monkeypatch.setattr(compilation, "MAX_BYTES", 1)
+    monkeypatch.setattr(compilation, "_configure", lambda *_: None)
+    compilation.keep(str(tmp_path))  # makes and marks its own folder
+    ours = tmp_path / compilation.machine() / program
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / compilation.MARK).write_text(compilation.MARK_TEXT.replace("pgd_jax", "another program"))
+    for file in (*mine, ours):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(bytes(100))
+        os.utime(file, (1_000, 1_000))
+    compilation.keep(str(tmp_path))
+    assert all(file.exists() for file in mine) and not ours.exists()
+
+
+def test_a_folder_that_held_something_is_not_taken_for_our_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(compilation, "_configure", lambda *_: None)
+    folder = tmp_path / compilation.machine()
+    folder.mkdir()
+    (folder / "movie").write_text("")
+    compilation.keep(str(tmp_path))
+    assert not (folder / compilation.MARK).exists()
 
 
 def scripts():

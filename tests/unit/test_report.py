@@ -101,6 +101,24 @@ def test_a_directory_with_other_things_is_left_alone(tmp_path, written):
     assert [path.name for path in out.iterdir()] == ["thesis.md"]
 
 
+def test_files_with_a_report_s_names_are_not_a_report(tmp_path, written):
+    out = tmp_path / "mine"
+    out.mkdir()
+    for name in ("report.md", "windows.png", "report.json"):
+        (out / name).write_text('{"made_by": "me"}')
+        with pytest.raises(UserError, match=name):
+            report.write(out, written)
+        assert [path.read_text() for path in out.iterdir()] == ['{"made_by": "me"}']
+        (out / name).unlink()
+
+
+def test_a_report_that_was_cut_short_is_replaced(tmp_path, written, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(report, "_draw", lambda *_: (_ for _ in ()).throw(RuntimeError()))
+        report.write(tmp_path / "report", written)
+    assert report.write(tmp_path / "report", written).exists()
+
+
 def test_the_command_repeats_the_settings(written):
     command = provenance.command(results.read(written[1]))
     assert command.startswith(f"pgd-train-agent --workdir={written[1]} ")

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pgd_jax import processes, provenance, rundir
+from pgd_jax import metrics, processes, provenance, rundir
 from pgd_jax.errors import UserError
 
 CONFIG = {"lr": 0.1, "dims": (64, 32), "agent": {"tau": 0.005, "name": "iql"}}
@@ -76,9 +76,43 @@ def test_what_is_not_this_kind_of_run_is_refused_untouched(tmp_path):
 
 def test_a_crash_while_the_run_was_made_does_not_block_it(tmp_path):
     (tmp_path / "lock").write_text("")
-    (tmp_path / "config.json.partial").write_text('{"kind": "ag')
+    (tmp_path / "config.json.pgd_jax-partial").write_text('{"kind": "ag')
     with rundir.open_run(tmp_path, "agent", CONFIG) as run:
         assert run.config["lr"] == 0.1
+
+
+@pytest.mark.parametrize("name", ["lock", "config.json.pgd_jax-partial", "config.json.partial"])
+def test_files_of_others_with_our_names_are_not_written_over(name, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "victim").write_text("precious")
+    if name == "lock":
+        (tmp_path / "run" / name).write_text("precious")
+        with pytest.raises(UserError, match="it holds lock"):
+            rundir.open_run(tmp_path / "run", "agent", CONFIG)
+        assert (tmp_path / "run" / name).read_text() == "precious"
+        (tmp_path / "run" / name).unlink()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "victim")
+    try:
+        rundir.open_run(tmp_path / "run", "agent", CONFIG).close()
+    except UserError as error:
+        assert name in str(error)
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_several_processes_take_plain_paths_only(tmp_path, monkeypatch):
+    """Each would need a name of its own for a path that orbax takes for a pattern, and orbax wants one name for all."""
+    monkeypatch.setattr(processes, "are_several", lambda: True)
+    with pytest.raises(UserError, match=r"run\[1\]: with several processes a path may hold"):
+        rundir.open_run(tmp_path / "run[1]", "agent", CONFIG)
+    assert not (tmp_path / "run[1]").exists()
+
+
+def test_metrics_are_not_appended_to_a_link(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "metrics.jsonl").symlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match="metrics.jsonl is a link"):
+        metrics.MetricsWriter(tmp_path / "metrics.jsonl")
+    assert (tmp_path / "victim").read_text() == "precious"
 
 
 def test_other_versions_on_resume_are_warned_about(tmp_path, caplog):

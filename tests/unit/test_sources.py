@@ -6,6 +6,8 @@ import hashlib
 import http.server
 import pathlib
 import socket
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -104,15 +106,16 @@ def test_a_run_reads_only_its_rows(tmp_path):
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `body` for every path below /d4rl/, promising `extra` bytes more than it sends."""
+    """Serves `body` for every path below /d4rl/, promising `extra` bytes more than it sends; None: it names no length."""
 
-    def __init__(self, *args, body: bytes, extra: int):
+    def __init__(self, *args, body: bytes, extra: int | None):
         self.body, self.extra = body, extra
         super().__init__(*args)
 
     def do_GET(self):
         self.send_response(200 if self.path.startswith("/d4rl/") else 404)
-        self.send_header("Content-Length", str(len(self.body) + self.extra))
+        if self.extra is not None:
+            self.send_header("Content-Length", str(len(self.body) + self.extra))
         self.end_headers()
         self.wfile.write(self.body)
 
@@ -125,7 +128,7 @@ def serve():
     """(body, extra) -> address of a local mirror."""
     servers = []
 
-    def start(body: bytes, extra: int = 0) -> str:
+    def start(body: bytes, extra: int | None = 0) -> str:
         handler = functools.partial(_Handler, body=body, extra=extra)
         servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
         threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
@@ -175,6 +178,37 @@ def test_a_failed_download_leaves_nothing(tmp_path, serve):
                 fetch.download(url, target)
             assert url in str(caught.value) and str(target) in str(caught.value)
             assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.999])
+def test_a_file_cut_short_is_not_kept_where_no_length_is_named(tmp_path, monkeypatch, serve, share):
+    """Nor its digest: the whole file is taken afterwards."""
+    body = pathlib.Path(write(tmp_path / "origin.hdf5", content(2_000, 11, 3))).read_bytes()
+    monkeypatch.setenv("D4RL_MIRROR", serve(body[: int(share * len(body))], extra=None))
+    with pytest.raises(UserError, match="cut short"):
+        sources.load(NAME, download=True)
+    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.setenv("D4RL_MIRROR", serve(body, extra=None))
+    assert len(sources.load(NAME, download=True).rewards) == 2_000
+    assert len(sources.load(NAME).rewards) == 2_000
+
+
+def test_a_digest_is_recorded_only_of_a_file_in_its_place(tmp_path, monkeypatch, serve):
+    body = pathlib.Path(write(tmp_path / "origin.hdf5", hopper())).read_bytes()
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(UserError, match="disk full"):
+        fetch.download(serve(body) + "/x.hdf5", tmp_path / "new" / "x.hdf5")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_what_a_killed_download_left_is_cleared(tmp_path, serve):
+    body = pathlib.Path(write(tmp_path / "origin.hdf5", hopper())).read_bytes()
+    kill = "import os, sys, pathlib; from pgd_jax import places\n"
+    kill += "with places.replacing(pathlib.Path(sys.argv[1])) as t: t.write_text('half'); os._exit(9)"
+    subprocess.run([sys.executable, "-c", kill, str(tmp_path / "new" / "x.hdf5")], check=False)
+    (leftover,) = (tmp_path / "new").iterdir()
+    fetch.download(serve(body) + "/x.hdf5", tmp_path / "new" / "x.hdf5")
+    assert not leftover.exists() and (tmp_path / "new" / "x.hdf5").read_bytes() == body
 
 
 def test_a_digest_that_is_there_must_match(tmp_path, monkeypatch):

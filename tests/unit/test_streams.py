@@ -105,7 +105,10 @@ def test_a_damaged_part_is_named(recording, damage):
 
 
 def test_half_written_parts_are_removed(recording):
-    leftover = recording / parts.FOLDER / "part_00000003.npz.123.part"
-    leftover.write_bytes(b"half")
+    folder = recording / parts.FOLDER
+    leftover = folder / "part_00000003.npz.pgd_jax-node-123.part"
+    mine = [folder / name for name in ("part_00000003.npz.123.part", "part_best.npz.pgd_jax-node-1.part", "mine.part")]
+    for file in (leftover, *mine):
+        file.write_bytes(b"half")
     parts.clean(recording)
-    assert not leftover.exists() and parts.path_of(recording, 2).exists()
+    assert not leftover.exists() and parts.path_of(recording, 2).exists() and all(file.exists() for file in mine)
