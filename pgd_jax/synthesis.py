@@ -1,15 +1,25 @@
 """Synthetic datasets for any offline RL library: windows from a run, as rows in D4RL's or in Minari's format."""
 
 import functools
-import os
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from pgd_jax import config as configs, denoiser as denoisers, experiment as experiments, loop, planning, rundir
+from pgd_jax import (
+    config as configs,
+    denoiser as denoisers,
+    experiment as experiments,
+    footprint,
+    loop,
+    places,
+    planning,
+    rundir,
+)
 from pgd_jax.data import codec as codecs, export, minari, minari_export, sources
+from pgd_jax.data.base import RawDataset
 from pgd_jax.diffusion import guidance
 from pgd_jax.errors import UserError
 from pgd_jax.types import LogProb
@@ -24,7 +34,15 @@ class Guided(NamedTuple):
 
     run: str  # run directory of train_agent
     lane: int  # whose policy guides
-    coefficient: float | None  # None: the lane's own
+    coefficient: float | None  # None: the lane's own; 0 is unguided
+
+
+class Prepared(NamedTuple):
+    """A source, read and checked."""
+
+    raw: RawDataset  # whose task the rows belong to, which readers get back
+    made: dict[str, str]  # how the rows come about
+    sample: Callable[[int], export.Flat]  # by seed
 
 
 def write(out: str, source: Unguided | Guided, sampling: configs.SamplingConfig, seed: int) -> tuple[int, str]:
@@ -35,11 +53,11 @@ def write(out: str, source: Unguided | Guided, sampling: configs.SamplingConfig,
     """
     _check_place(out)
     configs.validate_sampling(sampling)
-    origin = _origin(source, seed)
-    if isinstance(source, Guided):
-        flat = from_experiment(*source, sampling.num_trajectories, sampling.trajectories_per_batch, seed)
-    else:
-        flat = from_denoiser(source.denoiser, sampling, seed)
+    configs.require_seed("seed", seed)
+    raw, made, sample = _guided(source, sampling) if isinstance(source, Guided) else _unguided(source, sampling)
+    flat = sample(seed)
+    origin = {"source": "pgd_jax synthetic", **made, "dataset": raw.name, "env": raw.env, "reference": raw.reference}
+    origin["seed"] = str(seed)
     if out.startswith(minari.PREFIX):
         return len(flat.rewards), str(minari_export.write(out.removeprefix(minari.PREFIX), flat, origin))
     export.write_hdf5(out, *flat, metadata=origin)
@@ -52,75 +70,53 @@ def _check_place(out: str) -> None:
         dataset_id = out.removeprefix(minari.PREFIX)
         minari_export.check_new(dataset_id)
         path = minari.root() / dataset_id
-    elif path.exists():
-        raise UserError(f"{out} exists already; choose another name or remove it first")
-    folder = next(parent for parent in path.parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"--out={out}: {folder} is not a folder that can be written to; choose another place")
+    places.require_place(path)
 
 
-def _origin(source: Unguided | Guided, seed: int) -> dict[str, str]:
-    """How the rows came about, and the task that they belong to, which readers get back."""
-    if isinstance(source, Guided):
-        config = configs.from_dict(configs.AgentConfig, rundir.load_config(source.run, experiments.KIND))
-        dataset, max_rows = experiments.data_of(config, denoisers.load(config.denoiser))
-        made = {"run": source.run, "lane": str(source.lane), "coefficient": str(source.coefficient)}
-    else:
-        data = denoisers.load(source.denoiser).config.data
-        dataset, max_rows = data.dataset, data.max_rows
-        made = {"run": source.denoiser}
-    raw = sources.load(dataset, max_rows=max_rows)
-    task = {"dataset": raw.name, "env": raw.env, "reference": raw.reference}
-    return {"source": "pgd_jax synthetic", **made, **task, "seed": str(seed)}
-
-
-def from_denoiser(path: str | os.PathLike, sampling: configs.SamplingConfig, seed: int) -> export.Flat:
-    """Unguided rows from the denoiser run in `path`."""
-    denoiser = denoisers.load(path)
-    config = configs.AgentConfig(denoiser=str(path), sampling=sampling)
-    plan = planning.plan_of(config, denoiser.config.data.window_length)
-    program = loop.Program(plan, None, denoiser.network, None)
+def _unguided(source: Unguided, sampling: configs.SamplingConfig) -> Prepared:
+    denoiser = denoisers.load(source.denoiser)
+    data = denoiser.config.data
+    rundir.say_what_it_names(source.denoiser, "dataset", data.dataset)
+    raw = sources.load(data.dataset, max_rows=data.max_rows)
+    config = configs.AgentConfig(denoiser=source.denoiser, sampling=sampling)
+    program = loop.Program(planning.plan_of(config, data.window_length), None, denoiser.network, None)
     shared = loop.Shared(denoiser.params, denoiser.codec, None)
-    return _rows(seed, guidance.uniform, jnp.float32(0.0), loop.ProgramHyper(None), shared, program)
+    hyper, strength = loop.ProgramHyper(None), jnp.float32(0.0)
+    sample = functools.partial(_rows, guidance.uniform, strength, hyper, shared, program)
+    return Prepared(raw, {"run": source.denoiser}, sample)
 
 
-def from_experiment(
-    path: str | os.PathLike,
-    lane: int,
-    coefficient: float | None,
-    num_trajectories: int,
-    trajectories_per_batch: int,
-    seed: int,
-) -> export.Flat:
-    """Rows guided by one lane's policy, from the newest checkpoint of the experiment in `path`.
-
-    `coefficient` None takes the lane's own; 0 is unguided. Raises UserError for a lane that is not there.
-    """
-    experiment, states, _ = experiments.load(path)
+def _guided(source: Guided, sampling: configs.SamplingConfig) -> Prepared:
+    """By one lane's policy, from the newest checkpoint. Raises UserError for a lane that is not there."""
+    experiment, states, _ = experiments.load(source.run)
     if experiment.program.network is None:
         raise UserError(
-            f"{path} trained on real data alone and has no denoiser; name a run that generates, or a denoiser run"
+            f"{source.run} trained on real data alone and has no denoiser; name a run that generates, or a denoiser run"
         )
     num_lanes = len(experiment.lanes.settings)
-    if not 0 <= lane < num_lanes:
-        raise UserError(f"lane={lane}: {path} has lanes 0 to {num_lanes - 1}")
-    state, hyper = jax.tree.map(lambda leaf: leaf[lane], (states, experiment.lanes.hypers))
+    if not 0 <= source.lane < num_lanes:
+        raise UserError(f"lane={source.lane}: {source.run} has lanes 0 to {num_lanes - 1}")
+    state, hyper = jax.tree.map(lambda leaf: leaf[source.lane], (states, experiment.lanes.hypers))
     plan = experiment.program.plan._replace(
-        num_trajectories=num_trajectories, trajectories_per_batch=trajectories_per_batch
+        num_trajectories=sampling.num_trajectories, trajectories_per_batch=sampling.trajectories_per_batch
     )
-    strength = hyper.guidance_coefficient if coefficient is None else jnp.float32(coefficient)
+    strength = hyper.guidance_coefficient if source.coefficient is None else jnp.float32(source.coefficient)
     log_prob = functools.partial(experiment.program.agent.log_prob, state.agent)
     program = experiment.program._replace(plan=plan)
-    return _rows(seed, log_prob, strength, hyper, experiment.shared, program)
+    made = {"run": source.run, "lane": str(source.lane), "coefficient": str(source.coefficient)}
+    sample = functools.partial(_rows, log_prob, strength, hyper, experiment.shared, program)
+    return Prepared(experiment.raw, made, sample)
 
 
 def _rows(
-    seed: int,
     log_prob: LogProb,
     coefficient: jax.Array,
     hyper: loop.ProgramHyper,
     shared: loop.Shared,
     program: loop.Program,
+    seed: int,
 ) -> export.Flat:
     generate = jax.jit(lambda key: loop.generate(key, log_prob, coefficient, hyper, shared, program))
-    return export.flatten_windows(shared.codec, *codecs.to_transitions(shared.codec, generate(jax.random.key(seed))))
+    key = jax.random.key(seed)
+    footprint.announce("sampling", footprint.of_sampling(program.plan, shared.codec.layout, generate.trace(key)))
+    return export.flatten_windows(shared.codec, *codecs.to_transitions(shared.codec, generate(key)))

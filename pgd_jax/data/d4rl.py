@@ -43,7 +43,7 @@ import h5py
 import numpy as np
 
 from pgd_jax import notes
-from pgd_jax.data import catalogue, columns, fetch, memory
+from pgd_jax.data import catalogue, columns, fetch, foreign, memory
 from pgd_jax.data.base import RawDataset
 from pgd_jax.data.columns import Arrays
 from pgd_jax.envs.base import ENVS, HOST_ENVS
@@ -74,6 +74,7 @@ def read(path: pathlib.Path, name: str, reference: str, max_rows: int = 0) -> Ra
     fetch.verify(path)
     try:
         with h5py.File(path, "r") as file:
+            foreign.refuse(str(path), file)
             metadata = metadata_of(file)
             reference = metadata.get("reference", reference)
             task = catalogue.TASKS.get(reference)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import h5py
 
-from pgd_jax.data import catalogue, collect, d4rl, minari, sources
+from pgd_jax.data import catalogue, collect, d4rl, foreign, minari, sources
 from pgd_jax.data.base import DATASETS
 from pgd_jax.envs.base import ENVS, HOST_ENVS
 from pgd_jax.errors import UserError
@@ -60,8 +60,9 @@ def _other(path: pathlib.Path) -> Dataset:
     """A file that no name stands for: what it says of itself."""
     try:
         with h5py.File(path, "r") as file:
+            foreign.refuse(str(path), file)
             metadata = d4rl.metadata_of(file)
-    except OSError:
+    except (OSError, RuntimeError, UserError):
         metadata = {}
     return Dataset(str(path), metadata.get("env", ""), None, metadata.get("reference", ""), path)
 

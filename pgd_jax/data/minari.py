@@ -7,7 +7,9 @@ is made anew when the dataset's files change. `max_rows` and the memory that is 
 
 Minari's D4RL/... and mujoco/... datasets were recorded anew on other versions of the tasks: they are not D4RL's. So
 their returns are never normalised, by D4RL's scores or by Minari's own (ref_min_score, which few of them have), and the
-task that judges them is named only where it is the same (`ENVIRONMENTS`).
+task that judges them is named only where it is the same (`minari_metadata.ENVIRONMENTS`).
+
+A dataset comes from whoever sent it, and the library trusts it: minari_metadata and `foreign` look at it first.
 """
 
 import contextlib
@@ -16,6 +18,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import sys
 import tempfile
 import warnings
@@ -24,33 +27,19 @@ from typing import Any
 
 import h5py
 
-from pgd_jax import notes
-from pgd_jax.data import catalogue, d4rl, fetch, minari_rows
+from pgd_jax import interrupt, notes, places
+from pgd_jax.data import d4rl, foreign, minari_metadata, minari_rows
 from pgd_jax.data.base import RawDataset
-from pgd_jax.errors import UserError
+from pgd_jax.errors import Stopped, UserError
 from pgd_jax.registry import nearest
 
 PREFIX = "minari:"  # of a dataset's name on command lines: "minari:D4RL/pen/human-v2"
 CACHE_VERSION = 2  # of the conversion: another one makes every cached file anew
+STAGE = re.compile(r"\.pgd_jax-(?P<host>.+)-(?P<process>\d+)-\w+")  # names of folders in which datasets are made
+CACHED = re.compile(r"[0-9a-f]{16}\.hdf5")  # names of flat copies
 
 # minari/dataset/minari_dataset.py, DATASET_ID_RE, with a version: a namespace has at least two characters.
 ID = re.compile(r"(?:[-\w](?:[-\w]|/(?=[-\w]))*[-\w]/)?[-\w]+-v\d+")
-
-# Gymnasium's environment -> the same task here. Hopper-v5 pays no healthy reward in the step that falls: 1 less an
-# episode. Missing because they differ: Walker2d-v5 (friction of a foot), Ant-v5 (contact forces), PointMaze and AntMaze
-# (moving goals, other coordinates), FrankaKitchen (velocities, no goal), AdroitHand (rewards, ends and limits, which
-# envs/robotics.py makes D4RL's).
-ENVIRONMENTS = {
-    "Hopper-v4": "hopper",
-    "Hopper-v5": "hopper",
-    "HalfCheetah-v4": "halfcheetah",
-    "HalfCheetah-v5": "halfcheetah",
-    "Walker2d-v4": "walker2d",
-    "Ant-v4": "ant",
-    "Pendulum-v1": "pendulum",
-    "MountainCarContinuous-v0": "mountain-car-continuous",
-}
-HARMLESS_ARGUMENTS = {"render_mode", "width", "height", "camera_id", "camera_name"}
 
 
 def load(dataset_id: str, download: bool = False, max_rows: int = 0) -> RawDataset:
@@ -124,33 +113,40 @@ def _download(dataset_id: str, folder: pathlib.Path) -> None:
 def described(folder: pathlib.Path) -> dict[str, str]:
     """ "env" and "reference" that `load` gives for the dataset in `folder`, by its metadata alone; {} without them."""
     try:
-        return _task_of(folder)
-    except (OSError, ValueError, TypeError, AttributeError):  # not there, or damaged
+        return minari_metadata.task_of(minari_metadata.read(folder))
+    except (UserError, AttributeError, TypeError):  # not there, or damaged
         return {}
 
 
 def _convert(dataset_id: str, folder: pathlib.Path, cached: pathlib.Path) -> None:
     """Reads a dataset by the library and writes its flat copy, in place of older ones; one episode is in memory."""
     source = PREFIX + dataset_id
-    with quiet(), fetch.replacing(cached) as temporary:  # another process may be writing the same
+    metadata = minari_metadata.read(folder)
+    with quiet(), places.replacing(cached) as temporary:  # another process may be writing the same
         with _readable(folder):
+            task = minari_metadata.task_of(metadata) | {"minari": dataset_id}
+            if metadata["data_format"] == "hdf5":
+                with h5py.File(folder / "data" / "main_data.hdf5", "r") as file:
+                    foreign.refuse(f"{folder}/data/main_data.hdf5", file)
             dataset = library().load_dataset(dataset_id)
             pieces, done = minari_rows.convert(
                 source, dataset.observation_space, dataset.action_space, dataset.iterate_episodes
             )
-            metadata = _task_of(folder) | {"minari": dataset_id}
         with h5py.File(temporary, "w") as file:
             num_rows = minari_rows.append(source, file, _guarded(folder, pieces))
-            for key, text in metadata.items():
+            for key, text in task.items():
                 file[f"metadata/{key}"] = text
     for path in set(cached.parent.glob("*.hdf5")) - {cached}:
-        path.unlink(missing_ok=True)
+        if CACHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
     notes.say(f"{source}: {num_rows} rows kept in {cached}{'; ' * bool(done)}{done}")
 
 
 def _guarded(folder: pathlib.Path, pieces: Iterator[minari_rows.Rows]) -> Iterator[minari_rows.Rows]:
     with _readable(folder):
-        yield from pieces
+        for piece in pieces:
+            interrupt.check()
+            yield piece
 
 
 @contextlib.contextmanager
@@ -158,32 +154,13 @@ def _readable(folder: pathlib.Path) -> Iterator[None]:
     """Raises UserError for what a damaged dataset makes of minari, h5py, Arrow and Gymnasium."""
     try:
         yield
-    except UserError:
+    except (UserError, Stopped):
         raise
     except Exception as error:
         raise UserError(
             f"{folder} cannot be read by minari {library().__version__} ({type(error).__name__}: {error}); "
             "fetch or write it again, or install what is missing"
         ) from error
-
-
-def _task_of(folder: pathlib.Path) -> dict[str, str]:
-    """ "env" and "reference": what `minari_export.write` left there, else the environment here that is Gymnasium's."""
-    metadata = json.loads((folder / "data" / "metadata.json").read_text())
-    kept = metadata.get("pgd_jax", {})
-    return {"env": kept.get("env", _env_of(metadata)), "reference": kept.get("reference", "")}
-
-
-def _env_of(metadata: dict[str, Any]) -> str:
-    """The environment here that is the one of Minari's `metadata`, or "". Spaces that they lack are Gymnasium's own."""
-    spec = json.loads(metadata.get("env_spec") or "{}")
-    env = ENVIRONMENTS.get(spec.get("id"), "")
-    spaces = [json.loads(metadata[key]) for key in ("observation_space", "action_space") if key in metadata]
-    shapes = [tuple(space.get("shape") or ()) for space in spaces]
-    is_other = spec.get("additional_wrappers") or set(spec.get("kwargs") or ()) - HARMLESS_ARGUMENTS
-    dims = catalogue.DIMS.get(env)
-    is_same_size = dims is None or len(shapes) < 2 or shapes == [(dim,) for dim in dims]
-    return env if is_same_size and not is_other else ""
 
 
 def library() -> Any:
@@ -215,7 +192,11 @@ def staged() -> Iterator[None]:
     target = root()
     target.mkdir(parents=True, exist_ok=True)
     before = os.environ.get("MINARI_DATASETS_PATH")
-    with tempfile.TemporaryDirectory(prefix=".", dir=target) as place:  # Minari looks over hidden folders
+    for entry in target.iterdir():
+        if (found := STAGE.fullmatch(entry.name)) and places.is_abandoned(entry, found):
+            shutil.rmtree(entry, ignore_errors=True)
+    # A dot: Minari looks over hidden folders.
+    with tempfile.TemporaryDirectory(prefix=f"{places.mark()}-", dir=target) as place:
         os.environ["MINARI_DATASETS_PATH"] = place
         try:
             yield

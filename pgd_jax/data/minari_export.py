@@ -7,7 +7,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from pgd_jax.data import catalogue, d4rl, episodes, export, minari
+from pgd_jax import places
+from pgd_jax.data import catalogue, d4rl, episodes, export, minari, minari_metadata
 from pgd_jax.data.base import RawDataset
 from pgd_jax.errors import UserError
 
@@ -17,8 +18,7 @@ def check_new(dataset_id: str) -> None:
     if not minari.ID.fullmatch(dataset_id):
         raise UserError(f'"{dataset_id}" is no name of a Minari dataset; expected one such as pgd/hopper-guided-v0')
     minari.library()
-    if (folder := minari.root() / dataset_id).exists():
-        raise UserError(f"{folder} exists already; choose another name or version, or remove it first")
+    places.refuse_taken(minari.root() / dataset_id)
 
 
 def write(dataset_id: str, flat: export.Flat, metadata: dict[str, str]) -> pathlib.Path:
@@ -30,6 +30,7 @@ def write(dataset_id: str, flat: export.Flat, metadata: dict[str, str]) -> pathl
     would not load back.
     """
     check_new(dataset_id)
+    metadata = export.readable(metadata)
     folder = minari.root() / dataset_id
     arrays = d4rl.check(f"what was to be written to {folder}", flat._asdict())
     raw = RawDataset(dataset_id, metadata.get("env", ""), metadata.get("reference", ""), **arrays)
@@ -69,7 +70,7 @@ def _buffers(raw: RawDataset) -> Iterator[Any]:
 def _specification(raw: RawDataset) -> dict[str, str]:
     """Gymnasium's description of the environment, where actions are the same there (Pendulum's are in [-2, 2])."""
     dims = (raw.observations.shape[1], raw.actions.shape[1])
-    ids = [name for name, env in minari.ENVIRONMENTS.items() if env == raw.env and env != "pendulum"]
+    ids = [name for name, env in minari_metadata.ENVIRONMENTS.items() if env == raw.env and env != "pendulum"]
     try:
         return (
             {"env_spec": gymnasium.spec(ids[0]).to_json()} if ids and catalogue.DIMS.get(raw.env, dims) == dims else {}

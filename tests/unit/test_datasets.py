@@ -69,14 +69,15 @@ def test_what_is_on_the_machine(places):
 
 BOX_11, BOX_3 = json.dumps({"type": "Box", "shape": [11]}), json.dumps({"type": "Box", "shape": [3]})
 HOPPER = {"id": "Hopper-v5", "kwargs": {}, "additional_wrappers": []}
+WHOLE = {"data_format": "hdf5", "observation_space": BOX_11, "action_space": BOX_3}
 MINARI = {
-    "hopper-v0": ({"env_spec": json.dumps(HOPPER), "observation_space": BOX_11, "action_space": BOX_3}, "hopper"),
-    "own-space-v0": ({"env_spec": json.dumps(HOPPER)}, "hopper"),
-    "small-v0": ({"env_spec": json.dumps(HOPPER), "observation_space": BOX_3, "action_space": BOX_3}, "-"),
-    "wrapped-v0": ({"env_spec": json.dumps(HOPPER | {"additional_wrappers": [{"name": "Cut"}]})}, "-"),
-    "pen-v0": ({"env_spec": json.dumps(HOPPER | {"id": "AdroitHandPen-v1"})}, "-"),
-    "made-v0": ({"pgd_jax": {"env": "maze2d-umaze", "reference": "maze2d-umaze-v1"}}, "maze2d-umaze"),
-    "nothing-v0": ({}, "-"),
+    "hopper-v0": (WHOLE | {"env_spec": json.dumps(HOPPER)}, "hopper"),
+    "no-space-v0": ({"data_format": "hdf5", "env_spec": json.dumps(HOPPER)}, "-"),  # it is not read
+    "small-v0": (WHOLE | {"env_spec": json.dumps(HOPPER), "observation_space": BOX_3}, "-"),
+    "wrapped-v0": (WHOLE | {"env_spec": json.dumps(HOPPER | {"additional_wrappers": [{"name": "Cut"}]})}, "-"),
+    "pen-v0": (WHOLE | {"env_spec": json.dumps(HOPPER | {"id": "AdroitHandPen-v1"})}, "-"),
+    "made-v0": (WHOLE | {"pgd_jax": {"env": "maze2d-umaze", "reference": "maze2d-umaze-v1"}}, "maze2d-umaze"),
+    "nothing-v0": (WHOLE, "-"),
     "list-v0": ([], "-"),
 }
 

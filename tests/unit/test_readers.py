@@ -217,8 +217,9 @@ def sampled(tmp_path, monkeypatch):
     """Stands for a trained denoiser and what it generates."""
     dataset, seen = worlds.write_dataset(tmp_path / "good.hdf5"), []
     config = worlds.denoiser_config(dataset)
-    monkeypatch.setattr(denoiser, "load", lambda path: types.SimpleNamespace(config=config))
-    monkeypatch.setattr(synthesis, "from_denoiser", lambda *arguments: seen.append(arguments) or worlds.rows())
+    trained = types.SimpleNamespace(config=config, network=None, params=None, codec=None)
+    monkeypatch.setattr(denoiser, "load", lambda path: trained)
+    monkeypatch.setattr(synthesis, "_rows", lambda *arguments: seen.append(arguments) or worlds.rows())
     return seen
 
 
