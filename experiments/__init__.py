@@ -1,0 +1,3 @@
+from pgd_jax import interrupt
+
+interrupt.begin_if_started("experiments")

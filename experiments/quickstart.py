@@ -9,8 +9,6 @@ import dataclasses
 import pathlib
 import time
 
-from absl import flags
-
 from pgd_jax import presets
 from pgd_jax.cli import entry
 
@@ -20,12 +18,12 @@ def run() -> None:
 
 
 def _prepare():
-    workdir = flags.DEFINE_string("workdir", "runs/quickstart", "folder of the quickstart's runs and report")
+    workdir = entry.define_path("workdir", "folder of the quickstart's runs and report", "runs/quickstart")
     return lambda: quickstart(pathlib.Path(workdir.value))
 
 
-def quickstart(workdir: pathlib.Path) -> None:
-    """Every part in order; stops (and says how to go on) where one is interrupted."""
+def quickstart(workdir: pathlib.Path) -> int:
+    """Every part in order; stops (and says how to go on) where one is interrupted. Returns the exit status."""
     from pgd_jax import denoiser, experiment, report  # after the flags: --help and mistakes need not wait for JAX
 
     began = time.perf_counter()
@@ -39,10 +37,11 @@ def quickstart(workdir: pathlib.Path) -> None:
     for number, (name, part) in enumerate(parts.items(), start=1):
         print(f"[{number}/4] {name}", flush=True)
         if not part():
-            return
+            return entry.STOPPED
     print("[4/4] report", flush=True)
     page = report.write(workdir / "report", [workdir / "real", workdir / "synthetic"])
     print(f"{page} ({time.perf_counter() - began:.0f} s in all)")
+    return 0
 
 
 if __name__ == "__main__":

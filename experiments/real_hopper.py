@@ -25,19 +25,19 @@ def run() -> None:
 
 def _prepare():
     dataset = flags.DEFINE_string("dataset", "hopper-medium-replay-v2", "file or name of the real data")
-    workdir = flags.DEFINE_string("workdir", "runs/real_hopper", "folder of the runs and reports")
+    workdir = entry.define_path("workdir", "folder of the runs and reports", "runs/real_hopper")
     return lambda: compare(dataset.value, pathlib.Path(workdir.value))
 
 
-def compare(dataset: str, workdir: pathlib.Path) -> None:
-    """Both agents in order; stops where one is interrupted."""
+def compare(dataset: str, workdir: pathlib.Path) -> int:
+    """Both agents in order; stops where one is interrupted. Returns the exit status."""
     from pgd_jax import experiment, metrics, report  # after the flags: --help and mistakes need not wait for JAX
 
     behaviour = behaviour_return(dataset)
     for agent in AGENTS:
         config = dataclasses.replace(presets.config("real_hopper", "agent"), dataset=dataset, agent=agent)
         if not experiment.fit(config, workdir / agent):
-            return
+            return entry.STOPPED
     for agent in AGENTS:
         page = report.write(workdir / f"report_{agent}", [workdir / agent])
         rows = metrics.read(workdir / agent / "metrics.jsonl")[-config.num_seeds :]
@@ -46,6 +46,7 @@ def compare(dataset: str, workdir: pathlib.Path) -> None:
             for where, key in (("in-graph", "return_mean"), ("host", "host_return_mean"))
         )
         print(f"{agent}: {returns}; behaviour {behaviour:.0f}; {page}")
+    return 0
 
 
 def behaviour_return(dataset: str) -> float:

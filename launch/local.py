@@ -4,13 +4,14 @@
         --grid="agent=td3_bc,iql; sampling.num_steps=8,16" -- --config.denoiser=runs/umaze --config.num_seeds=8
 
 What follows -- goes to every job. A job has its run directory <workdir>/<job> and its output in <workdir>/<job>.log.
-One that fails does not stop the others; the exit status is then 1.
+One that fails does not stop the others; the exit status is then 1. It is 75 where a signal stopped the sweep, or a job.
 """
 
 import collections
 import functools
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -34,13 +35,20 @@ class _Running(NamedTuple):
     began: float
 
 
-def run(jobs: Sequence[sweep.Job], workdir: pathlib.Path, num_parallel: int, say: Callable[[str], None]) -> list[str]:
-    """Runs `num_parallel` jobs at a time; returns the names of those that failed, were stopped or did not come to run.
+class Unfinished(NamedTuple):
+    """Names of jobs."""
 
-    The first SIGTERM or SIGINT is passed on to the running jobs as SIGTERM, and no more are started.
+    failed: list[str]
+    stopped: list[str]  # by a signal, or did not come to run: the same command goes on with them
+
+
+def run(jobs: Sequence[sweep.Job], workdir: pathlib.Path, num_parallel: int, say: Callable[[str], None]) -> Unfinished:
+    """Runs `num_parallel` jobs at a time; returns the names of those that did not finish.
+
+    The first signal is passed on to the running jobs as SIGTERM, and no more are started.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    waiting, running, unfinished = collections.deque(jobs), [], []
+    waiting, running, failed, stopped = collections.deque(jobs), [], [], []
     with interrupt.graceful() as stop:
         is_passed_on = False
         while running or (waiting and not stop):
@@ -54,10 +62,11 @@ def run(jobs: Sequence[sweep.Job], workdir: pathlib.Path, num_parallel: int, say
                     item.process.terminate()
             for item in [item for item in running if item.process.poll() is not None]:
                 running.remove(item)
-                problem = _problem(item, stop)
-                unfinished += [item.job.name] if problem else []
-                say(f"{item.job.name}: {problem or 'finished'} after {time.monotonic() - item.began:.0f} s")
-    return unfinished + [job.name for job in waiting]
+                is_stopped = _is_stopped(item, stop)
+                if is_stopped or item.process.returncode:
+                    (stopped if is_stopped else failed).append(item.job.name)
+                say(f"{item.job.name}: {_outcome(item, stop)} after {time.monotonic() - item.began:.0f} s")
+    return Unfinished(failed, stopped + [job.name for job in waiting])
 
 
 def _start(job: sweep.Job, workdir: pathlib.Path) -> _Running:
@@ -68,13 +77,20 @@ def _start(job: sweep.Job, workdir: pathlib.Path) -> _Running:
     return _Running(job, path, process, time.monotonic())
 
 
-def _problem(item: _Running, stop: interrupt.Interrupt) -> str:
-    """What kept an ended job from finishing, or ""."""
+def _is_stopped(item: _Running, stop: interrupt.Interrupt) -> bool:
+    """Whether an ended job says that a signal stopped it, or was killed by the one that it was sent."""
     status = item.process.returncode
+    killed = (-signal.SIGTERM, -signal.SIGINT, interrupt.KILLED_BY_SIGINT)
+    return status == entry.STOPPED or (bool(stop) and status in killed)
+
+
+def _outcome(item: _Running, stop: interrupt.Interrupt) -> str:
+    """What became of an ended job."""
+    status = item.process.returncode
+    if _is_stopped(item, stop):
+        return f"stopped{f' by {stop.signal}' if stop else ''}"
     if status == 0:
-        return ""
-    if stop:
-        return f"stopped by {stop.signal}"
+        return "finished"
     return f"FAILED ({f'exit status {status}' if status > 0 else f'signal {-status}'}: {last_line(item.log)})"
 
 
@@ -91,7 +107,7 @@ def _prepare() -> Callable[[], int]:
     base = sys.argv[split + 1 :]
     del sys.argv[split:]  # absl would take them for arguments of this command
     flags.DEFINE_string("command", "train_agent", f"what a job runs: {', '.join(sweep.COMMANDS)}")
-    flags.DEFINE_string("workdir", None, "folder for the run directories and logs", required=True)
+    entry.define_path("workdir", "folder for the run directories and logs")
     flags.DEFINE_string("grid", "", 'static settings, a job a combination: "agent=td3_bc,iql; hidden_dim=64,256"')
     flags.DEFINE_integer("num_parallel", 1, "jobs at a time", lower_bound=1)
     return functools.partial(_main, flags.FLAGS, base)
@@ -100,10 +116,19 @@ def _prepare() -> Callable[[], int]:
 def _main(options: flags.FlagValues, base: Sequence[str]) -> int:
     jobs = sweep.jobs(options.command, base, sweep.parse_grid(options.grid), options.workdir)
     say = functools.partial(print, flush=True)
-    unfinished = run(jobs, pathlib.Path(options.workdir), options.num_parallel, say)
-    say(f"{len(jobs) - len(unfinished)} of {len(jobs)} jobs finished")
-    return 1 if unfinished else 0
+    failed, stopped = run(jobs, pathlib.Path(options.workdir), options.num_parallel, say)
+    counts = {"finished": len(jobs) - len(failed) - len(stopped), "failed": len(failed), "stopped": len(stopped)}
+    rest = ", ".join(f"{number} {name}" for name, number in list(counts.items())[1:] if number)
+    again = "; the same command goes on" if stopped else ""
+    say(f"{counts['finished']} of {len(jobs)} jobs finished{f', {rest}' if rest else ''}{again}")
+    if failed:
+        return 1
+    return entry.STOPPED if stopped else 0
+
+
+def main() -> None:
+    entry.run(_prepare, __doc__, compiles=False)  # the jobs do
 
 
 if __name__ == "__main__":
-    entry.run(_prepare, __doc__, compiles=False)  # the jobs do
+    main()

@@ -82,6 +82,9 @@ def _refuse_bad(base: Sequence[str], grid: Grid, defaults: dict[str, Any]) -> No
         for value in values:
             if not re.fullmatch(LITERALS.get(type(defaults[name]), ".*"), value):
                 raise UserError(f"grid: {name}={value} does not read as the default, {defaults[name]!r}, does")
+    given = [flag.lstrip("-").partition("=")[0] for flag in base if flag.startswith("-")]
+    if twice := [name for name in given if given.count(name) > 1]:
+        raise UserError(f"--{twice[0]} is given more than once after the --; keep the one that is meant")
     for flag in base:
         name = flag.lstrip("-").partition("=")[0]
         if name == "workdir" or name.removeprefix("config.") in grid:

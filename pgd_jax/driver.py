@@ -60,14 +60,16 @@ def run(job: Job, directory: RunDir, initial: Callable[[], State], template: Sta
     on resume. Raises Diverged at the first value that is not finite, keeping the checkpoint before it.
     """
     is_first = processes.is_first()
-    state, chunk = _start(directory, initial, template)
+    processes.check()
+    with interrupt.at_once():
+        state, chunk = _start(directory, initial, template)
     writing = metrics.MetricsWriter(directory.metrics_path) if is_first else contextlib.nullcontext()
     with writing as writer, interrupt.graceful() as stop:
         if is_first:
             writer.truncate_after(chunk * job.phases_per_chunk - 1)
         with tqdm.tqdm(
             total=job.num_chunks * job.units_per_chunk, initial=chunk * job.units_per_chunk, unit=job.unit,
-            desc=directory.path.name, unit_scale=True, mininterval=0.5, disable=not is_first,
+            desc=directory.path.name, unit_scale=True, mininterval=0.5, disable=not is_first, file=notes.stream(),
         ) as bar:  # fmt: skip
             chunk = _advance(job, directory, writer, bar, stop, state, chunk)
     is_finished = chunk == job.num_chunks or job.is_done()
@@ -114,13 +116,15 @@ def _advance(
             bar.set_postfix_str(job.summary(rows), refresh=False)
             bar.update(job.units_per_chunk)
 
-    pending, began = None, time.perf_counter()
+    pending, began, compiling = None, time.perf_counter(), interrupt.at_once
     while chunk < job.num_chunks and not processes.any_of(bool(stop)) and not job.is_done():
         if pending is not None and processes.are_several():
             # Saving lets the processes meet, which they must not do while a chunk lets them meet too.
             settle(*pending)
             pending = None
-        state, chunk_metrics = job.advance(state)
+        with compiling():  # the first of them compiles, for a long time and with nothing to keep
+            state, chunk_metrics = job.advance(state)
+        compiling = contextlib.nullcontext
         if pending is not None:
             settle(*pending)
         # Signal handlers run while waiting here; converting first would block them.

@@ -7,3 +7,7 @@ class UserError(ValueError):
 
 class Diverged(ArithmeticError):
     """A run stopped at a value that is not finite: names the lane and the phase. Its last checkpoint is kept."""
+
+
+class Stopped(Exception):
+    """A signal came, which the message names, outside a run's own loop: nothing is lost but what was under way."""

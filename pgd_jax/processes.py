@@ -14,7 +14,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pgd_jax.errors import UserError
+from pgd_jax import interrupt
+from pgd_jax.errors import Stopped, UserError
 
 NONE, AUTO = "", "auto"
 
@@ -35,6 +36,10 @@ def start(choice: str) -> None:
             jax.distributed.initialize(*_parse(choice))
     except (RuntimeError, ValueError) as error:
         raise UserError(f'--distributed="{choice}": the processes did not find each other ({error})') from None
+
+
+    if are_several():
+        interrupt.leave_to_all()
 
 
 def _parse(choice: str) -> tuple[str, int, int]:
@@ -69,6 +74,12 @@ def wait(name: str) -> None:
 def any_of(flag: bool) -> bool:
     """Whether it is true in any process: the same answer in all, at the same moment of the program."""
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag)))) if are_several() else flag
+
+
+def check() -> None:
+    """`interrupt.check` of all processes together: raises Stopped in each where a signal has come to any."""
+    if any_of(bool(interrupt.found())):
+        raise Stopped(interrupt.found() or "the signal that another process got")
 
 
 def readable(tree: Any) -> Any:

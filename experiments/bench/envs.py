@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from absl import flags
 
 import pgd_jax.envs  # noqa: F401  registers
+from pgd_jax import places
 from pgd_jax.bench import parts, setting as settings, speed
 from pgd_jax.cli import entry
 from pgd_jax.envs.base import ENVS, EvalEnv
@@ -74,7 +75,7 @@ def _prepare() -> Callable[[], None]:
     flags.DEFINE_list("num_envs", ["10", "256"], "environments side by side")
     flags.DEFINE_integer("num_steps", 100, "steps of each environment in a call", lower_bound=1)
     flags.DEFINE_integer("num_repeats", 3, "measured calls", lower_bound=1)
-    flags.DEFINE_string("out", "", "JSON file to write")
+    entry.define_optional_path("out", "JSON file to write")
     return functools.partial(_main, flags.FLAGS)
 
 
@@ -88,6 +89,8 @@ def _names(match: list[str]) -> list[str]:
 
 
 def _main(options: flags.FlagValues) -> None:
+    if options.out:
+        places.require_place(options.out)
     about, rate = speed.machine(), updates_per_s(options.num_repeats)
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     print(f"TD3+BC: {rate:.0f} updates/s", flush=True)
@@ -110,4 +113,4 @@ def _main(options: flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(_prepare, __doc__)
+    entry.run(_prepare, __doc__, keeps_nothing=True)

@@ -57,7 +57,7 @@ def compare(workdir: pathlib.Path, task: setting.Task, agent: str) -> list[str]:
 
 def _prepare() -> Callable[[], None]:
     flags.DEFINE_string("hopper", "hopper-medium-replay-v2", "file or name of the hopper dataset")
-    flags.DEFINE_string("workdir", "runs/guidance_study", "folder of the guidance study's models")
+    entry.define_path("workdir", "folder of the guidance study's models", "runs/guidance_study")
     return functools.partial(_main, flags.FLAGS)
 
 
@@ -68,4 +68,4 @@ def _main(options: flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(_prepare, __doc__)
+    entry.run(_prepare, __doc__, keeps_nothing=True)

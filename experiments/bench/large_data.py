@@ -94,14 +94,15 @@ def of_denoiser(config: configs.DenoiserConfig, num_rows: int) -> footprint.Foot
     starts = num_rows // config.data.window_stride
     windows = train.Windows(shapes.array(num_rows, LAYOUT.dim), jax.ShapeDtypeStruct((starts,), jnp.int32))
     state = jax.eval_shape(lambda: train.init(jax.random.key(0), network, training))
-    return footprint.of_denoiser(state, windows, config.data.window_length, network, training)
+    return footprint.of_denoiser(config, network, state, windows)
 
 
 def of_agent(config: configs.AgentConfig, num_rows: int) -> footprint.Footprint:
     """Likewise, but for the denoiser, which is read."""
     trained = denoiser.load(config.denoiser)
     length = trained.config.data.window_length
-    return footprint.of_agent(*shapes.agent(config, LAYOUT, trained.network, trained.params, length, num_rows, None))
+    made = shapes.agent(config, LAYOUT, trained.network, trained.params, length, num_rows, None)
+    return footprint.of_agent(config, made.program, made.states, made.hypers, made.shared)
 
 
 def _report(name: str, used: Used, num_rows: int, running: footprint.Footprint) -> None:
@@ -130,7 +131,7 @@ def run(folder: pathlib.Path, num_rows: int) -> None:
 
 def _prepare() -> Callable[[], None]:
     flags.DEFINE_integer("num_rows", 2_000_000, "rows of the dataset", lower_bound=10 * EPISODE)
-    flags.DEFINE_string("workdir", "", "folder of the dataset and the runs, kept; empty: a temporary one")
+    entry.define_optional_path("workdir", "folder of the dataset and the runs, kept; by default a temporary one")
     return functools.partial(_main, flags.FLAGS)
 
 
@@ -145,4 +146,4 @@ def _main(options: flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(_prepare, __doc__)
+    entry.run(_prepare, __doc__, keeps_nothing=True)

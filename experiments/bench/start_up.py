@@ -83,4 +83,4 @@ def _start(arguments: list[str]) -> float:
 
 
 if __name__ == "__main__":
-    entry.run(_prepare, __doc__)
+    entry.run(_prepare, __doc__, keeps_nothing=True)

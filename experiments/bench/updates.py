@@ -84,4 +84,4 @@ def _main(options: flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(_prepare, __doc__)
+    entry.run(_prepare, __doc__, keeps_nothing=True)

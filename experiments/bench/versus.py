@@ -20,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from experiments.bench import baseline
+from pgd_jax import places
 from pgd_jax.bench import parts, setting as settings, speed
 from pgd_jax.bench.setting import Setting
 from pgd_jax.cli import entry
@@ -124,13 +125,15 @@ def measure(pair: Pair, num_repeats: int) -> dict[str, Any]:
 
 
 def _prepare() -> Callable[[], None]:
-    flags.DEFINE_string("out", "", "JSON file to write")
+    entry.define_optional_path("out", "JSON file to write")
     flags.DEFINE_integer("num_repeats", 5, "pairs of calls", lower_bound=1)
     flags.DEFINE_string("only", "", "measure the pairs with this in their name")
     return functools.partial(_main, flags.FLAGS)
 
 
 def _main(options: flags.FlagValues) -> None:
+    if options.out:
+        places.require_place(options.out)
     chosen = [pair for pair in pairs() if options.only in pair.name]
     if not chosen:
         raise UserError(f"--only={options.only}: no pair has this in its name ({'; '.join(p.name for p in pairs())})")
@@ -146,4 +149,4 @@ def _main(options: flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(_prepare, __doc__)
+    entry.run(_prepare, __doc__, keeps_nothing=True)

@@ -66,10 +66,10 @@ def _compact(points: dict[tuple[str, str], list[frontier.Point]]) -> Iterable[di
 
 
 def _prepare() -> Callable[[], None]:
-    flags.DEFINE_string("workdir", "runs/guidance_study", "folder of models and measurements")
-    flags.DEFINE_string("out", "experiments/guidance_study/results", "folder of tables and figures")
+    entry.define_path("workdir", "folder of models and measurements", "runs/guidance_study")
+    entry.define_path("out", "folder of tables and figures", "experiments/guidance_study/results")
     return lambda: print(write(pathlib.Path(flags.FLAGS.workdir), pathlib.Path(flags.FLAGS.out)))
 
 
 if __name__ == "__main__":
-    entry.run(_prepare, __doc__)
+    entry.run(_prepare, __doc__, keeps_nothing=True)

@@ -17,7 +17,7 @@ from absl import flags
 
 from experiments.guidance_study import grid, measure, prepare, setting
 from experiments.guidance_study.cells import Cell
-from pgd_jax import metrics
+from pgd_jax import interrupt, metrics
 from pgd_jax.cli import entry
 
 
@@ -25,9 +25,9 @@ def run() -> None:
     entry.run(_prepare, __doc__)
 
 
-def _prepare() -> Callable[[], None]:
+def _prepare() -> Callable[[], int]:
     flags.DEFINE_string("hopper", "hopper-medium-replay-v2", "file or name of the hopper dataset")
-    flags.DEFINE_string("workdir", "runs/guidance_study", "folder of models and measurements")
+    entry.define_path("workdir", "folder of models and measurements", "runs/guidance_study")
     flags.DEFINE_list("tasks", [], "names of tasks; none: all")
     flags.DEFINE_list("agents", list(setting.AGENTS), "kinds of target policy")
     flags.DEFINE_list("groups", [], "names of groups of the grid; none: all")
@@ -35,14 +35,16 @@ def _prepare() -> Callable[[], None]:
     return lambda: study(flags.FLAGS)
 
 
-def study(options: flags.FlagValues) -> None:
+def study(options: flags.FlagValues) -> int:
+    """Returns the exit status."""
     workdir = pathlib.Path(options.workdir)
     tasks = [task for task in setting.tasks(options.hopper) if not options.tasks or task.name in options.tasks]
     for task in tasks:
         if options.train and not prepare.prepare(workdir, task):
-            return
+            return entry.STOPPED
         for agent in options.agents:
             measure_all(workdir, task, agent, options.groups)
+    return 0
 
 
 def measure_all(workdir: pathlib.Path, task: setting.Task, agent: str, wanted: list[str]) -> None:
@@ -54,6 +56,7 @@ def measure_all(workdir: pathlib.Path, task: setting.Task, agent: str, wanted: l
         for cell in group.cells if not wanted or group.name in wanted else []:
             known = {"cell": dataclasses.asdict(cell), "noise": group.noise}
             missing = [c for c in group.coefficients if point_id(known | {"coefficient": c}) not in done]
+            interrupt.check()
             for coefficient, measures, seconds in measure.points(cell, missing, group.noise, models, sizes):
                 row = known | {"coefficient": coefficient, "calls": cell.calls, "seconds": seconds}
                 row |= {"task": task.name, "agent": agent, "measures": {k: v.tolist() for k, v in measures.items()}}

@@ -80,8 +80,8 @@ def _line(models: measure.Models, name: str, label: str, calls: str, windows: ja
 
 def _prepare() -> Callable[[], None]:
     flags.DEFINE_string("hopper", "hopper-medium-replay-v2", "file or name of the hopper dataset")
-    flags.DEFINE_string("workdir", "runs/guidance_study", "folder of the study's models")
-    flags.DEFINE_string("out", "experiments/guidance_study/results", "folder of the table")
+    entry.define_path("workdir", "folder of the study's models", "runs/guidance_study")
+    entry.define_path("out", "folder of the table", "experiments/guidance_study/results")
     flags.DEFINE_list("tasks", [], "names of tasks; none: all")
     return lambda: _main(flags.FLAGS)
 
@@ -102,4 +102,4 @@ def _main(options: flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(_prepare, __doc__)
+    entry.run(_prepare, __doc__, keeps_nothing=True)

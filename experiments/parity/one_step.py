@@ -13,6 +13,7 @@ a file with infos/qpos and infos/qvel, under its actions.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import gymnasium
@@ -20,8 +21,10 @@ import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from pgd_jax.cli import entry
+from pgd_jax.data import foreign
 from pgd_jax.envs import base, gymnasium as hosts, locomotion  # noqa: F401  registers
 
 PERSISTENCE = 0.8  # of the behaviour's noise from step to step
@@ -74,6 +77,7 @@ def visited(env: gymnasium.Env, num_states: int, seed: int) -> tuple[np.ndarray,
 def recorded(path: str, num_states: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same from random rows of a D4RL file."""
     with h5py.File(path) as file:
+        foreign.refuse(path, file)
         arrays = [file[key][()].astype(np.float32) for key in ("infos/qpos", "infos/qvel", "actions")]
     rows = np.random.default_rng(seed).choice(len(arrays[0]), min(num_states, len(arrays[0])), replace=False)
     return tuple(array[rows] for array in arrays)
@@ -140,8 +144,14 @@ def report(env: gymnasium.Env, name: str, source: str, steps: Steps, seed: int) 
     )
 
 
-def main(argv: list[str]) -> None:
-    options = flags.FLAGS
+def _prepare() -> Callable[[], None]:
+    flags.DEFINE_integer("num_states", 4096, "states a task")
+    flags.DEFINE_string("hopper_file", "", "D4RL-format file of hopper with infos/qpos and infos/qvel")
+    flags.DEFINE_integer("seed", 0, "seed of the rollouts")
+    return functools.partial(_main, flags.FLAGS)
+
+
+def _main(options: flags.FlagValues) -> None:
     header = f"{'task':12} {'states':10} {'number':>6}   {'obs error: 50 %, 99.9 %, max':26}   {'reward error':26}   "
     print(header + f"{'same end':20} beyond {LIMIT:g} (C MuJoCo, rounded)")
     for name in locomotion.TASKS:
@@ -154,7 +164,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("num_states", 4096, "states a task")
-    flags.DEFINE_string("hopper_file", "", "D4RL-format file of hopper with infos/qpos and infos/qvel")
-    flags.DEFINE_integer("seed", 0, "seed of the rollouts")
-    app.run(main)
+    entry.run(_prepare, __doc__, keeps_nothing=True)

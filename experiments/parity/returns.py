@@ -16,9 +16,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from scipy import stats
 
+from pgd_jax.cli import entry
 from pgd_jax.envs import base, evaluate, host
 
 LEVEL = 0.01
@@ -118,7 +119,14 @@ def _row(name: str, label: str, policy: Policy) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main(_: list[str]) -> None:
+def _prepare() -> Callable[[], None]:
+    flags.DEFINE_list("tasks", ["pendulum", "hopper", "halfcheetah", "walker2d", "ant"], "which tasks")
+    flags.DEFINE_integer("num_episodes", 64, "episodes of each sample")
+    flags.DEFINE_integer("seed", 0, "of both samples")
+    return _main
+
+
+def _main() -> None:
     print("| task | policy | in graph | host | Kolmogorov-Smirnov | Mann-Whitney | mean | alike | seconds |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in flags.FLAGS.tasks:
@@ -127,7 +135,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("tasks", ["pendulum", "hopper", "halfcheetah", "walker2d", "ant"], "which tasks")
-    flags.DEFINE_integer("num_episodes", 64, "episodes of each sample")
-    flags.DEFINE_integer("seed", 0, "of both samples")
-    app.run(main)
+    entry.run(_prepare, __doc__, keeps_nothing=True)

@@ -17,6 +17,7 @@ import pathlib
 
 from absl import flags
 
+from pgd_jax import places
 from pgd_jax.cli import entry
 from pgd_jax.errors import UserError
 
@@ -24,12 +25,12 @@ SETTINGS, CURVES = ("cpu", "medium", "full"), ("trajectories", "lanes", "horizon
 
 
 def run() -> None:
-    entry.run(_prepare, __doc__)
+    entry.run(_prepare, __doc__, keeps_nothing=True)
 
 
 def _prepare():
     flags.DEFINE_enum("setting", SETTINGS[0], SETTINGS, "sizes of everything")
-    flags.DEFINE_string("out", "", "JSON file to write; with --curves a .png beside it, and curves in it are kept")
+    entry.define_optional_path("out", "JSON file to write; with --curves a .png beside it, and curves in it are kept")
     flags.DEFINE_integer("num_repeats", 3, "measured calls of each part", lower_bound=1)
     flags.DEFINE_list("compare", [], "two JSON files to hold against each other; nothing is measured")
     flags.DEFINE_list("curves", [], f"instead of the parts, these scaling curves: {', '.join(CURVES)}, or all")
@@ -41,6 +42,7 @@ def _main(options: flags.FlagValues) -> None:
     if out is not None and not out.parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {out.parent}; make it first")
     if options.compare:
+        entry.refuse_ignored(("setting", "num_repeats", "out", "curves"), "with --compare, which measures nothing")
         _compare([pathlib.Path(path) for path in options.compare])
     elif options.curves:
         _curves(options, out)
@@ -59,6 +61,8 @@ def _compare(paths: list[pathlib.Path]) -> None:
 def _parts(options: flags.FlagValues, out: pathlib.Path | None) -> None:
     from pgd_jax.bench import dispatches, parts, rates as own, setting as settings, speed
 
+    if out is not None:
+        places.refuse_taken(out)
     setting, about = settings.SETTINGS[options.setting], speed.machine()
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     print(", ".join(f"{name}={value}" for name, value in dataclasses.asdict(setting).items()), flush=True)
@@ -85,6 +89,8 @@ def _curves(options: flags.FlagValues, out: pathlib.Path | None) -> None:
             raise UserError(f'--curves: there is no "{size}"; choose among {", ".join(CURVES)}, or all')
     setting, about = settings.SETTINGS[options.setting], {"setting": options.setting} | speed.machine()
     rows = curves.kept(out, about) if out is not None and out.exists() else []
+    if out is not None and not rows:
+        places.refuse_taken(out.with_suffix(".png"))
     for size in sizes:
         if size in {row["size"] for row in rows}:
             print(f"{out}: has {size} already")

@@ -29,15 +29,15 @@ def run() -> None:
     entry.run(_prepare, __doc__)
 
 
-def _prepare() -> Callable[[], None]:
+def _prepare() -> Callable[[], int]:
     flags.DEFINE_string(
         "dataset",
         "maze2d-umaze-waypoint-v0",
         "a built-in dataset, D4RL's name of a maze or a walker, or <task>-<kind>-v0; a wrong name is answered with all",
     )
     flags.DEFINE_integer("num_rows", None, "rows to write; by default as many as the built-in dataset or D4RL has")
-    flags.DEFINE_string("out", "", "HDF5 file to write; an existing one is never overwritten")
-    flags.DEFINE_string("workdir", "", "with training: directory to create or resume; by default <out>.run")
+    entry.define_optional_path("out", "HDF5 file to write; an existing one is never overwritten")
+    entry.define_optional_path("workdir", "with training: directory to create or resume; by default <out>.run")
     flags.DEFINE_integer(
         "max_steps", collection.Settings.max_steps, "with training: steps at which it ends at the latest"
     )
@@ -52,7 +52,7 @@ def _prepare() -> Callable[[], None]:
     return functools.partial(_collect, flags.FLAGS)
 
 
-def _collect(options: flags.FlagValues) -> None:
+def _collect(options: flags.FlagValues) -> int:
     from pgd_jax.data import collect, protocol  # after the flags: --help and mistakes need not wait for JAX
 
     name, command = options.dataset, shlex.join(["pgd-collect", *sys.argv[1:]])
@@ -63,14 +63,17 @@ def _collect(options: flags.FlagValues) -> None:
         raise UserError(f"--out is missing: the file to write, for example --out={name}.hdf5")
     path = pathlib.Path(options.out)
     if name in collect.RECIPES:
+        of_training = {field.name for cls in (collection.Plan, collection.Settings) for field in dataclasses.fields(cls)}
+        entry.refuse_ignored(sorted({"workdir"} | of_training - {"seed"}), f"with {name}, for which nothing is trained")
         collect.write(name, path, options.num_rows, options.seed, command)
     else:
         plan, settings = _of(collection.Plan, options), _of(collection.Settings, options)
         workdir = pathlib.Path(options.workdir or f"{path}.run")
         request = protocol.requests()[name]
         if not protocol.write(request, plan, settings, options.num_rows, workdir, path, command):
-            return
+            return entry.STOPPED
     print(f"{name}: {path.resolve()}")
+    return 0
 
 
 def _of(cls: type, options: flags.FlagValues) -> Any:

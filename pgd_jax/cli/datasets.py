@@ -14,7 +14,7 @@ from pgd_jax.cli import entry
 
 
 def run() -> None:
-    entry.run(_prepare, __doc__, compiles=False)
+    entry.run(_prepare, __doc__, compiles=False, keeps_nothing=True)
 
 
 def _prepare():

@@ -9,19 +9,22 @@ figures; an older report in it is replaced. Nothing is written into the runs.
 from absl import flags
 
 from pgd_jax.cli import entry
+from pgd_jax.errors import UserError
 
 
 def run() -> None:
-    entry.run(_prepare, __doc__)
+    entry.run(_prepare, __doc__, keeps_nothing=True)
 
 
 def _prepare():
     runs = flags.DEFINE_list("runs", None, "run directories of train_agent, separated by commas", required=True)
-    out = flags.DEFINE_string("out", None, "directory of the report: new, empty, or an older report", required=True)
+    out = entry.define_path("out", "directory of the report: new, empty, or an older report")
 
     def main() -> None:
         from pgd_jax import report  # after the flags: --help and mistakes need not wait for JAX
 
+        if not all(name.strip() for name in runs.value):
+            raise UserError(f"--runs={','.join(runs.value)} holds an empty name; name run directories, by commas")
         print(report.write(out.value, runs.value))
 
     return main

@@ -16,13 +16,13 @@ from pgd_jax.errors import UserError
 
 
 def run() -> None:
-    entry.run(_prepare, __doc__)
+    entry.run(_prepare, __doc__, keeps_nothing=True)
 
 
 def _prepare():
     flags.DEFINE_string("run", "", "run directory of train_agent: sample guided by one of its lanes")
     flags.DEFINE_string("denoiser", "", "run directory of train_denoiser: sample unguided")
-    flags.DEFINE_string("out", None, "HDF5 file or minari:<id> to write; never overwritten", required=True)
+    entry.define_path("out", "HDF5 file or minari:<id> to write; never overwritten")
     flags.DEFINE_integer("num_trajectories", 8_192, "windows to generate")
     flags.DEFINE_integer("trajectories_per_batch", 512, "windows sampled at once: sets peak memory")
     flags.DEFINE_integer("seed", 0, "seed of the samples")
@@ -39,6 +39,10 @@ def _sample(options: flags.FlagValues) -> None:
 
     if bool(options.run) == bool(options.denoiser):
         raise UserError("name one source: --run=<train_agent directory> or --denoiser=<train_denoiser directory>")
+    if options.run:
+        entry.refuse_ignored(("sampler", "num_steps"), "with --run, which samples as the run does")
+    else:
+        entry.refuse_ignored(("lane", "coefficient"), "with --denoiser, which samples unguided")
     sampling = configs.SamplingConfig(
         sampler=options.sampler, num_steps=options.num_steps, num_trajectories=options.num_trajectories,
         trajectories_per_batch=min(options.trajectories_per_batch, options.num_trajectories),

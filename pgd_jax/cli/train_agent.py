@@ -7,8 +7,6 @@ The run directory gets config.json, metrics.jsonl (one object per lane and phase
 resumes it.
 """
 
-from absl import flags
-
 from pgd_jax.cli import entry, settings
 from pgd_jax.config import AgentConfig
 
@@ -18,15 +16,15 @@ def run() -> None:
 
 
 def _prepare():
-    workdir = flags.DEFINE_string("workdir", None, "run directory to create or resume", required=True)
+    workdir = entry.define_path("workdir", "run directory to create or resume")
     distributed = settings.distributed()
     config = settings.define(AgentConfig, "agent", settings.arguments())
 
-    def main() -> None:
+    def main() -> int:
         from pgd_jax import experiment, processes  # after the flags: --help and mistakes need not wait for JAX
 
         processes.start(distributed.value)
-        experiment.fit(config(), workdir.value)
+        return entry.status(experiment.fit(config(), workdir.value))
 
     return main
 

@@ -5,8 +5,6 @@
 The run directory gets config.json, metrics.jsonl and checkpoints. The same command resumes it.
 """
 
-from absl import flags
-
 from pgd_jax.cli import entry, settings
 from pgd_jax.config import BehaviourConfig
 
@@ -16,13 +14,13 @@ def run() -> None:
 
 
 def _prepare():
-    workdir = flags.DEFINE_string("workdir", None, "run directory to create or resume", required=True)
+    workdir = entry.define_path("workdir", "run directory to create or resume")
     config = settings.define(BehaviourConfig, "behaviour", settings.arguments())
 
-    def main() -> None:
+    def main() -> int:
         from pgd_jax import behaviour  # after the flags: --help and mistakes need not wait for JAX
 
-        behaviour.fit(config(), workdir.value)
+        return entry.status(behaviour.fit(config(), workdir.value))
 
     return main
 

@@ -6,8 +6,6 @@
 The run directory gets config.json, metrics.jsonl and checkpoints. The same command resumes it.
 """
 
-from absl import flags
-
 from pgd_jax.cli import entry, settings
 from pgd_jax.config import DenoiserConfig
 
@@ -17,15 +15,15 @@ def run() -> None:
 
 
 def _prepare():
-    workdir = flags.DEFINE_string("workdir", None, "run directory to create or resume", required=True)
+    workdir = entry.define_path("workdir", "run directory to create or resume")
     distributed = settings.distributed()
     config = settings.define(DenoiserConfig, "denoiser", settings.arguments())
 
-    def main() -> None:
+    def main() -> int:
         from pgd_jax import denoiser, processes  # after the flags: --help and mistakes need not wait for JAX
 
         processes.start(distributed.value)
-        denoiser.fit(config(), workdir.value)
+        return entry.status(denoiser.fit(config(), workdir.value))
 
     return main
 

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
+from pgd_jax.cli import entry
 from pgd_jax.data import online, protocol
 
 TIMEOUT_S = 240.0
@@ -66,7 +67,7 @@ def test_killed_and_resumed_is_undisturbed(undisturbed, tmp_path):
     assert not rollouts.exists() and not (tmp_path / "out.hdf5").exists()
     asked = rollouts / "checkpoints" / "step_00000002"
     status, stderr = send_at(start(tmp_path), signal.SIGTERM, asked, 0.0)
-    assert status == 0 and "resuming after chunk" in stderr and "the same command resumes" in stderr
+    assert status == entry.STOPPED and "resuming after chunk" in stderr and "the same command resumes" in stderr
     assert not (tmp_path / "out.hdf5").exists()
     process = start(tmp_path)
     stdout, stderr = process.communicate(timeout=TIMEOUT_S)

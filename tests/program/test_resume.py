@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from pgd_jax import config as configs, denoiser, experiment, metrics
+from pgd_jax.cli import entry
 from pgd_jax.errors import UserError
 from tests import worlds
 
@@ -95,7 +96,7 @@ def test_killed_and_resumed_is_undisturbed(undisturbed, tmp_path):
 def test_sigterm_ends_cleanly_and_resumes(undisturbed, tmp_path):
     command = Command("train_agent", undisturbed.config, tmp_path / "run")
     status, stderr = command.signal_after(signal.SIGTERM, 2, 0.0)
-    assert status == 0, stderr
+    assert status == entry.STOPPED, stderr
     done = command.newest()
     assert f"stopped by SIGTERM after chunk {done} of 24; the same command resumes" in stderr
     assert 2 <= done < 24 and "Traceback" not in stderr

@@ -1,10 +1,12 @@
 import os
 import signal
+import sys
 import threading
 
 import pytest
 
 from pgd_jax import interrupt
+from pgd_jax.errors import Stopped
 
 
 def handlers():
@@ -39,6 +41,56 @@ def test_the_handlers_come_back_after_an_error():
         assert handlers() != before
         raise RuntimeError
     assert handlers() == before
+
+
+def test_a_command_keeps_its_flag_and_check_raises_where_it_is_asked():
+    before = handlers()
+    with interrupt.command():
+        interrupt.check()
+        with interrupt.command(), interrupt.graceful() as stop:  # within it, both are the same one
+            assert not stop
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert stop.signal == interrupt.found() == "SIGUSR1"
+        with pytest.raises(Stopped, match="SIGUSR1"):
+            interrupt.check()
+    assert handlers() == before
+    interrupt.check()  # outside commands nothing happens
+
+
+def test_the_handlers_are_there_again_where_somebody_has_replaced_them():
+    """As jax.distributed does with SIGTERM."""
+    with interrupt.command():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with interrupt.graceful() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.signal == "SIGTERM"
+
+
+@pytest.mark.parametrize(
+    ("line", "argv0", "package", "expected"),
+    [
+        ("python -m pgd_jax.cli.train_agent --workdir=x", "-m", "pgd_jax.cli", True),
+        ("python -um pgd_jax.cli.train_agent", "-m", "pgd_jax.cli", True),
+        ("python -X dev -Wignore -mpgd_jax.cli.sample", "-m", "pgd_jax.cli", True),
+        ("python -m launch.local", "-m", "launch", True),
+        ("python -m launch.local", "-m", "pgd_jax.cli", False),
+        ("python /venv/bin/pgd-train-agent --workdir=x", "/venv/bin/pgd-train-agent", "pgd_jax.cli", True),
+        ("python /venv/bin/pgd-train", "/venv/bin/pgd-train", "pgd_jax.cli", False),
+        ("python -m pytest -m slow", "/venv/bin/pytest", "pgd_jax.cli", False),
+        ("python mine.py -m pgd_jax.cli.sample", "mine.py", "pgd_jax.cli", False),
+        ("python -m mine --package pgd_jax.cli.x", "-m", "pgd_jax.cli", False),
+        ("python -m", "-m", "pgd_jax.cli", False),
+    ],
+)
+def test_only_our_commands_are_commands(line, argv0, package, expected, monkeypatch):
+    began = []
+    monkeypatch.setattr(sys, "orig_argv", line.split())
+    monkeypatch.setattr(sys, "argv", [argv0])
+    monkeypatch.setattr(interrupt, "begin", lambda: began.append(1))
+    monkeypatch.setattr(interrupt.notes, "protect", lambda: None)
+    monkeypatch.setattr(interrupt, "_is_for_good", False)
+    interrupt.begin_if_started(package, scripts="pgd-(sample|train-agent)")
+    assert bool(began) == expected
 
 
 def test_another_thread_gets_a_flag_and_installs_nothing():

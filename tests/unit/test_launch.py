@@ -78,6 +78,7 @@ def test_an_empty_grid_is_one_job():
         ("train_agent", [], "denoiser=runs/a,runs-a", '"denoiser=runs-a"'),
         ("train_agent", ["--config.agent=iql"], "agent=td3_bc", "--config.agent=iql"),
         ("train_agent", ["--workdir=runs/x"], "", "--workdir=runs/x"),
+        ("train_agent", ["--config.num_seeds=8", "--config.num_seeds=4"], "", "--config.num_seeds is given more than"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(command, base, grid, message):
@@ -88,7 +89,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(command, base, grid,
 
 def test_a_failure_is_told_and_does_not_stop_the_rest(stub):
     unfinished, lines = run(stub, ["--config.num_seeds=8"], num_parallel=1)
-    assert unfinished == ["agent=iql"]
+    assert unfinished == local.Unfinished(failed=["agent=iql"], stopped=[])
     assert [line.split(" after ")[0] for line in lines] == [
         "agent=iql: started",
         "agent=iql: FAILED (exit status 1: error: no such data)",
@@ -100,7 +101,7 @@ def test_a_failure_is_told_and_does_not_stop_the_rest(stub):
 
 
 def test_jobs_run_in_parallel(stub):
-    assert run(stub, ["--config.hidden_dim=64"], num_parallel=2)[0] == []
+    assert run(stub, ["--config.hidden_dim=64"], num_parallel=2)[0] == local.Unfinished([], [])
 
 
 def test_sigterm_reaches_the_children_and_starts_no_more(stub):
@@ -112,12 +113,12 @@ def test_sigterm_reaches_the_children_and_starts_no_more(stub):
             os.kill(os.getpid(), signal.SIGTERM)
 
     unfinished, _ = run(stub, ["--config.hidden_dim=32"], num_parallel=1, say=say)
-    assert unfinished == ["agent=iql", "agent=td3_bc"] and time.monotonic() - began < 30
+    assert unfinished == local.Unfinished([], stopped=["agent=iql", "agent=td3_bc"]) and time.monotonic() - began < 30
     assert [line.split(" after ")[0] for line in lines] == ["agent=iql: started", "agent=iql: stopped by SIGTERM"]
 
 
 def test_the_command_line_hands_flags_to_the_jobs_and_its_status_tells(tmp_path):
     command = [sys.executable, "-m", "launch.local", "--grid=agent=iql", f"--workdir={tmp_path}", "--"]
     result = subprocess.run([*command, "--config.batch_sise=8"], capture_output=True, text=True, timeout=60)
-    assert result.returncode == 1 and "0 of 1 jobs finished" in result.stdout
+    assert result.returncode == 1 and "0 of 1 jobs finished, 1 failed" in result.stdout
     assert 'unknown flag "--config.batch_sise"' in result.stdout
