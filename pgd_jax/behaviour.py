@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from pgd_jax import checkpoint, config as configs, denoiser as denoisers, driver, notes, rundir
+from pgd_jax import checkpoint, config as configs, denoiser as denoisers, driver, footprint, notes, processes, rundir
 from pgd_jax.agents import adam, losses
 from pgd_jax.data import episodes, sources
 from pgd_jax.data.base import RawDataset
@@ -99,7 +99,9 @@ def prepare(config: configs.BehaviourConfig) -> Data:
     """
     trained = denoisers.load(config.denoiser)
     data, codec = trained.config.data, trained.codec
-    raw = sources.load(data.dataset, data.download, data.max_rows)
+    rundir.say_what_it_names(config.denoiser, "dataset", data.dataset)
+    raw = sources.load(data.dataset, config.download, data.max_rows)
+    processes.check()
     if denoisers.layout_of(raw) != codec.layout:
         raise UserError(
             f"{data.dataset} is no longer the dataset that the denoiser in {config.denoiser} was trained on: it has "
@@ -126,11 +128,14 @@ def fit(config: configs.BehaviourConfig, path: str | os.PathLike) -> bool:
     configs.validate_behaviour(config)
     data = prepare(config)
     network = network_of(config, data.codec.layout)
+    if rundir.is_finished(path, KIND, configs.to_dict(config)):
+        notes.say(f"{path}: already finished")
+        return True
+    initial = functools.partial(_initial, config, network, data.codec)
+    state = jax.eval_shape(initial).training
+    traced = train_chunk.trace(state, data.training, network=network, config=config)
+    footprint.announce(path, footprint.of_policy(config, traced, state, data))
     with rundir.open_run(path, KIND, configs.to_dict(config)) as directory:
-        if directory.is_finished:
-            notes.say(f"{path}: already finished")
-            return True
-        initial = functools.partial(_initial, config, network, data.codec)
         return driver.run(_job(config, network, data), directory, jax.jit(initial), jax.eval_shape(initial))
 
 

@@ -12,6 +12,8 @@ from pgd_jax.registry import nearest
 
 Config = TypeVar("Config")
 
+NUM_SEEDS = 1 << 32  # jax.random.key takes so many apart
+
 
 def option(default: Any, text: str) -> Any:
     """A config field with its help text, which `--help` prints."""
@@ -68,6 +70,7 @@ class BehaviourConfig:
     """A clone of the policy behind a denoiser's dataset, for guidance that subtracts its score."""
 
     denoiser: str = option("", "run directory of train_denoiser: gives dataset, held-out episodes and codec")
+    download: bool = option(False, "fetch the denoiser's dataset where it is not here")
     hidden_dim: int = option(256, "width of the policy's network")
     num_hidden: int = option(2, "hidden layers of the policy's network")
     num_steps: int = option(20_000, "optimiser steps")
@@ -160,6 +163,12 @@ def require_positive(config: Any, *names: str) -> None:
             raise UserError(f"{name}={getattr(config, name)} must be at least 1")
 
 
+def require_seed(name: str, seed: int) -> None:
+    """Raises UserError for a seed of which JAX's keys would take other bits than the given ones."""
+    if not 0 <= seed < NUM_SEEDS:
+        raise UserError(f"{name}={seed} must be a seed from 0 to {NUM_SEEDS - 1}: random keys are made of 32 bits")
+
+
 def _require_max_rows(config: Any) -> None:
     if config.max_rows < 0:
         raise UserError(f"max_rows={config.max_rows} must be a number of rows, or 0 for all of them")
@@ -171,6 +180,8 @@ def validate_denoiser(config: DenoiserConfig) -> None:
     require_positive(data, "window_length", "window_stride")
     _require_max_rows(data)
     require_positive(config.unet, "width", "num_blocks")
+    require_seed("data.split_seed", data.split_seed)
+    require_seed("training.seed", training.seed)
     require_positive(training, "num_steps", "steps_per_chunk", "batch_size", "ema_period", "num_validation_windows")
     if data.window_length < 2:
         raise UserError(f"data.window_length={data.window_length} must be at least 2: a transition spans two rows")
@@ -185,6 +196,7 @@ def validate_denoiser(config: DenoiserConfig) -> None:
 
 def validate_behaviour(config: BehaviourConfig) -> None:
     """Raises UserError for settings that cannot work, before anything is read or written."""
+    require_seed("seed", config.seed)
     require_positive(config, "hidden_dim", "num_hidden", "num_steps", "steps_per_chunk", "batch_size")
     if config.num_steps % config.steps_per_chunk:
         raise UserError(f"num_steps={config.num_steps} must be a multiple of steps_per_chunk={config.steps_per_chunk}")
@@ -225,9 +237,10 @@ def validate_agent(config: AgentConfig) -> None:
         raise UserError(f"host_episodes={config.host_episodes} must be at least 0")
     if config.host_episodes and config.environment == "none":
         raise UserError(f"host_episodes={config.host_episodes}, but environment=none switches evaluation off; set one")
-    for name in ("dynamics_windows", "first_seed"):
-        if getattr(config, name) < 0:
-            raise UserError(f"{name}={getattr(config, name)} must be 0 or more")
+    if config.dynamics_windows < 0:
+        raise UserError(f"dynamics_windows={config.dynamics_windows} must be 0 or more")
+    require_seed("first_seed", config.first_seed)
+    require_seed("first_seed + num_seeds - 1", config.first_seed + config.num_seeds - 1)
     if config.num_phases % config.phases_per_chunk:
         raise UserError(
             f"num_phases={config.num_phases} must be a multiple of phases_per_chunk={config.phases_per_chunk}"

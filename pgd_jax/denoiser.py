@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax.sharding import Mesh
 
-from pgd_jax import checkpoint, config as configs, devices, driver, footprint, notes, rundir
+from pgd_jax import checkpoint, config as configs, devices, driver, footprint, notes, processes, rundir
 from pgd_jax.data import codec as codecs, episodes, sources
 from pgd_jax.data.base import RawDataset
 from pgd_jax.diffusion import train
@@ -62,6 +62,7 @@ def network_of(config: configs.DenoiserConfig, layout: Layout) -> Network:
 def prepare(config: configs.DenoiserConfig) -> Data:
     """Loads, splits and encodes the dataset; statistics are of all rows. Raises UserError where it cannot be used."""
     data = config.data
+    processes.check()
     raw = sources.load(data.dataset, data.download, data.max_rows)
     pieces = episodes.segments(raw)
     train_ids, validation_ids = episodes.split(pieces, data.validation_fraction, data.split_seed)
@@ -95,18 +96,17 @@ def fit(config: configs.DenoiserConfig, path: str | os.PathLike) -> bool:
     configs.validate_denoiser(config)
     data = prepare(config)
     network = network_of(config, data.codec.layout)
+    if rundir.is_finished(path, KIND, configs.to_dict(config)):
+        notes.say(f"{path}: already finished")
+        return True
+    processes.check()
+    mesh = devices.batch_mesh_of(config.training.batch_size)
+    training, validation = devices.place((data.training, data.validation), mesh)
+    placed = data._replace(training=training, validation=validation)
+    initial = functools.partial(_initial, config, network, data.codec)
+    template = devices.template(initial, mesh)
+    footprint.announce(path, footprint.of_denoiser(config, network, template.training, placed.training, mesh))
     with rundir.open_run(path, KIND, configs.to_dict(config)) as directory:
-        if directory.is_finished:
-            notes.say(f"{path}: already finished")
-            return True
-        mesh = devices.batch_mesh_of(config.training.batch_size)
-        training, validation = devices.place((data.training, data.validation), mesh)
-        placed = data._replace(training=training, validation=validation)
-        initial = functools.partial(_initial, config, network, data.codec)
-        template = devices.template(initial, mesh)
-        length = config.data.window_length
-        needed = footprint.of_denoiser(template.training, placed.training, length, network, config.training, mesh)
-        footprint.announce(path, needed)
         job = _job(config, network, placed, mesh)
         return driver.run(job, directory, lambda: devices.place(jax.jit(initial)(), mesh), template)
 
@@ -117,7 +117,7 @@ def _initial(config: configs.DenoiserConfig, network: Network, codec: Codec) -> 
 
 def _job(config: configs.DenoiserConfig, network: Network, data: Data, mesh: Mesh | None) -> driver.Job:
     training, length = config.training, config.data.window_length
-    key_validation = jax.random.key(config.training.seed + 1)
+    key_validation = jax.random.key((config.training.seed + 1) % configs.NUM_SEEDS)
 
     def advance(saved: Saved) -> tuple[Saved, dict[str, jax.Array]]:
         state, loss = train.train_chunk(

@@ -1,5 +1,6 @@
 """An experiment as a run: settings -> program, lanes and data -> chunks of phases."""
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -25,6 +26,7 @@ from pgd_jax import (
     loop,
     notes,
     planning,
+    processes,
     rundir,
 )
 from pgd_jax.agents.base import AGENTS, AgentPlan
@@ -59,6 +61,9 @@ def assemble(config: configs.AgentConfig) -> Experiment:
     lanes_ = lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
     trained = denoisers.load(config.denoiser) if config.denoiser else None
     dataset, max_rows = data_of(config, trained)
+    if dataset != config.dataset and trained is not None:
+        rundir.say_what_it_names(config.denoiser, "dataset", dataset)
+    processes.check()
     raw = sources.load(dataset, config.download, max_rows)
     layout = denoisers.layout_of(raw)
     if trained is not None and trained.codec.layout != layout:
@@ -139,17 +144,16 @@ def initial_states(experiment: Experiment) -> loop.LaneState:
 def fit(config: configs.AgentConfig, path: str | os.PathLike) -> bool:
     """Runs the experiment in directory `path`, or resumes, or returns at once; returns whether it is finished."""
     experiment = assemble(config)
+    if rundir.is_finished(path, KIND, configs.to_dict(config)):
+        notes.say(f"{path}: already finished")
+        return True
+    processes.check()
+    placed = on_devices(experiment)
+    initial = functools.partial(initial_states, placed)
+    template = devices.template(initial, experiment.mesh, devices.LANES)
+    needed = footprint.of_agent(config, placed.program, template, placed.lanes.hypers, placed.shared)
+    footprint.announce(path, needed)
     with rundir.open_run(path, KIND, configs.to_dict(config)) as directory:
-        if directory.is_finished:
-            notes.say(f"{path}: already finished")
-            return True
-        placed = on_devices(experiment)
-        initial = functools.partial(initial_states, placed)
-        template = devices.template(initial, experiment.mesh, devices.LANES)
-        needed = footprint.of_agent(
-            placed.program, config.phases_per_chunk, template, placed.lanes.hypers, placed.shared
-        )
-        footprint.announce(path, needed)
         return driver.run(_job(experiment, placed), directory, initial, template)
 
 
@@ -253,7 +257,11 @@ def _summary(rows: list[dict[str, Any]]) -> str:
 def load(path: str | os.PathLike) -> tuple[Experiment, loop.LaneState, int]:
     """(experiment, states, phases done) of the newest whole checkpoint in run `path`, for those that only read it."""
     config = configs.from_dict(configs.AgentConfig, rundir.load_config(path, KIND))
-    experiment = assemble(config)
+    for what in ("denoiser", "behaviour", "dataset"):
+        if name := getattr(config, what):
+            rundir.say_what_it_names(path, what, name)
+    # To go to the network is for a command's own flags to say.
+    experiment = assemble(dataclasses.replace(config, download=False))
     template = jax.eval_shape(functools.partial(initial_states, experiment))
     chunk, states = checkpoint.restore(pathlib.Path(path) / "checkpoints", template)
     return experiment, states, chunk * config.phases_per_chunk

@@ -11,13 +11,14 @@ Three sums, in bytes:
 
 Data and states are exact. The work is that of the traced program (`live_bytes`), the trace that is compiled next. XLA
 fuses some of its arrays away and copies others, and tests/unit/test_footprint.py holds the estimate to within 2.5 times
-its own account; a run is refused only where not even half of the work would fit.
+its own account; a run is refused only where not even half of the work would fit. The error then names the setting whose
+default would save the most, by how memory grows with each (`Footprint.savings`).
 """
 
 import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -25,12 +26,13 @@ from jax.extend import core
 from jax.sharding import Mesh
 
 from pgd_jax import devices, loop, notes
-from pgd_jax.config import TrainingConfig
+from pgd_jax.config import AgentConfig, BehaviourConfig, DenoiserConfig, SamplingConfig
 from pgd_jax.data import memory
 from pgd_jax.diffusion import train
 from pgd_jax.errors import UserError
 from pgd_jax.networks.base import Network
-from pgd_jax.program import LaneState, Program, ProgramHyper, Shared
+from pgd_jax.program import LaneState, Plan, Program, ProgramHyper, Shared
+from pgd_jax.types import Layout
 
 LOOPS = ("scan", "while")
 ON_EACH_DEVICE = "shard_map"  # its body has the shapes of one device
@@ -45,8 +47,9 @@ class Footprint(NamedTuple):
     data: float
     states: float
     work: float
-    states_by: str  # the settings that set the size of the states
     work_by: dict[str, float]  # settings that set most of the work, and how much of it each
+    # () -> bytes that each setting would save at its default; asked for only where there is too little memory
+    savings: Callable[[], dict[str, float]]
     num_sharing: int = 1  # devices that it is of
 
     @property
@@ -55,13 +58,13 @@ class Footprint(NamedTuple):
 
 
 def of_agent(
-    program: Program, num_phases: int, states: LaneState, hypers: ProgramHyper, shared: Shared
+    config: AgentConfig, program: Program, states: LaneState, hypers: ProgramHyper, shared: Shared
 ) -> Footprint:
     """Of `loop.run_chunk` with these arguments, of which only shapes are read.
 
     It is traced here as the run will trace it, which then need not again.
     """
-    traced = loop.run_chunk.trace(program, num_phases, states, hypers, shared)
+    traced = loop.run_chunk.trace(program, config.phases_per_chunk, states, hypers, shared)
     parts, sharing = devices.size(program.mesh, devices.LANES), devices.sharing_memory(program.mesh)
     num_lanes, kept = sharing * states.phase.shape[0] // parts, tree_bytes(states) / parts
     work_by = {}
@@ -69,24 +72,118 @@ def of_agent(
         work_by["sampling.trajectories_per_batch"] = float(num_lanes * _sampling(program, states, hypers, shared))
         work_by["sampling.num_trajectories"] = float(num_lanes * _synthetic(program, shared))
     work = sharing * max(live_bytes(traced.jaxpr.jaxpr) - kept, 0.0)
-    return Footprint(
-        sharing * tree_bytes(shared), sharing * 2.0 * kept, work, "num_seeds or sweep", work_by, num_sharing=sharing
-    )
+    found = Footprint(sharing * tree_bytes(shared), sharing * 2.0 * kept, work, work_by, dict, sharing)
+
+    def savings() -> dict[str, float]:
+        own = _own_work(program, states, hypers, shared)
+        learning, evaluation, description = (num_lanes * own.get(name, 0.0) for name in ("learn", "evaluate", "describe"))
+        windows = sharing * 2.0 * tree_bytes(states.windows) / parts
+        agents, usual = found.states - windows, AgentConfig()
+        return {
+            "num_seeds or sweep": _saved(found.states + work, states.phase.shape[0], usual.num_seeds),
+            "hidden_dim": _saved(agents, config.hidden_dim**2, usual.hidden_dim**2)
+            + _saved(learning + evaluation, config.hidden_dim, usual.hidden_dim),
+            "num_hidden": _saved(agents + learning, config.num_hidden, usual.num_hidden),
+            "batch_size": _saved(learning, config.batch_size, usual.batch_size),
+            "num_episodes": _saved(evaluation, config.num_episodes, usual.num_episodes),
+            "dynamics_windows": _saved(description, config.dynamics_windows, usual.dynamics_windows),
+        } | {
+            f"sampling.{name}": _saved(size, getattr(config.sampling, name), getattr(usual.sampling, name))
+            for name, size in (
+                ("trajectories_per_batch", work_by.get("sampling.trajectories_per_batch", 0.0)),
+                ("num_trajectories", work_by.get("sampling.num_trajectories", 0.0) + windows + description),
+            )
+        }
+
+    return found._replace(savings=savings)
 
 
 def of_denoiser(
-    state: train.TrainState,
-    windows: train.Windows,
-    length: int,
-    network: Network,
-    config: TrainingConfig,
-    mesh: Mesh | None = None,
+    config: DenoiserConfig, network: Network, state: train.TrainState, windows: train.Windows, mesh: Mesh | None = None
 ) -> Footprint:
     """Of `train.train_chunk` with these arguments, of which only shapes are read."""
-    traced = train.train_chunk.trace(state, windows, length=length, network=network, config=config, mesh=mesh)
+    training, length, usual = config.training, config.data.window_length, DenoiserConfig()
+    traced = train.train_chunk.trace(state, windows, length=length, network=network, config=training, mesh=mesh)
+    states, work = _of_training(traced, state)
+
+    def savings() -> dict[str, float]:
+        width = (config.unet.width, usual.unet.width)
+        return {
+            "unet.width": _saved(states, width[0] ** 2, width[1] ** 2) + _saved(work, *width),
+            "unet.num_blocks": _saved(states, 4.0**config.unet.num_blocks, 4.0**usual.unet.num_blocks),
+            "training.batch_size": _saved(work, training.batch_size, usual.training.batch_size),
+            "data.window_length": _saved(work, length, usual.data.window_length),
+        }
+
+    return Footprint(tree_bytes(windows), states, work, {"training.batch_size": work}, savings)
+
+
+def of_policy(
+    config: BehaviourConfig, traced: Any, state: Tree, data: Tree
+) -> Footprint:
+    """Of a behaviour policy's training, `traced` with its state and data."""
+    states, work = _of_training(traced, state)
+
+    def savings() -> dict[str, float]:
+        usual = BehaviourConfig()
+        hidden = (config.hidden_dim, usual.hidden_dim)
+        return {
+            "hidden_dim": _saved(states, hidden[0] ** 2, hidden[1] ** 2) + _saved(work, *hidden),
+            "num_hidden": _saved(states + work, config.num_hidden, usual.num_hidden),
+            "batch_size": _saved(work, config.batch_size, usual.batch_size),
+        }
+
+    return Footprint(tree_bytes(data), states, work, {"batch_size": work}, savings)
+
+
+def of_sampling(plan: Plan, layout: Layout, traced: Any) -> Footprint:
+    """Of `loop.generate` alone, traced: what pgd-sample does."""
+    work, usual = float(live_bytes(traced.jaxpr.jaxpr)), SamplingConfig()
+    windows = 4.0 * plan.num_trajectories * plan.window_length * layout.dim
+
+    def savings() -> dict[str, float]:
+        batch, number = plan.trajectories_per_batch, plan.num_trajectories
+        return {
+            "trajectories_per_batch": _saved(work - windows, batch, usual.trajectories_per_batch),
+            "num_trajectories": _saved(windows, number, usual.num_trajectories),
+        }
+
+    return Footprint(0.0, 0.0, work, {}, savings)
+
+
+def _of_training(traced: Any, state: Tree) -> tuple[float, float]:
+    """(states, work) of a traced chunk that is given `state` to work on."""
     kept = tree_bytes(state)
-    work = max(live_bytes(traced.jaxpr.jaxpr) - kept, 0.0)
-    return Footprint(tree_bytes(windows), 2.0 * kept, work, "unet.width", {"training.batch_size": work})
+    return 2.0 * kept, max(live_bytes(traced.jaxpr.jaxpr) - kept, 0.0)
+
+
+def _saved(size: float, value: float, default: float) -> float:
+    """Bytes that a setting saves at its default, of a part that grows with it in proportion; less than 0: it adds."""
+    return size * (1.0 - default / value) if value else 0.0
+
+
+def _own_work(program: Program, states: LaneState, hypers: ProgramHyper, shared: Shared) -> dict[str, float]:
+    """Of one lane: learning, evaluating and describing the synthetic data, each by itself."""
+    program = program._replace(mesh=None)
+    state, hyper = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (states, hypers))
+    synthetic = None
+    if program.plan.synthetic_per_batch:
+        shape = (program.plan.num_trajectories, program.plan.window_length, shared.codec.layout.dim)
+        synthetic = jax.eval_shape(loop.flatten, shared.codec, jax.ShapeDtypeStruct(shape, "float32"))
+
+    def describe(state: LaneState, synthetic: loop.Synthetic, shared: Shared) -> loop.Metrics:
+        return loop.describe(synthetic, functools.partial(program.agent.log_prob, state.agent), shared, program)
+
+    found = {"learn": _live(loop.learn, state.key, state.agent, synthetic, hyper, shared, program=program)}
+    if program.env is not None:
+        found["evaluate"] = _live(loop.evaluate, state.key, state.agent, hyper, shared, program=program)
+    if synthetic is not None:
+        found["describe"] = _live(describe, state, synthetic, shared)
+    return found
+
+
+def _live(function: Callable[..., Any], *args: Tree, **static: Any) -> float:
+    return float(live_bytes(jax.make_jaxpr(functools.partial(function, **static))(*args).jaxpr))
 
 
 def announce(path: str | os.PathLike, found: Footprint) -> None:
@@ -95,18 +192,21 @@ def announce(path: str | os.PathLike, found: Footprint) -> None:
     Raises UserError, naming the setting to lower, where not even the states and half of the work would.
     """
     free, to_come = memory.available().device, found.states + found.work
-    sizes = {found.states_by: found.states} | found.work_by
-    largest = max(sizes, key=sizes.get)
     where = f"the {found.num_sharing} devices of this CPU" if found.num_sharing > 1 else "a device"
-    shares = ", ".join(f"{_gb(size)} by {name}" for name, size in found.work_by.items())
+    shares = ", ".join(f"{_gb(size)} by {name}" for name, size in found.work_by.items() if size > 0.01 * found.work)
     text = (
         f"{path}: takes about {_gb(found.total)} on {where}: data {_gb(found.data)}, states {_gb(found.states)}, work "
         f"{_gb(found.work)}{f' ({shares})' if shares else ''}; free beside the data are {_gb(free)}"
     )
+    if to_come <= free:
+        notes.say(text)
+        return
+    savings = found.savings()
+    largest = max(savings, key=savings.get)
     if found.states + 0.5 * found.work > free:
         fewer = ", take one device (mesh=lanes=1)" if found.num_sharing > 1 else ""
-        raise UserError(f"{text}: that will not do; lower {largest}{fewer}, or free memory first")
-    notes.say(f"{text}, which may be too little: if so, lower {largest}" if to_come > free else text)
+        raise UserError(f"{text}: not enough memory; lower {largest}{fewer}, or free memory first")
+    notes.say(f"{text}, which may be too little: if so, lower {largest}")
 
 
 def _gb(size: float) -> str:

@@ -1,6 +1,7 @@
 """Seeds x hyperparameters as one axis: a lane for every combination of swept floats and seed."""
 
 import itertools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +13,11 @@ from pgd_jax.loop import ProgramHyper
 from pgd_jax.registry import nearest
 
 
+MAX_LANES = 1_000_000  # more are a slip of the pen
+
+
 class Lanes(NamedTuple):
-    """L lanes: their hyperparameters (leaves f32[L]), seeds i32[L], and what tells each apart."""
+    """L lanes: their hyperparameters (leaves f32[L]), seeds u32[L], and what tells each apart."""
 
     hypers: ProgramHyper
     seeds: jax.Array
@@ -51,6 +55,8 @@ def build(hyper: ProgramHyper, sweep: str, num_seeds: int, first_seed: int) -> L
     known = names(hyper)
     values = parse_sweep(sweep, known)
     leaves, structure = jax.tree.flatten(hyper)
+    if (count := num_seeds * math.prod(map(len, values.values()))) > MAX_LANES:
+        raise UserError(f"num_seeds={num_seeds} and the sweep make {count} lanes; at most {MAX_LANES} are taken")
     seeds = range(first_seed, first_seed + num_seeds)
     settings, lane_seeds, columns = [], [], []
     for combination in itertools.product(*values.values()):
@@ -61,4 +67,4 @@ def build(hyper: ProgramHyper, sweep: str, num_seeds: int, first_seed: int) -> L
             columns.append([setting.get(name, leaf) for name, leaf in zip(known, leaves, strict=True)])
     table = jnp.asarray(np.asarray(columns, np.float32))
     hypers = jax.tree.unflatten(structure, [table[:, i] for i in range(len(known))])
-    return Lanes(hypers, jnp.asarray(np.asarray(lane_seeds, np.int32)), settings)
+    return Lanes(hypers, jnp.asarray(np.asarray(lane_seeds, np.uint32)), settings)

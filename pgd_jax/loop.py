@@ -113,7 +113,7 @@ def run_chunk(
 
 @functools.partial(jax.jit, static_argnums=(0,))
 def init(program: Program, seeds: jax.Array, hypers: ProgramHyper, shared: Shared) -> LaneState:
-    """The lanes' first states from seeds i32[L]; lanes of one seed start equal. Warm starts begin with new windows."""
+    """The lanes' first states from seeds u32[L]; lanes of one seed start equal. Warm starts begin with new windows."""
 
     def lane(seed: jax.Array, hyper: ProgramHyper, shared: Shared) -> LaneState:
         key, key_agent, key_windows = jax.random.split(jax.random.key(seed), 3)

@@ -79,7 +79,7 @@ class Evaluator:
         """Runs E episodes a lane, each to its end or to the environment's horizon.
 
         `policy` maps obs f32[L, n, O] to actions f32[L, n, A], both in environment space. Episode e of a lane starts
-        from a random state that only the lane's seed (`seeds` i32[L]), `number` (of the evaluation) and e decide, so
+        from a random state that only the lane's seed (`seeds` u32[L]), `number` (of the evaluation) and e decide, so
         that lanes of one seed start alike, and a resumed run repeats its numbers. `discount` is f32[L].
         """
         rounds = range(0, self.num_episodes, self.episodes_at_once)

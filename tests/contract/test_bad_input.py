@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import h5py
 import jax
@@ -12,8 +13,11 @@ import numpy as np
 import pytest
 from absl import app, flags
 
-from pgd_jax import denoiser, experiment
-from pgd_jax.cli import collect, sample, train_agent, train_behaviour, train_denoiser
+from experiments import quickstart
+from launch import local
+from pgd_jax import denoiser, experiment, metrics
+from pgd_jax.cli import bench, collect, report, sample, train_agent, train_behaviour, train_denoiser
+from pgd_jax.data import memory, sources
 from tests import worlds
 
 DENOISER_SETTINGS = {
@@ -211,12 +215,112 @@ COMMANDS = [
     (sample, ["--out=x.hdf5"], ["name one source"]),
     (sample, ["--denoiser=nowhere", "--out=x.hdf5"], ["nowhere is not a run directory"]),
     (sample, ["--denoiser=nowhere", "--out=x.hdf5", "--num_steps=1"], ["num_steps=1 must be at least 2"]),
+    # What is ambiguous: absl alone takes the last, a preset would be the first.
+    (train_agent, ["--workdir=new", "--preset=paper", "--preset=quickstart"], ["--preset is given more than once"]),
+    (train_agent, ["--workdir=new", "--preset", "paper", "-preset=paper"], ["--preset is given more than once"]),
+    (train_agent, ["--workdir=new", "--workdir=other"], ["--workdir is given more than once"]),
+    (train_behaviour, ["--workdir=new", "--config.seed=1", "--config.seed=1"], ["--config.seed is given more than"]),
+    (train_agent, ["--workdir=new", "--config.download", "--noconfig.download"], ["--config.download is given more"]),
+    # What would be the current folder.
+    *((command, ["--workdir="], ["--workdir", "it is needed"]) for command in (train_agent, train_denoiser)),
+    (train_behaviour, ["--workdir= "], ["--workdir", "it is needed"]),
+    (report, ["--runs=new", "--out="], ["--out", "it is needed"]),
+    (report, ["--runs=new,,", "--out=x"], ["--runs=new,, holds an empty name"]),
+    (sample, ["--denoiser=nowhere", "--out="], ["--out", "it is needed"]),
+    (collect, ["--out= "], ["--out", "it is empty"]),
+    (collect, ["--dataset=pendulum-random-v0", "--out=x.hdf5", "--workdir="], ["--workdir", "it is empty"]),
+    (bench, ["--out="], ["--out", "it is empty"]),
+    (types.SimpleNamespace(run=local.main), ["--workdir="], ["--workdir", "it is needed"]),
+    (quickstart, ["--workdir="], ["--workdir", "it is needed"]),
+    # What would be ignored.
+    (sample, ["--run=x", "--out=x.hdf5", "--sampler=hoin"], ["--sampler means nothing with --run"]),
+    (sample, ["--run=x", "--out=x.hdf5", "--num_steps=8"], ["--num_steps means nothing with --run"]),
+    (sample, ["--denoiser=x", "--out=x.hdf5", "--lane=1"], ["--lane means nothing with --denoiser"]),
+    (sample, ["--denoiser=x", "--out=x.hdf5", "--coefficient=1"], ["--coefficient means nothing with --denoiser"]),
+    (collect, ["--out=x.hdf5", "--workdir=w"], ["--workdir means nothing with maze2d-umaze-waypoint-v0"]),
+    (collect, ["--out=x.hdf5", "--hidden_dim=8"], ["--hidden_dim means nothing with maze2d-umaze-waypoint-v0"]),
+    (bench, ["--compare=a.json,b.json", "--setting=full"], ["--setting means nothing with --compare"]),
+    # Seeds of which JAX would take 32 bits.
+    (sample, ["--denoiser=nowhere", "--out=x.hdf5", f"--seed={2**40}"], [f"seed={2**40} must be a seed from 0 to"]),
+    (collect, ["--dataset=pendulum-mixed-v0", "--out=x.hdf5", "--seed=-1"], ["seed=-1 must be a seed from 0 to"]),
+    (collect, ["--dataset=pendulum-random-v0", "--out=x.hdf5", f"--seed={2**32}"], ["must be a seed from 0 to"]),
+    (train_denoiser, ["--workdir=new", f"--config.training.seed={2**40}"], ["training.seed=1099511627776 must be"]),
+    (train_denoiser, ["--workdir=new", "--config.data.split_seed=-1"], ["data.split_seed=-1 must be a seed"]),
+    (train_behaviour, ["--workdir=new", f"--config.seed={2**32}"], ["seed=4294967296 must be a seed from 0 to"]),
+    (train_agent, ["--workdir=new", f"--config.first_seed={2**32}"], ["first_seed=4294967296 must be a seed"]),
+    (train_agent, ["--workdir=new", f"--config.first_seed={2**32 - 3}"], ["first_seed + num_seeds - 1=4294967296"]),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("command", "arguments", "fragments"), COMMANDS)
 def test_command_lines_that_cannot_be_read(command, arguments, fragments, capfd):
     refused(capfd, command, arguments, {}, *fragments)
+
+
+def test_what_is_measured_is_not_written_over_somebody_s_file(capfd):
+    for name in ("mine.json", "curves.png"):
+        pathlib.Path(name).write_text("mine")
+    refused(capfd, bench, ["--out=mine.json"], {}, "mine.json exists already")
+    refused(capfd, bench, ["--curves=lanes", "--out=curves.json"], {}, "curves.png exists already")
+
+
+TOO_LARGE = [
+    (train_denoiser, DENOISER_SETTINGS | {"unet.width": 2048}, "lower unet.width,"),
+    (train_agent, AGENT_SETTINGS | {"hidden_dim": 8192}, "lower hidden_dim,"),
+    (train_agent, AGENT_SETTINGS | {"num_hidden": 200}, "lower num_hidden,"),
+    (train_agent, AGENT_SETTINGS | {"num_seeds": 20_000}, "lower num_seeds or sweep,"),
+    (train_agent, AGENT_SETTINGS | {"num_episodes": 10_000_000}, "lower num_episodes,"),
+    (train_behaviour, {"batch_size": 10_000_000}, "lower batch_size,"),
+]
+
+
+@pytest.mark.parametrize(("command", "settings", "advice"), TOO_LARGE)
+def test_what_is_too_large_leaves_no_run_behind_and_hears_what_is_at_fault(
+    command, settings, advice, data, trained, capfd, monkeypatch
+):
+    monkeypatch.setattr(memory, "available", lambda: memory.Bytes(2e8, 2e8))
+    source = {train_denoiser: "data.dataset", train_agent: "dataset"}.get(command)
+    settings = settings | ({source: data / "good.hdf5"} if source else {"denoiser": trained / "finished"})
+    refused(capfd, command, ["--workdir=new"], settings, "not enough memory", advice)
+
+
+def test_a_sampling_that_is_too_large_is_refused_too(trained, capfd, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: memory.Bytes(2e8, 2e8))
+    for batch, advice in ((4_000_000, "lower trajectories_per_batch,"), (1, "lower num_trajectories,")):
+        sizes = ["--num_trajectories=4000000", f"--trajectories_per_batch={batch}", "--num_steps=2"]
+        line = [f"--denoiser={trained / 'finished'}", "--out=x.hdf5", *sizes]
+        refused(capfd, sample, line, {}, "not enough memory", advice)
+
+
+def test_lanes_beyond_reason_are_refused_before_they_are_made(data, capfd):
+    settings = AGENT_SETTINGS | {"dataset": data / "good.hdf5", "num_seeds": 10**9}
+    refused(capfd, train_agent, ["--workdir=new"], settings, "num_seeds=1000000000 and the sweep make 1000000000 lanes")
+
+
+def test_a_file_name_need_not_be_utf8(capfd):
+    name = os.fsdecode(b"a\xff[1].hdf5")
+    line = ["--dataset=pendulum-mixed-v0", "--num_rows=20", f"--out={name}"]
+    assert not run(collect, *line)
+    assert len(sources.load(str(pathlib.Path.cwd() / name)).rewards) == 20
+
+
+UNWRITABLE = ["note/x.hdf5", "note/deep/x.hdf5", "/proc/x.hdf5"]
+
+
+@pytest.mark.parametrize("dataset", ["pendulum-mixed-v0", "pendulum-random-v0"])
+@pytest.mark.parametrize("out", UNWRITABLE)
+def test_where_nothing_can_be_written_is_found_before_anything_is_collected(dataset, out, capfd, monkeypatch):
+    pathlib.Path("note").write_text("a file")
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith("/proc"))  # root may do anything
+    refused(capfd, collect, [f"--dataset={dataset}", f"--out={out}"], {}, "is not a folder that can be written to")
+
+
+def test_the_largest_seeds_are_taken(data):
+    settings = AGENT_SETTINGS | {"dataset": data / "good.hdf5", "environment": "none", "hidden_dim": 8}
+    assert not run(train_agent, "--workdir=new", **settings, first_seed=2**32 - 1)
+    assert [row["seed"] for row in metrics.read("new/metrics.jsonl")] == [2**32 - 1] * 2
+    settings = DENOISER_SETTINGS | {"data.dataset": data / "good.hdf5", "training.seed": 2**32 - 1}
+    assert not run(train_denoiser, "--workdir=denoiser", **settings)
 
 
 def test_a_directory_that_holds_something_else(data, trained, capfd):

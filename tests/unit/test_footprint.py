@@ -54,9 +54,10 @@ def test_the_flag_sets_the_memory_of_sampling_and_the_number_of_trajectories_doe
 
 @pytest.mark.parametrize("sampling", [dict(num_trajectories=512, trajectories_per_batch=256)])
 def test_the_estimate_agrees_with_xla_and_every_leaf_of_the_state_is_donated(sampling):
-    world = worlds.build(worlds.agent_config(sampling))
+    config = worlds.agent_config(sampling)
+    world = worlds.build(config)
     states = jax.eval_shape(world.init)
-    found = footprint.of_agent(world.program, 1, states, world.lanes.hypers, world.shared)
+    found = footprint.of_agent(config, world.program, states, world.lanes.hypers, world.shared)
     compiled = loop.run_chunk.lower(world.program, 1, states, world.lanes.hypers, world.shared).compile()
     kept = footprint.tree_bytes(states)
     assert compiled.memory_analysis().alias_size_in_bytes >= kept - 8 * len(jax.tree.leaves(states))
@@ -69,9 +70,10 @@ def test_cores_share_one_memory():
     """Two devices of a lane each take what a run of one lane takes, twice."""
 
     def taken(sweep, mesh):
-        world = worlds.build(worlds.agent_config(num_seeds=1, sweep=sweep))
+        config = worlds.agent_config(num_seeds=1, sweep=sweep)
+        world = worlds.build(config)
         program = world.program._replace(mesh=devices.mesh_of(mesh, len(world.lanes.settings), 0))
-        return footprint.of_agent(program, 1, jax.eval_shape(world.init), world.lanes.hypers, world.shared)
+        return footprint.of_agent(config, program, jax.eval_shape(world.init), world.lanes.hypers, world.shared)
 
     alone, both = taken("", "lanes=1"), taken("guidance_coefficient=0,1", "lanes=2")
     assert (alone.num_sharing, both.num_sharing) == (1, 2)
@@ -91,7 +93,8 @@ def test_donated_states_are_gone():
 def test_a_run_is_announced_and_what_cannot_fit_refused(monkeypatch, capfd, free, message):
     """Data of 1 GB are there; states of 2 GB and work of 14 GB are to come, of which 9 GB are the least."""
     monkeypatch.setattr(memory, "available", lambda: memory.Bytes(free, free))
-    found = footprint.Footprint(1e9, 2e9, 14e9, "num_seeds", {"sampling.trajectories_per_batch": 12e9})
+    work_by = {"sampling.trajectories_per_batch": 12e9}
+    found = footprint.Footprint(1e9, 2e9, 14e9, work_by, lambda: {"num_seeds": 2e9, **work_by})
     if free < 9e9:
         with pytest.raises(UserError, match=r"runs/x: takes about 17 GB .* lower sampling.trajectories_per_batch"):
             footprint.announce("runs/x", found)
@@ -104,6 +107,7 @@ def test_a_run_is_announced_and_what_cannot_fit_refused(monkeypatch, capfd, free
 
 def test_where_cores_share_too_little_memory_one_device_is_advised(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: memory.Bytes(5e9, 5e9))
-    found = footprint.Footprint(1e9, 2e9, 14e9, "num_seeds", {"sampling.trajectories_per_batch": 12e9}, num_sharing=2)
+    work_by = {"sampling.trajectories_per_batch": 12e9}
+    found = footprint.Footprint(1e9, 2e9, 14e9, work_by, lambda: work_by, num_sharing=2)
     with pytest.raises(UserError, match=r"on the 2 devices of this CPU: .* take one device \(mesh=lanes=1\), or free"):
         footprint.announce("runs/x", found)

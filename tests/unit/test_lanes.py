@@ -60,7 +60,7 @@ def test_a_lane_for_each_combination_and_seed():
     np.testing.assert_array_equal(built.hypers.noise.churn_scale, np.full(8, np.float32(1.003)))
     assert built.settings[5] == {"guidance_coefficient": 1.0, "agent.alpha": 2.0}
     assert all(leaf.shape == (8,) and leaf.dtype == np.float32 for leaf in jax.tree.leaves(built.hypers))
-    assert built.seeds.dtype == np.int32
+    assert built.seeds.dtype == np.uint32
 
 
 def test_without_a_sweep_the_lanes_are_the_seeds():
