@@ -1,11 +1,37 @@
-"""Policy-Guided Diffusion (arXiv 2404.06356) as one compiled JAX program."""
+"""Policy-Guided Diffusion (arXiv 2404.06356) as one compiled JAX program.
+
+    import jax, pgd_jax as pgd
+
+`pgd_jax.api` has the functions, loaded when the first is used: importing the package does not wait for JAX.
+"""
+
+import importlib
+from typing import Any
 
 from pgd_jax import interrupt
 
 interrupt.begin_if_started("pgd_jax.cli", scripts="pgd-(datasets|collect|train-(denoiser|behaviour|agent)|sample|report)")
 
 from pgd_jax import compilation
+from pgd_jax.errors import Diverged, UserError
 
 __version__ = "0.1.0"
 
+FUNCTIONS = ("load_dataset", "train_denoiser", "load_denoiser", "train_agent", "load_agents", "evaluate")
+CLASSES = ("Dataset", "Denoiser", "Windows", "AgentResult", "AgentPolicy")
+MODULES = ("measures", "plot")
+__all__ = ["Diverged", "UserError", *FUNCTIONS, *CLASSES, *MODULES]
+
 compilation.use_eigen()
+
+
+def __getattr__(name: str) -> Any:
+    if name in MODULES:
+        return importlib.import_module(f"pgd_jax.{name}")
+    if name in FUNCTIONS + CLASSES:
+        return getattr(importlib.import_module("pgd_jax.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

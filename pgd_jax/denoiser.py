@@ -40,8 +40,8 @@ class Data(NamedTuple):
     validation: train.Windows | None  # None: a single episode leaves nothing to hold out
 
 
-class Denoiser(NamedTuple):
-    """A trained denoiser, read back from its run."""
+class Trained(NamedTuple):
+    """A trained denoiser, read back from its run or trained in memory."""
 
     config: configs.DenoiserConfig
     network: Network
@@ -59,11 +59,14 @@ def network_of(config: configs.DenoiserConfig, layout: Layout) -> Network:
     )
 
 
-def prepare(config: configs.DenoiserConfig) -> Data:
-    """Loads, splits and encodes the dataset; statistics are of all rows. Raises UserError where it cannot be used."""
+def prepare(config: configs.DenoiserConfig, raw: RawDataset | None = None) -> Data:
+    """Splits and encodes the dataset, which is loaded unless it is given; statistics are of all rows.
+
+    Raises UserError where it cannot be used.
+    """
     data = config.data
     processes.check()
-    raw = sources.load(data.dataset, data.download, data.max_rows)
+    raw = sources.load(data.dataset, data.download, data.max_rows) if raw is None else raw
     pieces = episodes.segments(raw)
     train_ids, validation_ids = episodes.split(pieces, data.validation_fraction, data.split_seed)
     try:
@@ -91,10 +94,13 @@ def prepare(config: configs.DenoiserConfig) -> Data:
     return Data(raw, codec, train.Windows(rows, jnp.asarray(starts)), validation)
 
 
-def fit(config: configs.DenoiserConfig, path: str | os.PathLike) -> bool:
-    """Trains a denoiser in the run directory `path`, or resumes, or returns at once; returns whether it is finished."""
+def fit(config: configs.DenoiserConfig, path: str | os.PathLike, raw: RawDataset | None = None) -> bool:
+    """Trains a denoiser in the run directory `path`, or resumes, or returns at once; returns whether it is finished.
+
+    `raw` are the rows of the dataset that the config names, where they have been read already.
+    """
     configs.validate_denoiser(config)
-    data = prepare(config)
+    data = prepare(config, raw)
     network = network_of(config, data.codec.layout)
     if rundir.is_finished(path, KIND, configs.to_dict(config)):
         notes.say(f"{path}: already finished")
@@ -109,6 +115,21 @@ def fit(config: configs.DenoiserConfig, path: str | os.PathLike) -> bool:
     with rundir.open_run(path, KIND, configs.to_dict(config)) as directory:
         job = _job(config, network, placed, mesh)
         return driver.run(job, directory, lambda: devices.place(jax.jit(initial)(), mesh), template)
+
+
+def fit_in_memory(config: configs.DenoiserConfig, raw: RawDataset) -> Trained:
+    """Trains a denoiser on `raw` and keeps nothing on the disk; the same numbers as `fit`."""
+    configs.validate_denoiser(config)
+    data = prepare(config, raw)
+    network = network_of(config, data.codec.layout)
+    mesh = devices.batch_mesh_of(config.training.batch_size)
+    training, validation = devices.place((data.training, data.validation), mesh)
+    initial = functools.partial(_initial, config, network, data.codec)
+    needed = footprint.of_denoiser(config, network, devices.template(initial, mesh).training, training, mesh)
+    footprint.announce("denoiser", needed)
+    job = _job(config, network, data._replace(training=training, validation=validation), mesh)
+    saved, _ = driver.run_in_memory(job, "denoiser", lambda: devices.place(jax.jit(initial)(), mesh))
+    return Trained(config, network, saved.training.ema, saved.codec)
 
 
 def _initial(config: configs.DenoiserConfig, network: Network, codec: Codec) -> Saved:
@@ -140,7 +161,7 @@ def metadata_of(codec: Codec) -> dict[str, Any]:
     return {"layout": dataclasses.asdict(codec.layout)}
 
 
-def load(path: str | os.PathLike) -> Denoiser:
+def load(path: str | os.PathLike) -> Trained:
     """The denoiser of the finished run in `path`. Raises UserError for no run, another kind, or one not finished."""
     config = configs.from_dict(configs.DenoiserConfig, rundir.load_config(path, KIND))
     if not (pathlib.Path(path) / rundir.FINISHED).exists():
@@ -152,4 +173,4 @@ def load(path: str | os.PathLike) -> Denoiser:
         lambda: _initial(config, network, Codec(jnp.zeros(layout.dim), jnp.zeros(layout.dim), layout))
     )
     saved = checkpoint.restore(checkpoints, template)[1]
-    return Denoiser(config, network, saved.training.ema, saved.codec)
+    return Trained(config, network, saved.training.ema, saved.codec)

@@ -1,12 +1,14 @@
 """The host's side of a run: dispatch the next chunk, then log and checkpoint the one before while the device works."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import tqdm
+import tqdm.auto
 
 from pgd_jax import checkpoint, interrupt, metrics, notes, processes
 from pgd_jax.errors import Diverged
@@ -67,10 +69,7 @@ def run(job: Job, directory: RunDir, initial: Callable[[], State], template: Sta
     with writing as writer, interrupt.graceful() as stop:
         if is_first:
             writer.truncate_after(chunk * job.phases_per_chunk - 1)
-        with tqdm.tqdm(
-            total=job.num_chunks * job.units_per_chunk, initial=chunk * job.units_per_chunk, unit=job.unit,
-            desc=directory.path.name, unit_scale=True, mininterval=0.5, disable=not is_first, file=notes.stream(),
-        ) as bar:  # fmt: skip
+        with _bar(job, directory.path.name, chunk) as bar:
             chunk = _advance(job, directory, writer, bar, stop, state, chunk)
     is_finished = chunk == job.num_chunks or job.is_done()
     if is_finished and is_first:
@@ -80,6 +79,37 @@ def run(job: Job, directory: RunDir, initial: Callable[[], State], template: Sta
         done = f"after chunk {chunk} of {job.num_chunks}"
         notes.say(f"{directory.path}: stopped{by} {done}; the same command resumes")
     return is_finished
+
+
+def run_in_memory(job: Job, name: str, initial: Callable[[], State]) -> tuple[State, list[metrics.Row]]:
+    """Runs `job` to its end and keeps nothing on the disk; returns (the last state, all rows). `name` is for the bar.
+
+    The first SIGINT ends it after the chunk in progress, by KeyboardInterrupt. Raises Diverged as `run` does.
+    """
+    state, rows = initial(), []
+    with interrupt.graceful() as stop, _bar(job, name, 0) as bar:
+        for chunk in range(job.num_chunks):
+            began = time.perf_counter()
+            state, chunk_metrics = job.advance(state)
+            jax.block_until_ready((state, chunk_metrics))
+            new = job.rows(chunk, jax.device_get(chunk_metrics), time.perf_counter() - began)
+            if job.judge is not None:
+                new = job.judge(chunk, state, new)
+            _refuse_nonfinite(name, new)
+            rows += new
+            bar.set_postfix_str(job.summary(new), refresh=False)
+            bar.update(job.units_per_chunk)
+            if stop:
+                raise KeyboardInterrupt(f"{name}: {stop.signal} after chunk {chunk + 1} of {job.num_chunks}")
+    return state, rows
+
+
+def _bar(job: Job, name: str, chunk: int) -> tqdm.tqdm:
+    """At `chunk`; in the first process only."""
+    return tqdm.auto.tqdm(
+        total=job.num_chunks * job.units_per_chunk, initial=chunk * job.units_per_chunk, unit=job.unit, desc=name,
+        unit_scale=True, mininterval=0.5, disable=not processes.is_first(), file=notes.stream(),
+    )  # fmt: skip
 
 
 def _start(directory: RunDir, initial: Callable[[], State], template: State) -> tuple[State, int]:
@@ -110,7 +140,7 @@ def _advance(
             if job.judge is not None:
                 rows = job.judge(done - 1, snapshot, rows)
             writer.write(rows)
-        _refuse_nonfinite(directory, rows)
+        _refuse_nonfinite(directory.path, rows)
         checkpoint.save(directory.checkpoints_path, done, snapshot, job.metadata)
         if writer is not None:
             bar.set_postfix_str(job.summary(rows), refresh=False)
@@ -138,12 +168,12 @@ def _advance(
     return chunk
 
 
-def _refuse_nonfinite(directory: RunDir, rows: list[metrics.Row]) -> None:
+def _refuse_nonfinite(name: str | os.PathLike, rows: list[metrics.Row]) -> None:
     found = metrics.first_nonfinite(rows, dict.fromkeys(key for row in rows for key in row))
     if found is not None:
         row = next(row for row in rows if row["lane"] == found.lane and row["phase"] == found.phase)
         about = ", ".join(f"{key} {row[key]}" for key in ("seed", "setting") if key in row)
         raise Diverged(
-            f"{directory.path}: {found.key} is not finite in lane {found.lane}, phase {found.phase} ({about}). "
+            f"{name}: {found.key} is not finite in lane {found.lane}, phase {found.phase} ({about}). "
             "Stopped; checkpoints from before are kept. Try a lower learning rate or coefficient in a new directory"
         )

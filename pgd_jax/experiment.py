@@ -52,19 +52,25 @@ class Experiment(NamedTuple):
     mesh: Mesh | None  # devices that a run of it takes
 
 
-def assemble(config: configs.AgentConfig) -> Experiment:
-    """Loads and checks all that a config names. Raises UserError, before anything is written, for what cannot work."""
+def assemble(
+    config: configs.AgentConfig, trained: denoisers.Trained | None = None, raw: RawDataset | None = None
+) -> Experiment:
+    """Loads and checks all that a config names, but for a denoiser and rows that are given.
+
+    Raises UserError, before anything is written, for what cannot work.
+    """
     configs.validate_agent(config)
     family = AGENTS.get(config.agent)
     planning.refuse_unknown_choices(config.sampling)
     judges.refuse_unknown(config.environment)
     lanes_ = lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
-    trained = denoisers.load(config.denoiser) if config.denoiser else None
+    if trained is None and config.denoiser:
+        trained = denoisers.load(config.denoiser)
     dataset, max_rows = data_of(config, trained)
-    if dataset != config.dataset and trained is not None:
+    if raw is None and dataset != config.dataset and trained is not None:
         rundir.say_what_it_names(config.denoiser, "dataset", dataset)
     processes.check()
-    raw = sources.load(dataset, config.download, max_rows)
+    raw = sources.load(dataset, config.download, max_rows) if raw is None else raw
     layout = denoisers.layout_of(raw)
     if trained is not None and trained.codec.layout != layout:
         raise UserError(
@@ -100,7 +106,7 @@ def _behaviour_of(config: configs.AgentConfig, lanes_: lanes.Lanes, codec: Codec
     return None
 
 
-def data_of(config: configs.AgentConfig, trained: denoisers.Denoiser | None) -> tuple[str, int]:
+def data_of(config: configs.AgentConfig, trained: denoisers.Trained | None) -> tuple[str, int]:
     """(name of the dataset of real rows, how many of them at most): the denoiser's own where the config names none."""
     own = trained.config.data if trained else configs.DataConfig()
     return (config.dataset, config.max_rows) if config.dataset else (own.dataset, config.max_rows or own.max_rows)
@@ -141,9 +147,12 @@ def initial_states(experiment: Experiment) -> loop.LaneState:
     return loop.init(experiment.program, experiment.lanes.seeds, experiment.lanes.hypers, experiment.shared)
 
 
-def fit(config: configs.AgentConfig, path: str | os.PathLike) -> bool:
-    """Runs the experiment in directory `path`, or resumes, or returns at once; returns whether it is finished."""
-    experiment = assemble(config)
+def fit(config: configs.AgentConfig, path: str | os.PathLike, raw: RawDataset | None = None) -> bool:
+    """Runs the experiment in directory `path`, or resumes, or returns at once; returns whether it is finished.
+
+    `raw` are the rows of the dataset that the config names, where they have been read already.
+    """
+    experiment = assemble(config, raw=raw)
     if rundir.is_finished(path, KIND, configs.to_dict(config)):
         notes.say(f"{path}: already finished")
         return True
@@ -155,6 +164,19 @@ def fit(config: configs.AgentConfig, path: str | os.PathLike) -> bool:
     footprint.announce(path, needed)
     with rundir.open_run(path, KIND, configs.to_dict(config)) as directory:
         return driver.run(_job(experiment, placed), directory, initial, template)
+
+
+def fit_in_memory(
+    config: configs.AgentConfig, trained: denoisers.Trained | None, raw: RawDataset
+) -> tuple[Experiment, loop.LaneState, list[dict[str, Any]]]:
+    """Runs the experiment and keeps nothing on the disk: (experiment, last states, all rows), the numbers of `fit`."""
+    experiment = assemble(config, trained, raw)
+    placed = on_devices(experiment)
+    initial = functools.partial(initial_states, placed)
+    template = devices.template(initial, experiment.mesh, devices.LANES)
+    footprint.announce("agents", footprint.of_agent(config, placed.program, template, placed.lanes.hypers, placed.shared))
+    states, rows = driver.run_in_memory(_job(experiment, placed), "agents", initial)
+    return experiment, states, rows
 
 
 def on_devices(experiment: Experiment) -> Experiment:

@@ -209,6 +209,12 @@ def announce(path: str | os.PathLike, found: Footprint) -> None:
     notes.say(f"{text}, which may be too little: if so, lower {largest}")
 
 
+def announce_quietly(found: Footprint) -> None:
+    """As `announce`, but says nothing of what fits."""
+    if found.states + found.work > memory.available().device:
+        announce("sampling", found)
+
+
 def _gb(size: float) -> str:
     return f"{size / GB:.3g} GB"
 

@@ -1,7 +1,7 @@
 """Pictures of trajectory windows: real, unguided and guided side by side."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -25,16 +25,19 @@ def real(key: jax.Array, raw: RawDataset, length: int, num_windows: int) -> np.n
 def draw(path: pathlib.Path, env_name: str, obs_dim: int, windows: Mapping[str, np.ndarray]) -> None:
     """A panel for each title -> windows [K, T, D], environment space: a map for maze2d, else observations over time."""
     if env_name.startswith("maze2d-"):
-        layout = env_name.removeprefix("maze2d-").removesuffix("-dense")
-        fig = _maps(layout, windows)
+        panels = maps(env_name, windows)
     else:
-        fig = _series(obs_dim, windows)
-    fig.savefig(path, dpi=DPI)
+        panels = series(obs_dim, windows)
+    panels.flat[0].figure.savefig(path, dpi=DPI)
 
 
-def _maps(layout: str, windows: Mapping[str, np.ndarray]) -> figure.Figure:
+def maps(
+    env_name: str, windows: Mapping[str, np.ndarray], make: Callable[..., figure.Figure] = figure.Figure
+) -> np.ndarray:
+    """Axes [K] on a figure that `make` gives: each window [..., O], environment space, as a path in the maze."""
+    layout = env_name.removeprefix("maze2d-").removesuffix("-dense")
     num_x, num_y = np.array(maze2d.is_wall(layout).shape)
-    fig = figure.Figure(figsize=(4.2 * len(windows) + 0.8, 4.2 * num_y / num_x + 0.35), layout="constrained")
+    fig = make(figsize=(4.2 * len(windows) + 0.8, 4.2 * num_y / num_x + 0.35), layout="constrained")
     panels = [fig.add_subplot(1, len(windows), i + 1) for i in range(len(windows))]
     for axis, (title, paths) in zip(panels, windows.items(), strict=True):
         _maze(axis, layout)
@@ -44,7 +47,7 @@ def _maps(layout: str, windows: Mapping[str, np.ndarray]) -> figure.Figure:
         axis.set(title=title, xlabel="x")
     panels[0].set_ylabel("y")
     fig.colorbar(lines, ax=panels, label="row in the window (dots: first)", shrink=0.85)
-    return fig
+    return np.array(panels)
 
 
 def _maze(axis: axes.Axes, layout: str) -> None:
@@ -65,9 +68,12 @@ def _coloured(xy: np.ndarray) -> collections.LineCollection:
     return collections.LineCollection(pieces, array=rows, cmap="viridis", linewidths=1.3)
 
 
-def _series(obs_dim: int, windows: Mapping[str, np.ndarray]) -> figure.Figure:
+def series(
+    obs_dim: int, windows: Mapping[str, np.ndarray], make: Callable[..., figure.Figure] = figure.Figure
+) -> np.ndarray:
+    """Axes [rows, K]: the first observations [..., O] of each window over time."""
     num_rows = min(obs_dim, MAX_PANEL_ROWS)
-    fig = figure.Figure(figsize=(4.2 * len(windows), 2.2 * num_rows + 0.5), layout="constrained")
+    fig = make(figsize=(4.2 * len(windows), 2.2 * num_rows + 0.5), layout="constrained")
     panels = fig.subplots(num_rows, len(windows), sharex=True, sharey="row", squeeze=False)
     for column, (title, paths) in zip(panels.T, windows.items(), strict=True):
         column[0].set_title(title)
@@ -76,4 +82,4 @@ def _series(obs_dim: int, windows: Mapping[str, np.ndarray]) -> figure.Figure:
             axis.plot(paths[..., dim].T, color="#0072B2", alpha=0.25, linewidth=0.8)
     for dim, axis in enumerate(panels[:, 0]):
         axis.set_ylabel(f"observation {dim}")
-    return fig
+    return panels

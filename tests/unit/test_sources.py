@@ -93,7 +93,7 @@ def test_a_run_reads_only_its_rows(tmp_path):
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, max_rows=120))
     data = denoiser.prepare(config)
     assert len(data.raw.rewards) == len(data.training.rows) == 120
-    trained = denoiser.Denoiser(config, None, None, None)
+    trained = denoiser.Trained(config, None, None, None)
     for settings, expected in (
         ({}, (dataset, 120)),
         ({"max_rows": 60}, (dataset, 60)),
