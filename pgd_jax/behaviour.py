@@ -20,7 +20,7 @@ import numpy as np
 from flax import struct
 
 from pgd_jax import checkpoint, config as configs, denoiser as denoisers, driver, footprint, notes, processes, rundir
-from pgd_jax.agents import adam, losses
+from pgd_jax.agents import adam, cloned
 from pgd_jax.data import episodes, sources
 from pgd_jax.data.base import RawDataset
 from pgd_jax.errors import UserError
@@ -81,15 +81,6 @@ def network_of(config: configs.BehaviourConfig, layout: Layout) -> Network:
     sizes = dict(hidden_dim=config.hidden_dim, num_hidden=config.num_hidden)
     limits = dict(log_std_min=LOG_STD_MIN, log_std_max=LOG_STD_MAX)
     return mlp.conditional_gaussian_policy(layout.obs_dim, layout.action_dim, **sizes, **limits)
-
-
-def log_prob(network: Network, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
-    """log beta(a | s) [...] of obs [..., O] in network space and action [..., A] in environment space.
-
-    A LogProb once `network` and `params` are bound. The Gaussian is not squashed: finite at actions of exactly +-1.
-    """
-    mean, log_std = network.apply(params, obs)
-    return losses.gaussian_log_prob(action, mean, log_std)
 
 
 def prepare(config: configs.BehaviourConfig) -> Data:
@@ -154,7 +145,7 @@ def train_chunk(
         index = jax.random.randint(key_batch, (config.batch_size,), 0, data.obs.shape[0])
 
         def loss(params: Params) -> jax.Array:
-            return -log_prob(network, params, data.obs[index], data.action[index]).mean()
+            return -cloned.log_prob(network, params, data.obs[index], data.action[index]).mean()
 
         negative, grads = jax.value_and_grad(loss)(policy.params)
         return adam.step(policy, grads, config.learning_rate, ADAM_EPS), -negative
@@ -169,7 +160,7 @@ def log_likelihood(params: Params, data: Demonstrations, *, network: Network) ->
     """Mean log-likelihood f32[] of all of `data`, in nats a transition."""
 
     def one(transition: Demonstrations) -> jax.Array:
-        return log_prob(network, params, transition.obs, transition.action)
+        return cloned.log_prob(network, params, transition.obs, transition.action)
 
     return jax.lax.map(one, data, batch_size=VALIDATION_BATCH).mean()
 

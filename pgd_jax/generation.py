@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from pgd_jax import behaviour as behaviours, devices
+from pgd_jax import devices
+from pgd_jax.agents import cloned
 from pgd_jax.analysis import dynamics_error as dynamics
 from pgd_jax.data import codec as codecs
 from pgd_jax.diffusion import guidance, samplers, schedules, train
@@ -36,33 +38,53 @@ def generate(
 ) -> jax.Array:
     """Guided windows f32[M, T, D] in network space, `trajectories_per_batch` at a time; coefficient 0 is unguided.
 
+    A share of the batches is guided (`hyper.guided_share`, `is_guided`); the policy is evaluated in none of the others,
+    unless another lane guides them.
     A warm start renews the windows `start` f32[M, T, D]: noised to `warm_sigma`, then `warm_steps` steps.
     """
     plan, codec = program.plan, shared.codec
     if program.behaviour is not None:
-        behaviour = functools.partial(behaviours.log_prob, program.behaviour, shared.behaviour)
+        behaviour = functools.partial(cloned.log_prob, program.behaviour, shared.behaviour)
         log_prob = guidance.without_behaviour(log_prob, behaviour, hyper.guidance.behaviour)
     num_steps, sigma_max, modes = plan.num_steps, hyper.sigma_max, plan.modes
     if start is not None:
         num_steps, sigma_max, modes = plan.warm_steps, hyper.warm_sigma, plan.warm_modes
     denoise = train.denoiser(program.network, shared.denoiser)
-    guided = guidance.guide(
-        denoise, log_prob, codec, coefficient, num_steps, plan.guidance, plan.guidance_schedule, hyper.guidance,
-        plan.policy_every, modes,
-    )  # fmt: skip
     sampler = samplers.SAMPLERS.get(plan.sampler)
     sigmas = schedules.SCHEDULES.get(plan.noise_schedule)(num_steps, hyper.sigma_min, sigma_max, hyper.rho)
     shape = (plan.trajectories_per_batch, plan.window_length, codec.layout.dim)
 
-    def batch(key_and_start: tuple[jax.Array, jax.Array | None]) -> jax.Array:
-        key, start = key_and_start
-        options = guided.options(shape, noise=hyper.noise, start=start, num_particles=plan.num_particles)
-        return sampler.sample(key, guided.denoise, sigmas, shape, options)
+    def sample(made: guidance.Guided, key: jax.Array, start: jax.Array | None) -> jax.Array:
+        options = made.options(shape, noise=hyper.noise, start=start, num_particles=plan.num_particles)
+        return sampler.sample(key, made.denoise, sigmas, shape, options)
+
+    def guided(key: jax.Array, start: jax.Array | None, index: jax.Array) -> jax.Array:
+        strength = jnp.where(is_guided(index.astype(jnp.float32), hyper.guided_share), coefficient, 0.0)
+        made = guidance.guide(
+            denoise, log_prob, codec, strength, num_steps, plan.guidance, plan.guidance_schedule, hyper.guidance,
+            plan.policy_every, modes,
+        )  # fmt: skip
+        return sample(made, key, start)
+
+    def batch(item: tuple[jax.Array, jax.Array | None, jax.Array]) -> jax.Array:
+        key, start, index = item
+        if plan.guided_batches is None:
+            return guided(key, start, index)
+        # The same choice in every lane, so that it stays one under vmap: only one of the two is computed.
+        unguided = functools.partial(sample, guidance.Guided(denoise))
+        is_any = jnp.array(plan.guided_batches)[index]
+        return jax.lax.cond(is_any, guided, lambda key, start, _: unguided(key, start), key, start, index)
 
     keys = jax.random.split(key, plan.num_batches)
     starts = None if start is None else start.reshape(plan.num_batches, *shape)
-    windows = devices.map_windows(batch, (keys, starts), program.mesh)
+    windows = devices.map_windows(batch, (keys, starts, jnp.arange(plan.num_batches)), program.mesh)
     return windows.reshape(plan.num_trajectories, plan.window_length, codec.layout.dim)
+
+
+def is_guided(index: jax.Array | np.ndarray, share: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+    """Whether batch `index` f32[...] is among the guided ones, which are the nearest number to the share, evenly spread."""
+    array = jnp if isinstance(share, jax.Array) else np
+    return array.floor((index + 1.0) * share + 0.5) > array.floor(index * share + 0.5)
 
 
 def flatten(codec: Codec, windows: jax.Array) -> Synthetic:

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from pgd_jax import config as configs, lanes
+from pgd_jax import config as configs, generation, lanes
 from pgd_jax.diffusion import guidance, samplers, schedules
 from pgd_jax.errors import UserError
 from pgd_jax.program import Plan, ProgramHyper
@@ -34,6 +34,15 @@ def guidance_modes(
     return guidance.modes_of((low <= sigmas) & (sigmas <= high), sampling.policy_every)
 
 
+def _guided_batches(sampling: configs.SamplingConfig, shares: np.ndarray) -> tuple[bool, ...] | None:
+    """Which batches of a phase's windows are guided in any lane, by their shares f32[L]; None: all of them."""
+    if not ((0.0 <= shares) & (shares <= 1.0)).all():
+        raise UserError(f"guided_share={shares[(shares < 0.0) | (shares > 1.0)][0]:g} must be a share, from 0 to 1")
+    index = np.arange(sampling.num_trajectories // sampling.trajectories_per_batch, dtype=np.float32)
+    found = generation.is_guided(index, shares[:, None]).any(axis=0)
+    return None if found.all() else tuple(found.tolist())
+
+
 def plan_of(config: configs.AgentConfig, window_length: int, lanes_: lanes.Lanes | None = None) -> Plan:
     """The static half of `config`; the window length comes from the denoiser, the steps to guide from the lanes.
 
@@ -51,6 +60,7 @@ def plan_of(config: configs.AgentConfig, window_length: int, lanes_: lanes.Lanes
         policy_every=sampling.policy_every,
         modes=modes,
         warm_modes=warm or None,
+        guided_batches=hypers and _guided_batches(sampling, np.asarray(hypers.guided_share)),
         num_particles=sampling.num_particles,
         warm_steps=sampling.warm_steps,
         window_length=window_length,

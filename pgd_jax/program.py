@@ -33,6 +33,7 @@ class Plan(NamedTuple):
     policy_every: int
     modes: tuple[int, ...] | None  # of guidance in each of the N steps, by the floats of all lanes; None: any may guide
     warm_modes: tuple[int, ...] | None  # likewise of a phase that starts warm
+    guided_batches: tuple[bool, ...] | None  # which batches of a phase's windows any lane guides; None: all
     num_particles: int
     warm_steps: int  # of a phase that starts from the windows of the one before; 0: every phase starts afresh
     window_length: int
@@ -67,6 +68,7 @@ class ProgramHyper:
 
     agent: AgentHyper
     guidance_coefficient: jax.Array | float = GUIDANCE_COEFFICIENT  # lambda
+    guided_share: jax.Array | float = 1.0  # of a phase's windows, in whole batches; the others are unguided
     guidance: GuidanceHyper = struct.field(default_factory=functools.partial(GuidanceHyper, sigma_max=GUIDED_BELOW))
     reward_scale: jax.Array | float = 1.0  # the agent learns from scale * reward + shift
     reward_shift: jax.Array | float = 0.0

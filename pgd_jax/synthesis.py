@@ -98,8 +98,10 @@ def _guided(source: Guided, sampling: configs.SamplingConfig) -> Prepared:
         raise UserError(f"lane={source.lane}: {source.run} has lanes 0 to {num_lanes - 1}")
     state, hyper = jax.tree.map(lambda leaf: leaf[source.lane], (states, experiment.lanes.hypers))
     plan = experiment.program.plan._replace(
-        num_trajectories=sampling.num_trajectories, trajectories_per_batch=sampling.trajectories_per_batch
-    )
+        num_trajectories=sampling.num_trajectories, trajectories_per_batch=sampling.trajectories_per_batch,
+        guided_batches=None,
+    )  # fmt: skip
+    hyper = hyper.replace(guided_share=jnp.float32(1.0))  # a dataset of the lane's policy, whatever it learned from
     strength = hyper.guidance_coefficient if source.coefficient is None else jnp.float32(source.coefficient)
     log_prob = functools.partial(experiment.program.agent.log_prob, state.agent)
     program = experiment.program._replace(plan=plan)

@@ -42,6 +42,7 @@ def controlled(key: jax.Array, experiment: Experiment, agents: Any) -> Compariso
     An unguided lane's policy guides with the largest coefficient of the run, or 1 where all are 0.
     """
     hypers = experiment.lanes.hypers
+    hypers = hypers.replace(guided_share=jnp.ones_like(hypers.guided_share))
     own = hypers.guidance_coefficient
     largest = jnp.max(own)
     guided = jnp.where(own == 0.0, jnp.where(largest > 0.0, largest, 1.0), own)
@@ -98,7 +99,7 @@ def _shortened(program: loop.Program) -> loop.Program:
     num = wanted // batch * batch
     measured = num if program.plan.dynamics_windows else 0
     plan = program.plan._replace(
-        trajectories_per_batch=batch, num_trajectories=num, dynamics_windows=measured,
+        trajectories_per_batch=batch, num_trajectories=num, dynamics_windows=measured, guided_batches=None,
         num_particles=math.gcd(batch, program.plan.num_particles),
     )  # fmt: skip
     return program._replace(plan=plan)

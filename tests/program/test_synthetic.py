@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax import experiment, loop
+from pgd_jax import experiment, generation, loop, planning
 from pgd_jax.data import codec as codecs
 from pgd_jax.diffusion import guidance, samplers, schedules, train
+from pgd_jax.errors import UserError
 from pgd_jax.networks.base import Network
 from tests import quickly, worlds
 from tests.worlds import LAYOUT, WINDOW
@@ -67,6 +68,77 @@ def test_coefficient_zero_is_unguided(world, plain, rule):
     action = LAYOUT.action
     assert np.abs(windows[2:, ..., action] - other[2:, ..., action]).max() > 0.02
     assert np.abs(windows[2:, ..., action] - plain[2:, ..., action]).max() > 0.02
+
+
+def test_the_share_is_of_whole_batches_evenly_spread():
+    """By hand: of 4 batches a share of 0.5 guides the first and the third, 0.25 the second, 0.1 none, 0.9 all."""
+    index = np.arange(4, dtype=np.float32)
+    expected = {0.5: [1, 0, 1, 0], 0.25: [0, 1, 0, 0], 0.75: [1, 1, 0, 1], 0.1: [0, 0, 0, 0], 0.9: [1, 1, 1, 1]}
+    for share, guided in expected.items():
+        assert generation.is_guided(index, np.float32(share)).tolist() == guided, share
+    shares = np.linspace(0.0, 1.0, 201, dtype=np.float32)
+    for num_batches in (1, 3, 7, 16, 100):
+        index = np.arange(num_batches, dtype=np.float32)
+        static = generation.is_guided(index, shares[:, None])
+        traced = jax.jit(generation.is_guided)(jnp.asarray(index)[None], jnp.asarray(shares)[:, None])
+        np.testing.assert_array_equal(static, traced)
+        assert np.abs(static.sum(axis=1) - num_batches * shares).max() <= 0.5 + 1e-4
+        assert static[-1].all() and not static[0].any()
+
+
+SIZES = dict(num_trajectories=16, trajectories_per_batch=4)
+COEFFICIENT = "guidance_coefficient=3"
+
+
+@pytest.mark.parametrize("rule", ["proximal", "paper", "pigdm"])
+@pytest.mark.parametrize("shares", ["0,0.5,1", "0,0.25,0.5"])
+def test_a_share_of_the_windows_is_guided_in_each_lane(rule, shares):
+    """Lanes of one seed: each batch is that of the lane without guidance, or that of a lane that guides all."""
+    sizes = SIZES | {"guidance": rule}
+    world = worlds.build(worlds.agent_config(sizes, num_seeds=1, sweep=f"{COEFFICIENT}; guided_share={shares}"))
+    plan = planning.plan_of(worlds.agent_config(sizes), WINDOW, world.lanes)
+    assert (plan.guided_batches is None) == ("1" in shares.split(","))
+    world = world._replace(program=world.program._replace(plan=plan))
+    all_guided = worlds.build(worlds.agent_config(sizes, num_seeds=1, sweep=COEFFICIENT))
+    states = jax.tree.map(lambda leaf: leaf[:1], world.init())
+    guided = generator(all_guided, rule)(states)[0].reshape(4, 4, WINDOW, -1)
+    windows = generator(world, rule)(world.init()).reshape(3, 4, 4, WINDOW, guided.shape[-1])
+    for lane, share in enumerate(np.float32(shares.split(","))):
+        for index in range(4):
+            is_guided = generation.is_guided(np.float32(index), share)
+            expected = guided[index] if is_guided else windows[0, index]
+            np.testing.assert_allclose(windows[lane, index], expected, atol=2e-3, err_msg=f"{share} {index}")
+            assert is_guided == (np.abs(windows[lane, index] - windows[0, index]).max() > 0.02)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_unguided_windows_cost_no_evaluation_of_the_policy(share):
+    sweep = f"{COEFFICIENT}; guided_share={share}"
+    world = worlds.build(worlds.agent_config(SIZES, num_seeds=2, sweep=sweep))
+    program, calls = world.program, []
+    program = program._replace(plan=planning.plan_of(worlds.agent_config(SIZES, sweep=sweep), WINDOW, world.lanes))
+
+    def log_prob(obs, action):
+        jax.debug.callback(lambda _: calls.append(1), obs.sum())
+        return -jnp.sum(action**2, axis=-1)
+
+    def one(key, hyper):
+        return loop.generate(key, log_prob, hyper.guidance_coefficient, hyper, world.shared, program)
+
+    keys = jax.random.split(jax.random.key(0), 2)
+    jax.block_until_ready(jax.jit(jax.vmap(one))(keys, world.lanes.hypers))
+    jax.effects_barrier()
+    every = worlds.agent_config(SIZES, sweep=COEFFICIENT)
+    guided_steps = planning.plan_of(every, WINDOW, world.lanes).modes.count(guidance.EVALUATED)
+    batches = int(4 * share)
+    assert (len(calls) > 0) == (batches > 0) and len(calls) % max(batches * guided_steps, 1) == 0
+
+
+def test_a_share_must_be_one():
+    for share in (-0.1, 1.5):
+        world = worlds.build(worlds.agent_config(num_seeds=1, sweep=f"guided_share={share}"))
+        with pytest.raises(UserError, match=f"guided_share={share:g} must be a share, from 0 to 1"):
+            planning.plan_of(worlds.agent_config(), WINDOW, world.lanes)
 
 
 def test_the_first_phase_is_unguided_whatever_the_coefficient(world):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from pgd_jax import behaviour, checkpoint, config as configs, denoiser, metrics, rundir
+from pgd_jax.agents import cloned
 from pgd_jax.agents import adam
 from pgd_jax.data import codec as codecs, episodes, sources
 from pgd_jax.diffusion import train
@@ -89,7 +90,7 @@ def undisturbed(trained_denoiser, tmp_path_factory):
 def log_prob():
     """Of a policy that no training has seen, O = 3 and A = 2."""
     network = behaviour.network_of(configs.BehaviourConfig(**SIZES), Layout(3, 2))
-    return jax.jit(functools.partial(behaviour.log_prob, network, jax.jit(network.init)(jax.random.key(1))))
+    return jax.jit(functools.partial(cloned.log_prob, network, jax.jit(network.init)(jax.random.key(1))))
 
 
 def test_learns_the_mean_and_spread_of_each_state(finished, trained_denoiser):
