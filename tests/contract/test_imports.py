@@ -1,0 +1,64 @@
+"""The package as a graph of imports: no circle, and every module imports alone."""
+
+import ast
+import graphlib
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def modules():
+    """Name -> file of each module of the package."""
+    files = sorted((ROOT / "pgd_jax").rglob("*.py"))
+    return {".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
+
+
+def imported(file, known):
+    """Modules of the package that a file imports at its top; a package stands for its __init__ alone."""
+    found = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & known or {node.module}
+    return found & known
+
+
+def test_no_module_needs_itself():
+    known = modules()
+    graph = {name: imported(file, set(known)) - {name} for name, file in known.items()}
+    # The package's own first lines import what must come before JAX; everything may ask it for the version.
+    graph["pgd_jax"] = set()
+    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+    assert order.index("pgd_jax.errors") < order.index("pgd_jax.api") and len(order) == len(known)
+
+
+# A process for each module, forked from one that has the libraries but nothing of ours.
+ALONE = """
+import importlib, os, sys, traceback
+import absl.flags, flax.linen, gymnasium, h5py, jax, matplotlib.figure, ml_collections, optax, scipy.stats
+from orbax.checkpoint import v1
+failed = []
+for name in sys.argv[1:]:
+    child = os.fork()
+    if child == 0:
+        try:
+            importlib.import_module(name)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        failed.append(name)
+print("failed:", *failed)
+"""
+
+
+def test_every_module_imports_alone():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ALONE, *modules()], capture_output=True, text=True, timeout=300, check=True
+    )
+    assert done.stdout.split() == ["failed:"], done.stderr
