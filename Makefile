@@ -3,16 +3,24 @@ PYTHON ?= python3
 VENV ?= .venv
 READY := $(VENV)/ready
 
-.PHONY: run test test-all bench clean
+.PHONY: run test test-all lint format bench clean
 
 run: $(READY)  ## the quickstart: data, denoiser, agents, report in runs/quickstart
 	$(VENV)/bin/python -m experiments.quickstart
 
-test: $(READY)  ## all tests but the slow ones
+test: $(READY) lint  ## all tests but the slow ones
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
-test-all: $(READY)  ## with the slow ones
+test-all: $(READY) lint  ## with the slow ones
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m ""
+
+lint: $(READY)  ## style of the code, and mistakes that can be read from it
+	$(VENV)/bin/ruff check --quiet .
+	$(VENV)/bin/ruff format --quiet --check .
+
+format: $(READY)
+	$(VENV)/bin/ruff check --quiet --fix .
+	$(VENV)/bin/ruff format --quiet .
 
 bench: $(READY)  ## speed of the parts against the machine's matrix-multiply rate
 	$(VENV)/bin/python -m pgd_jax.cli.bench

@@ -10,7 +10,9 @@ from typing import Any
 
 from pgd_jax import interrupt
 
-interrupt.begin_if_started("pgd_jax.cli", scripts="pgd-(datasets|collect|train-(denoiser|behaviour|agent)|sample|report)")
+interrupt.begin_if_started(
+    "pgd_jax.cli", scripts="pgd-(datasets|collect|train-(denoiser|behaviour|agent)|sample|report)"
+)
 
 from pgd_jax import compilation
 from pgd_jax.errors import Diverged, UserError

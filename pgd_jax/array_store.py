@@ -1,8 +1,8 @@
 """Arrays by name in a folder, written by orbax, of which this is the only importer.
 
-Orbax globs below the paths that it is given, which `[` and `\\` in any of their folders lead astray, and takes `gs:` for
-an address: it then drops data with no more than a warning. It lists truncated folders as good, too, and loads flipped
-bytes without an error. So it is given plain names only, and what it wrote is read back.
+Orbax globs below the paths that it is given, which `[` and `\\` in any of their folders lead astray, and takes `gs:`
+for an address: it then drops data with no more than a warning. It lists truncated folders as good, too, and loads
+flipped bytes without an error. So it is given plain names only, and what it wrote is read back.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from pgd_jax import places
+
 
 def save(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes folder `path`, whose parent is there. Of several processes all call it, and the first one writes."""

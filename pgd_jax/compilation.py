@@ -130,7 +130,7 @@ def _cpu() -> list[str]:
 
 
 def _mark(folder: pathlib.Path) -> None:
-    """Says that a folder is a cache, as https://bford.info/cachedir has it, and of this library: `shrink` may empty it."""
+    """Says that a folder is a cache (https://bford.info/cachedir), and of this library: `shrink` may empty it."""
     with contextlib.suppress(OSError):
         (folder / MARK).write_text(MARK_TEXT, encoding="utf-8")
 
@@ -145,8 +145,9 @@ def _is_ours(folder: pathlib.Path) -> bool:
 def shrink(root: pathlib.Path, max_bytes: int) -> None:
     """Where programs below `root`, of all machines and versions, take more, removes the least recently read half.
 
-    Only files that JAX names so, in folders that `keep` made and marked, count and are removed. JAX can bound a folder too, but not those of other versions, and by a lock for each file that it reads, through a
-    package that it does not bring along.
+    Only files that JAX names so count and are removed, in folders that `keep` made and marked. JAX can bound a folder
+    too, but not those of other versions, and by a lock for each file that it reads, through a package that it does not
+    bring along.
     """
     programs = []
     for path in root.glob("*/*-cache"):

@@ -206,7 +206,9 @@ def validate_behaviour(config: BehaviourConfig) -> None:
 
 def validate_sampling(sampling: SamplingConfig) -> None:
     """Raises UserError for a sampling that cannot work."""
-    require_positive(sampling, "num_steps", "num_trajectories", "trajectories_per_batch", "num_particles", "policy_every")
+    require_positive(
+        sampling, "num_steps", "num_trajectories", "trajectories_per_batch", "num_particles", "policy_every"
+    )
     for name, least in (("num_steps", sampling.num_steps), ("warm_steps", sampling.warm_steps or 2)):
         if least < 2:
             raise UserError(f"sampling.{name}={least} must be at least 2")

@@ -81,8 +81,8 @@ def _mesh(sizes: tuple[int, ...], names: tuple[str, ...]) -> Mesh | None:
     if num_devices < len(jax.devices()) and processes.are_several():
         raise UserError(
             f"{jax.process_count()} processes have {len(jax.devices())} devices, of which {num_devices} would be used "
-            f"({', '.join(f'{name}={size}' for name, size in zip(names, sizes, strict=True))}): every process must have "
-            "its share; choose lanes, batches of windows or the number of processes so that they divide evenly"
+            f"({', '.join(f'{name}={size}' for name, size in zip(names, sizes, strict=True))}): every process must "
+            "have its share; choose lanes, batches of windows or the number of processes so that they divide evenly"
         )
     if num_devices == 1:
         return None
@@ -152,9 +152,7 @@ def in_turn(function: Callable[..., Tree], mesh: Mesh | None) -> Callable[..., T
     return jax.custom_batching.sequential_vmap(jax.jit(function))  # which asks for it twice; a jit is traced once
 
 
-def by_lane(
-    function: Callable[..., Tree], mesh: Mesh | None, num_by_lane: int, num_copied: int
-) -> Callable[..., Tree]:
+def by_lane(function: Callable[..., Tree], mesh: Mesh | None, num_by_lane: int, num_copied: int) -> Callable[..., Tree]:
     """`function` of `num_by_lane` trees with leading axis L, then `num_copied` that all lanes share, on every device.
 
     What it returns has the leading axis L too.

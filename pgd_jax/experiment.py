@@ -174,7 +174,9 @@ def fit_in_memory(
     placed = on_devices(experiment)
     initial = functools.partial(initial_states, placed)
     template = devices.template(initial, experiment.mesh, devices.LANES)
-    footprint.announce("agents", footprint.of_agent(config, placed.program, template, placed.lanes.hypers, placed.shared))
+    footprint.announce(
+        "agents", footprint.of_agent(config, placed.program, template, placed.lanes.hypers, placed.shared)
+    )
     states, rows = driver.run_in_memory(_job(experiment, placed), "agents", initial)
     return experiment, states, rows
 

@@ -76,7 +76,9 @@ def of_agent(
 
     def savings() -> dict[str, float]:
         own = _own_work(program, states, hypers, shared)
-        learning, evaluation, description = (num_lanes * own.get(name, 0.0) for name in ("learn", "evaluate", "describe"))
+        learning, evaluation, description = (
+            num_lanes * own.get(name, 0.0) for name in ("learn", "evaluate", "describe")
+        )
         windows = sharing * 2.0 * tree_bytes(states.windows) / parts
         agents, usual = found.states - windows, AgentConfig()
         return {
@@ -118,9 +120,7 @@ def of_denoiser(
     return Footprint(tree_bytes(windows), states, work, {"training.batch_size": work}, savings)
 
 
-def of_policy(
-    config: BehaviourConfig, traced: Any, state: Tree, data: Tree
-) -> Footprint:
+def of_policy(config: BehaviourConfig, traced: Any, state: Tree, data: Tree) -> Footprint:
     """Of a behaviour policy's training, `traced` with its state and data."""
     states, work = _of_training(traced, state)
 

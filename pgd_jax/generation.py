@@ -82,7 +82,7 @@ def generate(
 
 
 def is_guided(index: jax.Array | np.ndarray, share: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
-    """Whether batch `index` f32[...] is among the guided ones, which are the nearest number to the share, evenly spread."""
+    """Whether batch `index` f32[...] is guided: the nearest number of batches to the share, evenly spread."""
     array = jnp if isinstance(share, jax.Array) else np
     return array.floor((index + 1.0) * share + 0.5) > array.floor(index * share + 0.5)
 

@@ -12,7 +12,6 @@ from pgd_jax.errors import UserError
 from pgd_jax.loop import ProgramHyper
 from pgd_jax.registry import nearest
 
-
 MAX_LANES = 1_000_000  # more are a slip of the pen
 
 

@@ -1,4 +1,4 @@
-"""How good windows are: functions of arrays, environment space. Lower dynamics error is truer, higher likelihood more on-policy."""
+"""How true and how on-policy windows are: functions of arrays in environment space."""
 
 from collections.abc import Callable
 
@@ -31,6 +31,6 @@ def dynamics_error(windows: Windows, env: str) -> float:
 
 
 def log_likelihood(windows: Windows, log_prob: Callable[[jax.Array, jax.Array], jax.Array]) -> float:
-    """Mean of `log_prob`(obs [..., O], action [..., A]) over the valid rows: how likely a policy finds their actions."""
+    """Mean of `log_prob`(obs [..., O], action [..., A]) over the valid rows: how likely their actions are."""
     obs, action = (jnp.asarray(array, jnp.float32) for array in (windows.obs, windows.action))
     return float(np.asarray(log_prob(obs, action))[windows.valid].mean())

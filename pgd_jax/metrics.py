@@ -34,7 +34,9 @@ class MetricsWriter:
     def __init__(self, path: str | os.PathLike):
         self._path = pathlib.Path(path)
         if self._path.is_symlink():
-            raise UserError(f"{self._path} is a link, which may lead to any file; a run writes into its own folder only")
+            raise UserError(
+                f"{self._path} is a link, which may lead to any file; a run writes into its own folder only"
+            )
         if self._path.exists() and not self._path.read_bytes().endswith(b"\n"):
             _rewrite(self._path, _parse(self._path))  # a half-written last line must not run into the next row
         self._file = open(self._path, "a", encoding="utf-8")

@@ -38,7 +38,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def creating(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """As `replacing`, for a file that is not there yet. Raises UserError where something is, at the start or the end."""
+    """As `replacing`, for a file that is not there yet. Raises UserError where something is, then or at the end."""
     refuse_taken(path)
     with replacing(path) as temporary:
         yield temporary

@@ -37,7 +37,6 @@ def start(choice: str) -> None:
     except (RuntimeError, ValueError) as error:
         raise UserError(f'--distributed="{choice}": the processes did not find each other ({error})') from None
 
-
     if are_several():
         interrupt.leave_to_all()
 

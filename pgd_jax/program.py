@@ -14,7 +14,6 @@ from pgd_jax.envs.base import EvalEnv
 from pgd_jax.networks.base import Network
 from pgd_jax.types import Codec, Params, Transition
 
-
 # Chosen by experiments/guidance_study. EDM samples from 80 to 0.002 and PGD guides all the way: of few steps, too many
 # then lie where nothing is decided.
 SIGMA_MIN, SIGMA_MAX = 0.01, 20.0

@@ -82,10 +82,6 @@ class RunDir:
     def checkpoints_path(self) -> pathlib.Path:
         return self.path / "checkpoints"
 
-    @property
-    def is_finished(self) -> bool:
-        return (self.path / FINISHED).exists()
-
     def mark_finished(self) -> None:
         replace_text(self.path / FINISHED, provenance.moment() + "\n")
 

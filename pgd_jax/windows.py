@@ -45,7 +45,7 @@ class Windows:
         return Transition(*(field[self.valid] for field in fields))
 
     def save(self, path: str | pathlib.Path) -> str:
-        """Writes the valid rows, an episode a window, and returns where: an HDF5 file in D4RL's layout, or "minari:<id>".
+        """Writes the valid rows, an episode a window, to an HDF5 file in D4RL's layout or "minari:<id>"; returns where.
 
         Raises UserError where something is there already.
         """
@@ -82,5 +82,3 @@ def recorded(raw: RawDataset, num_windows: int, length: int, key: jax.Array) -> 
     return Windows(
         raw.observations[rows], raw.actions[rows], raw.rewards[rows], terminal, valid, std, raw.env, raw.reference
     )
-
-

@@ -84,8 +84,9 @@ def build(config: configs.AgentConfig = AGENT_CONFIG) -> World:
     program = loop.Program(planning.plan_of(config, WINDOW), agent, network, ENVS.get("pendulum")())
     shared = loop.Shared(params, codec, real_transitions())
     return World(
-        program, shared, lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds,
-        config.first_seed)
+        program,
+        shared,
+        lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed),
     )
 
 

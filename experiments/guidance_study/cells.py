@@ -9,7 +9,7 @@ from pgd_jax.program import ProgramHyper
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A point of the study but for lambda; its defaults are the chosen setting, with the policy in every guided step."""
+    """A point of the study but for lambda; defaults are the chosen setting, with the policy in every guided step."""
 
     rule: str = "proximal"
     sampler: str = "dpmpp_2m_sde"

@@ -1,4 +1,3 @@
 """Offline RL algorithms; importing the package registers them."""
 
-from pgd_jax.agents import iql as iql
-from pgd_jax.agents import td3_bc as td3_bc
+from pgd_jax.agents import iql as iql, td3_bc as td3_bc

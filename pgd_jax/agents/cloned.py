@@ -1,4 +1,4 @@
-"""The density of a cloned behaviour policy, beta(a | s): a Gaussian whose mean and log standard deviation are a network's."""
+"""The density beta(a | s) of a cloned behaviour policy: a Gaussian with a network's mean and log standard deviation."""
 
 import jax
 

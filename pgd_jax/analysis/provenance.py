@@ -10,7 +10,6 @@ from pgd_jax.analysis.results import Run
 from pgd_jax.errors import UserError
 from pgd_jax.experiment import Experiment
 
-
 HOST_PACKAGES = ("gymnasium", "mujoco", "gymnasium-robotics")
 
 

@@ -8,8 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax import agents as agents  # registers the agents
-from pgd_jax import lanes, loop, planning
+from pgd_jax import (
+    agents as agents,  # registers the agents
+    lanes,
+    loop,
+    planning,
+)
 from pgd_jax.agents.base import AGENTS, AgentPlan
 from pgd_jax.config import AgentConfig, SamplingConfig
 from pgd_jax.data import codec as codecs

@@ -63,7 +63,9 @@ def _collect(options: flags.FlagValues) -> int:
         raise UserError(f"--out is missing: the file to write, for example --out={name}.hdf5")
     path = pathlib.Path(options.out)
     if name in collect.RECIPES:
-        of_training = {field.name for cls in (collection.Plan, collection.Settings) for field in dataclasses.fields(cls)}
+        of_training = {
+            field.name for cls in (collection.Plan, collection.Settings) for field in dataclasses.fields(cls)
+        }
         entry.refuse_ignored(sorted({"workdir"} | of_training - {"seed"}), f"with {name}, for which nothing is trained")
         collect.write(name, path, options.num_rows, options.seed, command)
     else:

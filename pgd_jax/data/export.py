@@ -9,8 +9,7 @@ import jax
 import numpy as np
 
 from pgd_jax import places, provenance
-from pgd_jax.data import codec as codecs
-from pgd_jax.data import d4rl
+from pgd_jax.data import codec as codecs, d4rl
 from pgd_jax.errors import UserError
 from pgd_jax.types import Codec, Transition
 

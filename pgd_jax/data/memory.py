@@ -3,8 +3,8 @@
 It is the dataset's share of a run: networks, their training, lanes and synthetic rows come on top.
 
 On the host: the arrays as read, and for a denoiser the rows, for an agent the transitions, which are more. On the
-device: for an agent the transitions; for a denoiser the rows as recorded and encoded, which are more. On the CPU backend
-both are the same memory.
+device: for an agent the transitions; for a denoiser the rows as recorded and encoded, which are more. On the CPU
+backend both are the same memory.
 """
 
 import pathlib

@@ -41,8 +41,7 @@ def test_a_gaussian_policy_whose_mean_stands_still_loses_nothing(rule, codec):
     with jax.enable_x64(True):
         for sampler in ("heun", "dpmpp_2m_sde"):
             often, once = (
-                quickly.jit(lambda k=k, name=sampler: sampled(name, rule, still, k, codec=codec))()
-                for k in (1, 100)
+                quickly.jit(lambda k=k, name=sampler: sampled(name, rule, still, k, codec=codec))() for k in (1, 100)
             )
             np.testing.assert_allclose(once, often, atol=1e-9, err_msg=sampler)
 

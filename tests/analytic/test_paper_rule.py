@@ -86,9 +86,7 @@ def ours(sampler, dtype):
 
     def run(index, sigmas, std, coefficient):
         codec = Codec(jnp.asarray(MEAN, dtype), jnp.asarray(STD, dtype), LAYOUT)
-        guided = [
-            guidance.guide(world.denoise, policy(std), codec, coefficient, NUM_STEPS, rule) for rule in VARIANTS
-        ]
+        guided = [guidance.guide(world.denoise, policy(std), codec, coefficient, NUM_STEPS, rule) for rule in VARIANTS]
         start = oracles.start(key, sigmas, (COUNT, *SHAPE))
         return start, oracles.sample(sampler, key, oracles.any_of(index, guided), sigmas, (COUNT, *SHAPE))
 

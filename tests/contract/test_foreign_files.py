@@ -27,7 +27,9 @@ def places(tmp_path, monkeypatch):
 def evil(tmp_path, monkeypatch):
     """(what a Minari dataset's metadata may hold to have code of its own run, the file that this code writes)"""
     marker = tmp_path / "marker"
-    (tmp_path / "evil_module.py").write_text(f"def make(**_):\n    open({str(marker)!r}, 'w').close()\n    raise OSError\n")
+    (tmp_path / "evil_module.py").write_text(
+        f"def make(**_):\n    open({str(marker)!r}, 'w').close()\n    raise OSError\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     spec = {"id": "Evil-v0", "entry_point": "evil_module:make", "kwargs": {}, "additional_wrappers": []}
     yield json.dumps(spec), marker

@@ -59,6 +59,10 @@ print("failed:", *failed)
 
 def test_every_module_imports_alone():
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ALONE, *modules()], capture_output=True, text=True, timeout=300, check=True
+        [sys.executable, "-W", "ignore", "-c", ALONE, *modules()],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
     )
     assert done.stdout.split() == ["failed:"], done.stderr

@@ -159,7 +159,10 @@ def test_what_is_no_log_prob_is_one_clear_error(name, denoiser):
 MISTAKES = {
     "a dataset's name": (lambda d, m, p: pgd.load_dataset("pendulum-mixd-v0"), 'did you mean "pendulum-mixed-v0"'),
     "a setting": (lambda d, m, p: pgd.train_denoiser(d, widht=8), 'no setting "widht"; did you mean "width"'),
-    "a type": (lambda d, m, p: pgd.train_denoiser(d, num_steps="many"), "training.num_steps='many' must be of type int"),
+    "a type": (
+        lambda d, m, p: pgd.train_denoiser(d, num_steps="many"),
+        "training.num_steps='many' must be of type int",
+    ),
     "a seed": (lambda d, m, p: pgd.train_denoiser(d, seed=2**40), "training.seed=1099511627776 must be a seed"),
     "a sampler": (lambda d, m, p: m.sample(KEY, 4, sampler="hoin"), 'did you mean "heun"'),
     "a rule": (lambda d, m, p: m.sample(KEY, 4, rule="proximale"), 'did you mean "proximal"'),
@@ -229,7 +232,9 @@ def test_windows_of_a_dataset_are_its_rows(data):
     np.testing.assert_array_equal(found.valid[:, -1], found.terminal[:, -1])
     assert len(rows.reward) == found.valid.sum()
     follows = found.valid[:, :-1]
-    np.testing.assert_array_equal(rows.next_obs[rows.terminal == 0.0], found.obs[:, 1:][follows & ~found.terminal[:, :-1]])
+    np.testing.assert_array_equal(
+        rows.next_obs[rows.terminal == 0.0], found.obs[:, 1:][follows & ~found.terminal[:, :-1]]
+    )
     assert pgd.measures.dynamics_error(found, "pendulum") >= 0.0
 
 

@@ -120,9 +120,7 @@ def compare_training() -> None:
     for mesh in (None, devices.batch_mesh_of(config.batch_size)):
         state = devices.place(train.init(jax.random.key(0), network, config), mesh)
         placed = devices.place(windows, mesh)
-        trained = train.train_chunk(
-            state, placed, length=worlds.WINDOW, network=network, config=config, mesh=mesh
-        )
+        trained = train.train_chunk(state, placed, length=worlds.WINDOW, network=network, config=config, mesh=mesh)
         results.append(jax.device_get(trained))
     assert mesh.shape == {"windows": 8}
     chex.assert_tree_all_finite(results[0][0].params)  # NaN would be as NaN below

@@ -159,7 +159,7 @@ def test_an_interrupt_within_the_garbage_collector_is_not_lost():
 
 
 def test_a_stopped_sweep_is_not_a_finished_one(dataset, tmp_path):
-    """Two jobs at work; both stop, and the launcher says so by its last line and its status. The same command resumes."""
+    """Two jobs at work; both stop, and the launcher says so by its last line and its status."""
     base = training(dataset, "", num_steps=1_000_000)[3:]
     base = [flag for flag in base if "training.seed" not in flag]
     line = ["-m", "launch.local", "--command=train_denoiser", "--grid=training.seed=0,1", "--num_parallel=2"]
@@ -197,7 +197,9 @@ def test_a_log_that_cannot_be_written_ends_no_training(shell, dataset, tmp_path)
     """Nor does anything of the log come into the run's files, where stderr's number is free for them."""
     path = tmp_path / "run"
     words = " ".join(f"'{word}'" for word in [sys.executable, *training(dataset, path)])
-    status = subprocess.run(["bash", "-c", SHELLS[shell].format(words)], env=ENVIRONMENT, timeout=TIMEOUT_S, check=False)
+    status = subprocess.run(
+        ["bash", "-c", SHELLS[shell].format(words)], env=ENVIRONMENT, timeout=TIMEOUT_S, check=False
+    )
     assert status.returncode == 0 and (path / rundir.FINISHED).exists()
     assert [row["phase"] for row in metrics.read(path / "metrics.jsonl")] == list(range(6))
     assert re.fullmatch(r"pid \d+ on .+\n", (path / "lock").read_text())
@@ -217,7 +219,9 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("line", [["-m", "experiments.study"], ["-m", "launch.study"], ["study.py", "-m", "launch.local"]])
+@pytest.mark.parametrize(
+    "line", [["-m", "experiments.study"], ["-m", "launch.study"], ["study.py", "-m", "launch.local"]]
+)
 def test_a_user_s_own_program_keeps_its_signals(line, tmp_path):
     for name in ("experiments", "launch"):
         (tmp_path / name).mkdir()
@@ -248,7 +252,9 @@ def test_where_nothing_is_kept_the_first_signal_ends_a_command_at_once(keeps_not
     assert process.stdout.readline() == "busy\n"
     process.send_signal(signal.SIGTERM)
     said = lines(process.communicate(timeout=10.0)[0])
-    assert process.returncode == entry.STOPPED and said == ["stopped by SIGTERM; the same command begins again, or goes on"]
+    assert process.returncode == entry.STOPPED and said == [
+        "stopped by SIGTERM; the same command begins again, or goes on"
+    ]
 
 
 def test_a_long_sampling_ends_at_once_and_leaves_nothing(trained, tmp_path):

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from pgd_jax import behaviour, checkpoint, config as configs, denoiser, metrics, rundir
-from pgd_jax.agents import cloned
-from pgd_jax.agents import adam
+from pgd_jax.agents import adam, cloned
 from pgd_jax.data import codec as codecs, episodes, sources
 from pgd_jax.diffusion import train
 from pgd_jax.errors import UserError

@@ -43,7 +43,7 @@ def test_unet_counts_agree_with_xla(shape, is_tiled, key, monkeypatch):
 
 
 def test_unet_flops_by_hand():
-    """One block of width 32 on 4 rows of 1 column: a tile takes 6 products, the direct sum 12, as the first layer does."""
+    """A block of width 32 on 4 rows of 1 column: a tile takes 6 products, the direct sum 12, as in the first layer."""
     shape = unet_counts.Shape(window_length=4, dim=1, width=32, num_blocks=1)
     others = 12 * 1 * 32 + 4 * 32 * 32 + 4 * 32 * 1  # the first layer, the residual, the last layer
     assert unet_counts.flops(shape, is_tiled=False) == 2 * (12 * (32 * 32 + 32 * 32) + others)
@@ -78,8 +78,8 @@ def test_td3_bc_flops_by_hand():
 
 def timing(name="part", **changes):
     settings = dict(
-        unit="steps", amount=10.0, flops=6e9, dtype="float32", compile_s=1.0, memory_bytes=2e6, xla_flops=9e9, xla_bytes=8e9,
-        seconds=(4.0, 2.0, 5.0),
+        unit="steps", amount=10.0, flops=6e9, dtype="float32", compile_s=1.0, memory_bytes=2e6, xla_flops=9e9,
+        xla_bytes=8e9, seconds=(4.0, 2.0, 5.0),
     )  # fmt: skip
     return speed.Timing(name, **settings | changes)
 
@@ -130,8 +130,8 @@ def test_a_dispatch_to_several_devices_is_one():
 def test_a_phase_is_one_dispatch_and_moves_nothing():
     """Also where its two lanes are on two devices."""
     small = settings.Setting(
-        window_length=8, width=8, num_blocks=2, num_steps=2, num_windows=8, windows_at_once=4, hidden_dim=16, num_real=300,
-        num_updates=4, num_episodes=2,
+        window_length=8, width=8, num_blocks=2, num_steps=2, num_windows=8, windows_at_once=4, hidden_dim=16,
+        num_real=300, num_updates=4, num_episodes=2,
     )  # fmt: skip
     phase = parts.phase(small, num_lanes=2)
     phase.function(*phase.args)

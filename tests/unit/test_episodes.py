@@ -6,8 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from pgd_jax.data import codec as codecs
-from pgd_jax.data import episodes
+from pgd_jax.data import codec as codecs, episodes
 from pgd_jax.data.base import RawDataset
 from pgd_jax.errors import UserError
 from pgd_jax.types import Layout

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax.data import codec as codecs
-from pgd_jax.data import episodes, export, sources
+from pgd_jax.data import codec as codecs, episodes, export, sources
 from pgd_jax.errors import UserError
 from pgd_jax.types import Codec, Layout
 

@@ -114,7 +114,7 @@ def test_a_large_estimate_is_said(capfd, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: memory.Bytes(1e12, 1e12))
     memory.require("small", 1000, 11, 3, has_next=True)
     assert capfd.readouterr().err == ""
-    # Rows of 25 columns: as read 4 * (2 * 17 + 6 + 1) + 2, transitions 4 * (2 * 17 + 6 + 2), on the device 8 * 25 bytes.
+    # Rows of 25 columns: as read 4 * (2 * 17 + 6 + 1) + 2, transitions 4 * (2 * 17 + 6 + 2), on the device 8 * 25.
     memory.require("large", 2_000_000, 17, 6, has_next=True)
     assert capfd.readouterr().err == "large: 2000000 rows take about 1.07 GB\n"
 

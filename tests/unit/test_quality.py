@@ -10,7 +10,6 @@ import pytest
 from pgd_jax.analysis import quality
 from pgd_jax.data import codec as codecs, collect, episodes
 from pgd_jax.data.base import RawDataset
-from pgd_jax.envs import maze2d
 from pgd_jax.envs.base import ENVS, EvalEnv
 from pgd_jax.errors import UserError
 from pgd_jax.types import Codec, Layout

@@ -7,7 +7,7 @@ import pytest
 from pgd_jax import report
 from pgd_jax.analysis import provenance, results, stats, summary
 from pgd_jax.errors import UserError
-from tests.runs import REAL_LANES, SYNTHETIC_LANES, FINAL, write_run
+from tests.runs import FINAL, REAL_LANES, SYNTHETIC_LANES, write_run
 
 
 @pytest.fixture

@@ -129,10 +129,9 @@ def test_other_versions_on_resume_are_warned_about(tmp_path, caplog):
 
 def test_finished_is_remembered(tmp_path):
     with rundir.open_run(tmp_path, "agent", CONFIG) as run:
-        assert not run.is_finished
+        assert not rundir.is_finished(tmp_path, "agent", CONFIG)
         run.mark_finished()
-    with rundir.open_run(tmp_path, "agent", CONFIG) as run:
-        assert run.is_finished
+    assert rundir.is_finished(tmp_path, "agent", CONFIG)
 
 
 HOLD = """

@@ -106,7 +106,7 @@ def test_a_run_reads_only_its_rows(tmp_path):
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `body` for every path below /d4rl/, promising `extra` bytes more than it sends; None: it names no length."""
+    """Serves `body` for every path below /d4rl/, promising `extra` bytes more than it sends; None: no length."""
 
     def __init__(self, *args, body: bytes, extra: int | None):
         self.body, self.extra = body, extra

@@ -7,7 +7,6 @@ import pytest
 from pgd_jax.errors import UserError
 from pgd_jax.networks import unet
 
-
 LENGTH, DIM = 8, 3
 
 

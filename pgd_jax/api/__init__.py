@@ -1,0 +1,156 @@
+"""The front door: what `import pgd_jax as pgd` gives. In environment space, and in memory unless a folder is named.
+
+    data = pgd.load_dataset("maze2d-umaze-waypoint-v0")
+    denoiser = pgd.train_denoiser(data, num_steps=2_000)
+    guided = denoiser.sample(jax.random.key(0), 256, log_prob=log_prob, guidance=10.0)
+    result = pgd.train_agent(data, denoiser, agent="td3_bc", num_seeds=4, guidance_coefficient=[0, 10])
+    pgd.evaluate(result.policy(lane=0), data.env, num_episodes=16)
+
+The command lines have the same settings under the same names. Mistakes raise `pgd.UserError`.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+import pgd_jax.agents  # noqa: F401  registers
+import pgd_jax.data  # noqa: F401  registers
+import pgd_jax.envs  # noqa: F401  registers
+from pgd_jax import config as configs, denoiser as denoisers, experiment as experiments, metrics
+from pgd_jax.api import keywords
+from pgd_jax.api.agents import AgentPolicy, AgentResult
+from pgd_jax.api.dataset import Dataset
+from pgd_jax.api.denoiser import IN_MEMORY, Denoiser
+from pgd_jax.data import sources
+from pgd_jax.envs import evaluate as evaluation
+from pgd_jax.envs.base import ENVS, HOST_ENVS
+from pgd_jax.errors import UserError
+from pgd_jax.program import GUIDANCE_COEFFICIENT
+from pgd_jax.registry import nearest
+from pgd_jax.windows import Windows
+
+__all__ = [
+    "AgentPolicy", "AgentResult", "Dataset", "Denoiser", "Windows",
+    "evaluate", "load_agents", "load_dataset", "load_denoiser", "train_agent", "train_denoiser",
+]  # fmt: skip
+
+Policy = Callable[[Any], jax.Array]  # obs [..., O] -> action [..., A], environment space
+
+
+def load_dataset(source: str | os.PathLike, *, download: bool = False, max_rows: int = 0) -> Dataset:
+    """A dataset by its name or path: a built-in or D4RL name, "minari:<id>", or an HDF5 file in D4RL's layout.
+
+    `download` fetches a D4RL or Minari dataset that is not on this machine; `max_rows` reads the first rows only.
+    Raises UserError for an unknown name, a missing file and anything wrong inside it.
+    """
+    raw = sources.load(os.fspath(source), download, max_rows)
+    fields = {field.name: getattr(raw, field.name) for field in dataclasses.fields(raw)}
+    return Dataset(**fields, source=os.fspath(source), max_rows=max_rows)
+
+
+def train_denoiser(data: Dataset, workdir: str | os.PathLike | None = None, **settings: Any) -> Denoiser:
+    """Trains a diffusion model of the windows of `data`.
+
+    With a `workdir` it is the run of `pgd-train-denoiser`: it resumes, and a finished one returns at once. `settings`
+    are those of the command by their last names: num_steps, batch_size, width, window_length, seed, ... Raises
+    UserError for settings that cannot work.
+    """
+    names = {part: list(configs.to_dict(configs.DenoiserConfig())[part]) for part in ("data", "unet", "training")}
+    nested: dict[str, dict[str, Any]] = {"data": {"dataset": data.source, "max_rows": data.max_rows}}
+    for name, value in settings.items():
+        part = next((part for part, known in names.items() if name in known), None)
+        if part is None or name in nested["data"]:
+            raise UserError(f'train_denoiser has no setting "{name}"{nearest(name, sum(names.values(), []))}')
+        nested.setdefault(part, {})[name] = value
+    config = keywords.whole_chunks(keywords.config(configs.DenoiserConfig, nested), settings)
+    if workdir is None:
+        return Denoiser(denoisers.fit_in_memory(config, data), "", data.env, data.reference)
+    _require_source(data, workdir)
+    _require_end(denoisers.fit(config, workdir, data), workdir)
+    return load_denoiser(workdir, data)
+
+
+def load_denoiser(path: str | os.PathLike, data: Dataset | None = None) -> Denoiser:
+    """The denoiser of a finished run of `train_denoiser`; `data` says which task its windows belong to."""
+    env, reference = (data.env, data.reference) if data is not None else ("", "")
+    return Denoiser(denoisers.load(path), os.fspath(path), env, reference)
+
+
+def train_agent(
+    data: Dataset,
+    denoiser: Denoiser | None = None,
+    agent: str = configs.AgentConfig.agent,
+    *,
+    workdir: str | os.PathLike | None = None,
+    guidance_coefficient: keywords.Float = GUIDANCE_COEFFICIENT,
+    hyper: Mapping[str, keywords.Float] | None = None,
+    **settings: Any,
+) -> AgentResult:
+    """Trains agents on `data` and on windows of the denoiser, guided by their policies; without one on `data` alone.
+
+    Several values of a float are lanes of one compiled program, each with `num_seeds` seeds. `hyper` are floats by
+    name, such as {"agent.alpha": [2.5, 10]}; `settings` are those of `pgd-train-agent` by their last names: num_seeds,
+    num_phases, updates_per_phase, batch_size, sampler, num_steps, ... With a `workdir` it is the command's run, which
+    resumes. Raises UserError for settings that cannot work.
+    """
+    sampling = [field.name for field in dataclasses.fields(configs.SamplingConfig)]
+    known = [field.name for field in dataclasses.fields(configs.AgentConfig) if field.name != "sampling"]
+    nested: dict[str, Any] = {"agent": agent, "dataset": data.source, "max_rows": data.max_rows, "sampling": {}}
+    floats = dict(hyper or {})
+    if denoiser is None:
+        nested["synthetic_per_batch"] = 0
+    else:
+        nested["denoiser"] = denoiser.path or IN_MEMORY
+        floats = {"guidance_coefficient": guidance_coefficient} | floats
+    for name, value in settings.items():
+        if name not in sampling + known or name in nested or name in ("denoiser", "sweep", "download"):
+            raise UserError(f'train_agent has no setting "{name}"{nearest(name, sampling + known)}')
+        (nested["sampling"] if name in sampling else nested)[name] = value
+    config = keywords.config(configs.AgentConfig, nested | {"sweep": keywords.sweep(floats)})
+    if workdir is None:
+        return AgentResult(*experiments.fit_in_memory(config, denoiser and denoiser.trained, data))
+    _require_source(data, workdir)
+    if denoiser is not None and not denoiser.path:
+        raise UserError(
+            f"workdir={workdir}: the denoiser is in memory, so that the run could not resume; train it in one too"
+        )
+    _require_end(experiments.fit(config, workdir, data), workdir)
+    return load_agents(workdir)
+
+
+def load_agents(path: str | os.PathLike) -> AgentResult:
+    """What a run of `train_agent` has come to: its newest checkpoint, and all rows of its metrics."""
+    experiment, states, _ = experiments.load(path)
+    return AgentResult(experiment, states, metrics.read(pathlib.Path(path) / "metrics.jsonl"))
+
+
+def evaluate(policy: Policy, env: str, num_episodes: int = 16, seed: int = 0) -> np.ndarray:
+    """Undiscounted returns f32[E] of episodes of `policy` in the task called `env`, which runs as compiled JAX.
+
+    Raises UserError for a task that is not among the in-graph ones.
+    """
+    if env not in ENVS:
+        on_host = " (it runs on the host only: train_agent judges by it)" if env in HOST_ENVS else ""
+        raise UserError(f'no in-graph environment "{env}"{on_host}{nearest(env, ENVS)} (known: {", ".join(ENVS)})')
+    made = ENVS.get(env)()
+    run = functools.partial(evaluation.evaluate, policy=policy, env=made, num_episodes=num_episodes)
+    return np.asarray(jax.jit(run)(jax.random.key(seed)).returns)
+
+
+def _require_source(data: Dataset, workdir: str | os.PathLike) -> None:
+    if not data.source:
+        raise UserError(
+            f"workdir={os.fspath(workdir)}: a run must read its dataset again, and {data.name} is in memory; "
+            "write it to a file and load that (pgd.load_dataset)"
+        )
+
+
+def _require_end(is_finished: bool, workdir: str | os.PathLike) -> None:
+    if not is_finished:
+        raise KeyboardInterrupt(f"{os.fspath(workdir)} was stopped; the same call resumes")

@@ -1,0 +1,58 @@
+"""Datasets of the front door."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from pgd_jax import config as configs, windows
+from pgd_jax.data import columns
+from pgd_jax.data.base import RawDataset
+from pgd_jax.errors import UserError
+from pgd_jax.windows import Windows
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset(RawDataset):
+    """Rows of offline experience in time order, environment space; checked. Made by `load_dataset` or `from_arrays`."""
+
+    source: str = ""  # the name or path that it was loaded by; "" for arrays
+    max_rows: int = 0  # read at most; 0: all
+
+    @classmethod
+    def from_arrays(
+        cls,
+        observations: Any,
+        actions: Any,
+        rewards: Any,
+        terminals: Any,
+        timeouts: Any = None,
+        next_observations: Any = None,
+        *,
+        name: str = "arrays",
+        env: str = "",
+    ) -> "Dataset":
+        """Observations [N, O], actions [N, A] in [-1, 1], rewards and flags [N], rows in time order.
+
+        `terminals` says that the task ended after a row, `timeouts` that the recording was cut there: episodes need
+        one of the two, or `next_observations` [N, O]. `env` names the task that judges agents ("" for none). Raises
+        UserError, naming array and row, for what no dataset may hold.
+        """
+        given = {"observations": observations, "actions": actions, "rewards": rewards, "terminals": terminals}
+        given |= {"timeouts": timeouts, "next_observations": next_observations}
+        arrays = {key: np.asarray(array) for key, array in given.items() if array is not None}
+        columns.agree(name, arrays)
+        arrays = {key: columns.convert(name, key, array) for key, array in arrays.items()}
+        if timeouts is None and next_observations is None and not arrays["terminals"].any():
+            raise UserError(f"{name}: nothing says where an episode ends; give timeouts, or next_observations")
+        arrays.setdefault("timeouts", np.zeros(len(arrays["rewards"]), bool))
+        return cls(name, env, "", **{"next_observations": None} | arrays)
+
+    def __repr__(self) -> str:
+        count, obs_dim = self.observations.shape
+        return f"Dataset({self.name!r}, {count} rows, obs {obs_dim}, action {self.actions.shape[1]}, env {self.env!r})"
+
+    def windows(self, num_windows: int, length: int = configs.DataConfig.window_length, seed: int = 0) -> Windows:
+        """Random windows of `length` rows, drawn with replacement."""
+        return windows.recorded(self, num_windows, length, jax.random.key(seed))
