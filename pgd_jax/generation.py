@@ -81,9 +81,9 @@ def generate(
     return windows.reshape(plan.num_trajectories, plan.window_length, codec.layout.dim)
 
 
-def is_guided(index: jax.Array | np.ndarray, share: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+def is_guided(index: jax.Array | np.ndarray, share: jax.Array | np.ndarray | float) -> jax.Array | np.ndarray:
     """Whether batch `index` f32[...] is guided: the nearest number of batches to the share, evenly spread."""
-    array = jnp if isinstance(share, jax.Array) else np
+    array = jnp if isinstance(index, jax.Array) or isinstance(share, jax.Array) else np
     return array.floor((index + 1.0) * share + 0.5) > array.floor(index * share + 0.5)
 
 
