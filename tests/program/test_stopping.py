@@ -211,8 +211,8 @@ def test_a_log_that_cannot_be_written_ends_no_training(shell, dataset, tmp_path)
 # A user's own program, in packages that are called as ours are.
 OWN = """
 import pgd_jax, time
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("mine")
