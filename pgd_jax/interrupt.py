@@ -61,7 +61,7 @@ def begin_if_started(package: str, scripts: str = "") -> None:
     For the first lines of our packages, as the imports of a command are the longest part of its start. `scripts` is a
     pattern of the names of console scripts. A user's own program never becomes a command by an import.
     """
-    script = os.path.basename(sys.argv[0])
+    script = os.path.basename(_first_argument())
     if _module_started().startswith(f"{package}.") or (scripts and re.fullmatch(scripts, script)):
         global _is_for_good
         _is_for_good = True
@@ -71,13 +71,18 @@ def begin_if_started(package: str, scripts: str = "") -> None:
 
 def _module_started() -> str:
     """What `python -m` was given; "" where Python was started otherwise, or has come past the module's import."""
-    if sys.argv[0] != "-m":
+    if _first_argument() != "-m":
         return ""
     for word, following in itertools.pairwise([*sys.orig_argv[1:], ""]):
         options, found, rest = word.partition("m")
         if word.startswith("-") and found and not options.startswith(("-X", "-W", "--")):
             return rest or following
     return ""
+
+
+def _first_argument() -> str:
+    """Where Python is embedded there is none."""
+    return next(iter(sys.argv), "")
 
 
 def leave() -> None:

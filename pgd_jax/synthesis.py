@@ -118,7 +118,12 @@ def _rows(
     program: loop.Program,
     seed: int,
 ) -> export.Flat:
-    generate = jax.jit(lambda key: loop.generate(key, log_prob, coefficient, hyper, shared, program))
+    @jax.jit
+    def generate(key: jax.Array, shared: loop.Shared) -> jax.Array:  # weights are an argument, never a constant
+        return loop.generate(key, log_prob, coefficient, hyper, shared, program)
+
     key = jax.random.key(seed)
-    footprint.announce("sampling", footprint.of_sampling(program.plan, shared.codec.layout, generate.trace(key)))
-    return export.flatten_windows(shared.codec, *codecs.to_transitions(shared.codec, generate(key)))
+    footprint.announce(
+        "sampling", footprint.of_sampling(program.plan, shared.codec.layout, generate.trace(key, shared))
+    )
+    return export.flatten_windows(shared.codec, *codecs.to_transitions(shared.codec, generate(key, shared)))

@@ -78,9 +78,13 @@ class Denoiser:
         one = jax.tree.map(lambda leaf: leaf[0], found.hypers)
         coefficient = jnp.float32(guidance if log_prob is not None else 0.0)
         steer = guiding.uniform if log_prob is None else log_probs.in_network_space(log_prob, codec)
-        generate = jax.jit(lambda key: loop.generate(key, steer, coefficient, one, shared, program))
-        footprint.announce_quietly(footprint.of_sampling(program.plan, codec.layout, generate.trace(key)))
-        made = windows.generated(codec, generate(key)[:num_windows], self.env, self.reference)
+
+        @jax.jit
+        def generate(key: jax.Array, shared: loop.Shared) -> jax.Array:  # weights are an argument, never a constant
+            return loop.generate(key, steer, coefficient, one, shared, program)
+
+        footprint.announce_quietly(footprint.of_sampling(program.plan, codec.layout, generate.trace(key, shared)))
+        made = windows.generated(codec, generate(key, shared)[:num_windows], self.env, self.reference)
         if not np.isfinite(made.obs).all():
             raise UserError(f"guidance={guidance} made windows that are not finite; use less, or a smoother log_prob")
         return made
