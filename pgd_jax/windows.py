@@ -72,9 +72,7 @@ def generated(codec: Codec, x: jax.Array, env: str = "", reference: str = "") ->
 
 def recorded(raw: RawDataset, num_windows: int, length: int, key: jax.Array) -> Windows:
     """Random windows of a dataset, drawn with replacement. Raises UserError where no segment is long enough."""
-    starts = episodes.window_starts(episodes.segments(raw), length, 1)
-    chosen = starts[np.asarray(jax.random.randint(key, (num_windows,), 0, len(starts)))]
-    rows = chosen[:, None] + np.arange(length)[None, :]
+    rows = episodes.random_windows(key, raw, length, num_windows)
     terminal = raw.terminals[rows]
     valid = np.ones_like(terminal)
     valid[:, -1] = terminal[:, -1]

@@ -17,9 +17,7 @@ DPI = 150
 
 def real(key: jax.Array, raw: RawDataset, length: int, num_windows: int) -> np.ndarray:
     """f32[num_windows, T, D] random windows of the dataset, environment space."""
-    starts = episodes.window_starts(episodes.segments(raw), length, 1)
-    chosen = starts[np.asarray(jax.random.randint(key, (num_windows,), 0, len(starts)))]
-    return episodes.rows(raw)[chosen[:, None] + np.arange(length)[None, :]]
+    return episodes.rows(raw)[episodes.random_windows(key, raw, length, num_windows)]
 
 
 def draw(path: pathlib.Path, env_name: str, obs_dim: int, windows: Mapping[str, np.ndarray]) -> None:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from pgd_jax import config as configs, windows
-from pgd_jax.data import columns
+from pgd_jax.data import d4rl
 from pgd_jax.data.base import RawDataset
 from pgd_jax.errors import UserError
 from pgd_jax.windows import Windows
@@ -41,9 +41,7 @@ class Dataset(RawDataset):
         """
         given = {"observations": observations, "actions": actions, "rewards": rewards, "terminals": terminals}
         given |= {"timeouts": timeouts, "next_observations": next_observations}
-        arrays = {key: np.asarray(array) for key, array in given.items() if array is not None}
-        columns.agree(name, arrays)
-        arrays = {key: columns.convert(name, key, array) for key, array in arrays.items()}
+        arrays = d4rl.check(name, {key: array for key, array in given.items() if array is not None})
         if timeouts is None and next_observations is None and not arrays["terminals"].any():
             raise UserError(f"{name}: nothing says where an episode ends; give timeouts, or next_observations")
         arrays.setdefault("timeouts", np.zeros(len(arrays["rewards"]), bool))

@@ -99,6 +99,13 @@ def window_starts(pieces: Segments, length: int, stride: int) -> np.ndarray:
     return starts.astype(np.int32)
 
 
+def random_windows(key: jax.Array, raw: RawDataset, length: int, num_windows: int) -> np.ndarray:
+    """Row numbers int64[num_windows, length] of windows drawn with replacement; UserError where none is long enough."""
+    starts = window_starts(segments(raw), length, 1)
+    chosen = starts[np.asarray(jax.random.randint(key, (num_windows,), 0, len(starts)))]
+    return chosen[:, None] + np.arange(length)[None, :]
+
+
 def rows(raw: RawDataset) -> np.ndarray:
     """Trajectory rows f32[N, O + A + 2], environment space: obs | action | reward | terminal."""
     columns = [raw.observations, raw.actions, raw.rewards[:, None], raw.terminals[:, None]]
