@@ -1,3 +1,3 @@
-from pgd_jax import interrupt
+from pgd_jax.core import signals
 
-interrupt.begin_if_started("experiments")
+signals.begin_if_started("experiments")

@@ -13,8 +13,8 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from pgd_jax import presets
 from pgd_jax.cli import entry
+from pgd_jax.core import presets
 
 AGENTS = ("td3_bc", "iql")
 
@@ -31,15 +31,16 @@ def _prepare():
 
 def compare(dataset: str, workdir: pathlib.Path) -> int:
     """Both agents in order; stops where one is interrupted. Returns the exit status."""
-    from pgd_jax import experiment, metrics, report  # after the flags: --help and mistakes need not wait for JAX
+    from pgd_jax.report import writer  # after the flags: --help and mistakes need not wait for JAX
+    from pgd_jax.runs import agent as agent_runs, metrics
 
     behaviour = behaviour_return(dataset)
     for agent in AGENTS:
         config = dataclasses.replace(presets.config("real_hopper", "agent"), dataset=dataset, agent=agent)
-        if not experiment.fit(config, workdir / agent):
+        if not agent_runs.fit(config, workdir / agent):
             return entry.STOPPED
     for agent in AGENTS:
-        page = report.write(workdir / f"report_{agent}", [workdir / agent])
+        page = writer.write(workdir / f"report_{agent}", [workdir / agent])
         rows = metrics.read(workdir / agent / "metrics.jsonl")[-config.num_seeds :]
         returns = "; ".join(
             f"{where} {np.mean([row[key] for row in rows]):.0f} {[round(row[key]) for row in rows]}"
@@ -51,9 +52,9 @@ def compare(dataset: str, workdir: pathlib.Path) -> int:
 
 def behaviour_return(dataset: str) -> float:
     """Mean undiscounted return of the recorded episodes."""
-    from pgd_jax.data import episodes, sources
+    from pgd_jax.data import episodes, loading
 
-    raw = sources.load(dataset)
+    raw = loading.load(dataset)
     return float(np.add.reduceat(raw.rewards.astype(np.float64), episodes.segments(raw).start).mean())
 
 

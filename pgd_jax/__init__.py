@@ -8,20 +8,20 @@
 import importlib
 from typing import Any
 
-from pgd_jax import interrupt
+from pgd_jax.core import signals
 
-interrupt.begin_if_started(
-    "pgd_jax.cli", scripts="pgd-(datasets|collect|train-(denoiser|behaviour|agent)|sample|report)"
+signals.begin_if_started(
+    "pgd_jax", scripts="pgd-(datasets|collect|train-(denoiser|behaviour|agent)|sample|report|launch|quickstart)"
 )
 
-from pgd_jax import compilation
-from pgd_jax.errors import Diverged, UserError
+from pgd_jax.core import compilation
+from pgd_jax.core.errors import Diverged, UserError
 
 __version__ = "0.1.0"
 
 FUNCTIONS = ("load_dataset", "train_denoiser", "load_denoiser", "train_agent", "load_agents", "evaluate")
 CLASSES = ("Dataset", "Denoiser", "Windows", "AgentResult", "AgentPolicy")
-MODULES = ("measures", "plot")
+MODULES = {"measures": "pgd_jax.measures", "plot": "pgd_jax.api.plot"}
 __all__ = ["Diverged", "UserError", *FUNCTIONS, *CLASSES, *MODULES]
 
 compilation.use_eigen()
@@ -29,7 +29,7 @@ compilation.use_eigen()
 
 def __getattr__(name: str) -> Any:
     if name in MODULES:
-        return importlib.import_module(f"pgd_jax.{name}")
+        return importlib.import_module(MODULES[name])
     if name in FUNCTIONS + CLASSES:
         return getattr(importlib.import_module("pgd_jax.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

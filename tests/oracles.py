@@ -1,5 +1,6 @@
 """Worlds whose answers are known: windows that are Gaussian, or mixtures of Gaussians, and their exact denoisers."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax.diffusion import guidance, samplers
-from pgd_jax.types import Codec, Layout, LogProb
+from pgd_jax.core.types import Layout, LogProb, Normalizer
+from pgd_jax.diffusion import guidance, samplers, schedules
 from tests import quickly
 
 
@@ -82,9 +83,9 @@ class MixtureWorld(NamedTuple):
         return self.means[mode] + self.stds[mode] * generator.normal(size=(count, *self.means.shape[1:])), mode
 
 
-def plain_codec(layout: Layout, dtype=jnp.float32) -> Codec:
+def plain_normalizer(layout: Layout, dtype=jnp.float32) -> Normalizer:
     """Network space is environment space."""
-    return Codec(jnp.zeros(layout.dim, dtype), jnp.ones(layout.dim, dtype), layout, squash=False)
+    return Normalizer(jnp.zeros(layout.dim, dtype), jnp.ones(layout.dim, dtype), layout, squash=False)
 
 
 def gaussian_policy(centre: Callable[[jax.Array], jax.Array], std: float | jax.Array) -> LogProb:
@@ -97,17 +98,22 @@ def gaussian_policy(centre: Callable[[jax.Array], jax.Array], std: float | jax.A
     return log_prob
 
 
+EVERYWHERE = guidance.Interval(sigma_max=1e6)
+guide = functools.partial(guidance.guide, interval=EVERYWHERE)  # as the paper's: at every noise level
+edm_karras = functools.partial(schedules.karras, sigma_min=0.002, sigma_max=80.0)  # EDM's own levels
+
+
 def sample(
     name: str, key: jax.Array, guided: guidance.Guided, sigmas: jax.Array, shape: tuple[int, int, int], **options
 ) -> jax.Array:
-    """Guided windows from a registered sampler, as generation.py draws them."""
-    return samplers.SAMPLERS.get(name).sample(key, guided.denoise, sigmas, shape, guided.options(shape, **options))
+    """Guided windows from a registered sampler, as generators/diffusion.py draws them."""
+    return samplers.SAMPLERS.get(name).sample(key, guided.denoise, sigmas, shape, guided.options(**options))
 
 
 def any_of(index: jax.Array, guided: list[guidance.Guided]) -> guidance.Guided:
     """The one of this index, so that all rules are one program: what they share is compiled once.
 
-    Not for "twisted", nor for policies that are held.
+    Not for "twisted".
     """
 
     def choose(functions: list[Callable]) -> Callable:
@@ -115,14 +121,9 @@ def any_of(index: jax.Array, guided: list[guidance.Guided]) -> guidance.Guided:
         which = jnp.array([distinct.index(function) for function in functions], jnp.int32)[index]
         return lambda *arguments: jax.lax.switch(which, distinct, *arguments)
 
-    def forgetful(g: guidance.Guided) -> Callable:
-        if g.correct is samplers.uncorrected:
-            return g.correct
-        return lambda x0, sigma, step, held: (g.correct(x0, sigma, step, g.held(x0.shape))[0], held)
-
     return guidance.Guided(
         denoise=choose([g.denoise for g in guided]),
-        correct=choose([forgetful(g) for g in guided]),
+        correct=choose([g.correct for g in guided]),
         shift=choose([g.shift for g in guided]),
     )
 

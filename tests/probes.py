@@ -10,7 +10,7 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
-from pgd_jax.types import Transition
+from pgd_jax.core.types import Transition
 
 OPTIMAL_ACTION = 0.5
 NUM_ACTIONS = 129

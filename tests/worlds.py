@@ -9,13 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax import config as configs, lanes, loop, planning
 from pgd_jax.agents.base import AGENTS, AgentPlan
+from pgd_jax.core import config as configs
+from pgd_jax.core.types import Layout, Normalizer, Params, Transition
 from pgd_jax.data import export
 from pgd_jax.envs.base import ENVS
+from pgd_jax.generators import diffusion
 from pgd_jax.networks import unet
 from pgd_jax.networks.base import Network
-from pgd_jax.types import Codec, Layout, Params, Transition
+from pgd_jax.runs.experiment import hyper_of
+from pgd_jax.train import lanes, loop
+from pgd_jax.train.program import plan_of
 
 LAYOUT = Layout(obs_dim=3, action_dim=1)
 WINDOW = 8
@@ -52,12 +56,14 @@ def denoiser_config(dataset: str, **training: float) -> configs.DenoiserConfig:
 SAMPLING = configs.SamplingConfig(num_steps=3, num_trajectories=8, trajectories_per_batch=4)
 AGENT_CONFIG = configs.AgentConfig(
     denoiser="in memory", hidden_dim=16, num_hidden=1, sampling=SAMPLING, num_phases=4, updates_per_phase=4,
-    batch_size=8, synthetic_per_batch=6, num_episodes=2, num_seeds=2, sweep="guidance_coefficient=0,1",
+    batch_size=8, synthetic_per_batch=6, num_episodes=2, num_seeds=2, hyper={"guidance_coefficient": (0, 1)},
 )  # fmt: skip
 
 
 def agent_config(sampling: dict | None = None, **changes) -> configs.AgentConfig:
-    """AGENT_CONFIG with `changes`, and with `sampling` changed within it."""
+    """AGENT_CONFIG with `changes`, and `sampling` changed within it; no guidance where nothing is generated."""
+    if changes.get("synthetic_per_batch") == 0:
+        changes = {"hyper": {}} | changes
     return dataclasses.replace(AGENT_CONFIG, sampling=dataclasses.replace(SAMPLING, **sampling or {}), **changes)
 
 
@@ -78,15 +84,27 @@ class World(NamedTuple):
 def build(config: configs.AgentConfig = AGENT_CONFIG) -> World:
     """A world with a U-Net of random weights that no training has seen, and random real data."""
     network, params = network_and_params()
-    codec = Codec(jnp.array([0.1, 0.0, 0.5, 0.0, -1.0, 0.1]), jnp.array([0.7, 0.7, 3.0, 0.8, 1.0, 0.2]), LAYOUT)
+    normalizer = Normalizer(
+        jnp.array([0.1, 0.0, 0.5, 0.0, -1.0, 0.1]), jnp.array([0.7, 0.7, 3.0, 0.8, 1.0, 0.2]), LAYOUT
+    )
     family = AGENTS.get(config.agent)
     agent = family.build(LAYOUT.obs_dim, LAYOUT.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
-    program = loop.Program(planning.plan_of(config, WINDOW), agent, network, ENVS.get("pendulum")())
-    shared = loop.Shared(params, codec, real_transitions())
-    return World(
-        program,
-        shared,
-        lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed),
+    generator, model = None, None
+    if config.synthetic_per_batch:
+        generator = diffusion.of_plan(diffusion.Plan(config.sampling, WINDOW, network))
+        model = diffusion.Model(params)
+    program = loop.Program(plan_of(config), agent, generator, ENVS.get("pendulum")())
+    shared = loop.Shared(model, normalizer, real_transitions())
+    lanes_ = lanes.build(hyper_of(config), config.hyper, config.num_seeds, config.first_seed)
+    return World(program, shared, lanes_)
+
+
+def sample(world: World, key: jax.Array, log_prob, hyper: loop.ProgramHyper, **plan) -> jax.Array:
+    """Windows of one lane's floats, with the fields `plan` of the generator's plan changed."""
+    made = world.program.generator.plan._replace(**plan)
+    own = hyper.generator
+    return diffusion.sample(
+        made, key, log_prob, own.guidance_coefficient, own, world.shared.model, world.shared.normalizer
     )
 
 

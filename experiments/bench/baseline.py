@@ -24,11 +24,11 @@ from experiments.bench import (
     baseline_agent as td3_bc,
     baseline_sampler as samplers,
     baseline_unet as unets,
+    setting as settings,
 )
-from pgd_jax.bench import setting as settings
-from pgd_jax.data import codec as codecs
+from pgd_jax.core.types import Normalizer, Params, Transition
+from pgd_jax.data import normalizer as normalizers
 from pgd_jax.envs.base import ENVS, EvalEnv
-from pgd_jax.types import Codec, Params, Transition
 
 COEFFICIENT = 0.3  # lambda of PGD's rule
 
@@ -42,7 +42,7 @@ class Data(NamedTuple):
     """What the phases of all seeds read."""
 
     denoiser: Params  # of baseline_unet.UNet
-    codec: Codec
+    normalizer: Normalizer
     real: Transition  # [N, ...]
 
 
@@ -50,7 +50,7 @@ class Data(NamedTuple):
 def data(setting: settings.Setting) -> Data:
     """The benchmark's own weights and rows."""
     shared = settings.shared(setting)
-    return Data(unets.from_library(shared.denoiser, setting.num_blocks), shared.codec, shared.real)
+    return Data(unets.from_library(shared.model.denoiser, setting.num_blocks), shared.normalizer, shared.real)
 
 
 def agent(setting: settings.Setting, key: jax.Array) -> td3_bc.Agent:
@@ -61,19 +61,19 @@ def actor(setting: settings.Setting) -> td3_bc.Actor:
     return td3_bc.networks(setting.action_dim, setting.hidden_dim, setting.num_hidden)[0]
 
 
-def policy_score(actor: td3_bc.Actor, params: Params, codec: Codec) -> samplers.Score:
+def policy_score(actor: td3_bc.Actor, params: Params, normalizer: Normalizer) -> samplers.Score:
     """x [T, D] network space -> g [T, A], the gradient of log pi(a | s) w.r.t. its action columns, network space.
 
     The deterministic policy is taken for a unit Gaussian around pi(s) (PGD's released code).
     """
 
     def score(x: jax.Array) -> jax.Array:
-        mean = actor.apply({"params": params}, x[:, codec.layout.obs])
+        mean = actor.apply({"params": params}, x[:, normalizer.layout.obs])
 
         def log_prob(u: jax.Array) -> jax.Array:
-            return -0.5 * jnp.sum((codecs.decode_action(codec, u) - mean) ** 2)
+            return -0.5 * jnp.sum((normalizers.decode_action(normalizer, u) - mean) ** 2)
 
-        return jax.grad(log_prob)(x[:, codec.layout.action])
+        return jax.grad(log_prob)(x[:, normalizer.layout.action])
 
     return score
 
@@ -96,7 +96,7 @@ def sampling(
 
     def sample_one(key: jax.Array, denoiser: Params, policy: Params) -> jax.Array:
         denoise = samplers.precondition(functools.partial(network.apply, {"params": denoiser}))
-        score = policy_score(actor(setting), policy, shared.codec)
+        score = policy_score(actor(setting), policy, shared.normalizer)
         steer = samplers.guidance(denoise, score, coefficient, setting.num_steps, layout.action)
         key_start, key_steps = jax.random.split(key)
         # The noised data's own variance: s^2 + 1 where the data are standardised.
@@ -112,13 +112,13 @@ def sampling(
     return sample
 
 
-def to_rows(codec: Codec, windows: jax.Array, num_rows: int | None = None) -> Transition:
+def to_rows(normalizer: Normalizer, windows: jax.Array, num_rows: int | None = None) -> Transition:
     """The valid transitions of windows f32[M, T, D] as numpy rows [R, ...]; what follows a terminal row is not valid.
 
     `num_rows` fixes R, as each other number of rows would be compiled for: rows are repeated, or the last left out.
     """
-    layout = codec.layout
-    x, decoded = jax.device_get((windows, codecs.decode(codec, windows)))
+    layout = normalizer.layout
+    x, decoded = jax.device_get((windows, normalizers.decode(normalizer, windows)))
     is_terminal = decoded[..., layout.terminal] > 0.5
     is_valid = np.cumsum(is_terminal, axis=1) - is_terminal == 0
     is_valid[:, -1] &= is_terminal[:, -1]  # the last row has no successor, and needs none only where it is terminal
@@ -191,12 +191,12 @@ def episode(
 
 def evaluation(setting: settings.Setting) -> Evaluate:
     """`evaluate(key, actor's params) -> returns f32[E]`."""
-    env, codec = ENVS.get(setting.environment)(), data(setting).codec
+    env, normalizer = ENVS.get(setting.environment)(), data(setting).normalizer
 
     @jax.jit
     def evaluate(key: jax.Array, params: Params) -> jax.Array:
         def policy(obs: jax.Array) -> jax.Array:
-            return actor(setting).apply({"params": params}, codecs.encode_obs(codec, obs))
+            return actor(setting).apply({"params": params}, normalizers.encode_obs(normalizer, obs))
 
         key_reset, key_steps = jax.random.split(key)
         keys = (jax.random.split(key_reset, setting.num_episodes), jax.random.split(key_steps, setting.num_episodes))
@@ -216,7 +216,7 @@ def phase(
     def run(key: jax.Array, agent: td3_bc.Agent) -> tuple[td3_bc.Agent, dict[str, float]]:
         key_sample, key_learn, key_evaluate = jax.random.split(key, 3)
         windows = sample(key_sample, agent.actor.params)
-        synthetic = jax.device_put(to_rows(shared.codec, windows, num_rows))
+        synthetic = jax.device_put(to_rows(shared.normalizer, windows, num_rows))
         agent, losses = learn(key_learn, agent, synthetic, shared.real)
         returns = evaluate(key_evaluate, agent.actor.params)
         metrics = jax.device_get(losses | {"return_mean": jnp.mean(returns), "return_std": jnp.std(returns)})

@@ -13,7 +13,7 @@ import optax
 from flax import struct
 from flax.training import train_state
 
-from pgd_jax.types import Params, Transition
+from pgd_jax.core.types import Params, Transition
 
 ADAM = optax.adam(3e-4, eps=1e-5)
 DISCOUNT, POLYAK, ALPHA = 0.99, 0.005, 2.5

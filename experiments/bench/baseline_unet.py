@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from pgd_jax.types import Params
+from pgd_jax.core.types import Params
 
 
 class Block(nn.Module):

@@ -10,7 +10,6 @@ the batch is at work all the time. The share is that of 10 episodes of full leng
 import functools
 import json
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,16 +18,15 @@ import jax.numpy as jnp
 from absl import flags
 
 import pgd_jax.envs  # noqa: F401  registers
-from pgd_jax import places
-from pgd_jax.bench import parts, setting as settings, speed
+from experiments.bench import parts, setting as settings, speed
 from pgd_jax.cli import entry
+from pgd_jax.core import places
+from pgd_jax.core.errors import UserError
 from pgd_jax.envs.base import ENVS, EvalEnv
-from pgd_jax.errors import UserError
 
 NUM_EPISODES, UPDATES_PER_PHASE = 10, 10_000
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def roll(env: EvalEnv, num_envs: int, num_steps: int, key: jax.Array) -> jax.Array:
     """Sum of rewards f32[num_envs] of `num_steps` random steps each, restarted at every end."""
 
@@ -50,18 +48,12 @@ def roll(env: EvalEnv, num_envs: int, num_steps: int, key: jax.Array) -> jax.Arr
 
 def measure(name: str, num_envs: int, num_steps: int, num_repeats: int) -> dict[str, Any]:
     """Compile seconds and environment steps per second, best and median of the repeats."""
-    env, key = ENVS.get(name)(), jax.random.key(0)
-    began = time.perf_counter()
-    compiled = roll.lower(env, num_envs, num_steps, key).compile()
-    compile_s, seconds = time.perf_counter() - began, []
-    for repeat in range(num_repeats + 1):
-        began = time.perf_counter()
-        jax.block_until_ready(compiled(key))
-        seconds.append(time.perf_counter() - began)
-    seconds = sorted(seconds[1:])
-    rates = {"best_per_s": num_envs * num_steps / seconds[0]}
-    rates |= {"median_per_s": num_envs * num_steps / seconds[len(seconds) // 2]}
-    return {"task": name, "num_envs": num_envs, "horizon": env.horizon, "compile_s": compile_s} | rates
+    env = ENVS.get(name)()
+    function = jax.jit(functools.partial(roll, env, num_envs, num_steps))
+    part = parts.Part(name, "env steps", num_envs * num_steps, function, (jax.random.key(0),))
+    (timing,) = speed.time_all([part], num_repeats)
+    rates = {"best_per_s": timing.best_per_s, "median_per_s": timing.median_per_s}
+    return {"task": name, "num_envs": num_envs, "horizon": env.horizon, "compile_s": timing.compile_s} | rates
 
 
 def updates_per_s(num_repeats: int) -> float:
@@ -92,7 +84,7 @@ def _main(options: flags.FlagValues) -> None:
     if options.out:
         places.require_place(options.out)
     about, rate = speed.machine(), updates_per_s(options.num_repeats)
-    print(", ".join(f"{name} {value}" for name, value in about.items()))
+    print(speed.header())
     print(f"TD3+BC: {rate:.0f} updates/s", flush=True)
     rows = []
     for name in _names(options.match):

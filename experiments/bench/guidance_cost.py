@@ -7,12 +7,11 @@ Ratios are of neighbouring calls, so that a machine that slows down slows both. 
 
 import dataclasses
 import functools
-import statistics
 from collections.abc import Callable
 
 from absl import flags
 
-from pgd_jax.bench import parts, setting as settings, speed
+from experiments.bench import parts, setting as settings, speed
 from pgd_jax.cli import entry
 
 BASE = settings.Setting(window_length=16)
@@ -27,25 +26,22 @@ SETTINGS = {
 }
 
 
-def ratio(setting: settings.Setting, num_repeats: int) -> tuple[float, float, float]:
-    """(median, first and third quartile) of guided over unguided seconds, pair by pair."""
+def ratios(setting: settings.Setting, num_repeats: int) -> list[float]:
+    """Guided over unguided seconds, pair by pair."""
     plain, guided = speed.time_all([parts.sampling(setting, guided) for guided in (False, True)], num_repeats)
-    ratios = [b / a for a, b in zip(plain.seconds, guided.seconds, strict=True)]
-    first, median, third = statistics.quantiles(ratios, n=4)
-    return median, first, third
+    return [b / a for a, b in zip(plain.seconds, guided.seconds, strict=True)]
 
 
 def _prepare() -> Callable[[], None]:
-    flags.DEFINE_integer("num_repeats", 25, "pairs of calls of each size", lower_bound=2)
+    flags.DEFINE_integer("num_repeats", 25, "pairs of calls of each size", lower_bound=1)
     return functools.partial(_main, flags.FLAGS)
 
 
 def _main(options: flags.FlagValues) -> None:
-    print(", ".join(f"{name} {value}" for name, value in speed.machine().items()))
+    print(speed.header())
     print(f"{BASE.guidance}, {BASE.sampler}, {BASE.num_steps} steps")
     for name, setting in SETTINGS.items():
-        median, first, third = ratio(setting, options.num_repeats)
-        print(f"{name}: guided / unguided time {median:.3f}, quartiles [{first:.3f}, {third:.3f}]", flush=True)
+        print(f"{name}: guided / unguided time {speed.spread(ratios(setting, options.num_repeats))}", flush=True)
 
 
 if __name__ == "__main__":

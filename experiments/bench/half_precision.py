@@ -17,9 +17,9 @@ from absl import flags
 
 from experiments.guidance_study import measure, setting
 from experiments.guidance_study.cells import Cell
-from pgd_jax.analysis import stats
 from pgd_jax.cli import entry
 from pgd_jax.networks import unet
+from pgd_jax.report import stats
 
 NOISES = (setting.NOISE, setting.FRESH_NOISE, 23)  # seeds of sampling, so many windows of each for every policy
 COEFFICIENT = 10.0  # the default strength of guidance
@@ -28,13 +28,13 @@ SHOWN = ("dynamics_error", "dynamics_error_median", "log_likelihood", "diversity
 
 def in_half_precision(models: measure.Models, width: int, num_blocks: int) -> measure.Models:
     """The same weights, the network's own arithmetic in bfloat16."""
-    network = unet.build(models.window_length, models.shared.codec.layout.dim, width, num_blocks, "bfloat16")
-    return models._replace(program=models.program._replace(network=network))
+    dim = models.normalizer.layout.dim
+    return models._replace(network=unet.build(models.window_length, dim, width, num_blocks, "bfloat16"))
 
 
 def sample(models: measure.Models, noise: int, sizes: setting.Sizes) -> tuple[jax.Array, dict[str, np.ndarray]]:
     """Windows f32[S, M, T, D] of the default setting, and their measures [S, ...]."""
-    windows = measure.sample(Cell(policy_every=2), COEFFICIENT, noise, models, sizes)
+    windows = measure.sample(Cell(), COEFFICIENT, noise, models, sizes)
     return windows, measure.measures_of(windows, models)
 
 

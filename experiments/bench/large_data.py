@@ -22,11 +22,11 @@ import numpy as np
 from absl import flags
 
 from experiments.bench import apart, shapes
-from pgd_jax import config as configs, denoiser, experiment, footprint
 from pgd_jax.cli import entry
-from pgd_jax.data import memory
-from pgd_jax.diffusion import train
-from pgd_jax.types import Layout
+from pgd_jax.core import config as configs, memory
+from pgd_jax.core.types import Layout
+from pgd_jax.runs import agent as agent_runs, denoiser, footprint
+from pgd_jax.train import denoiser as denoiser_training, loop
 
 LAYOUT = Layout(obs_dim=90, action_dim=8)
 EPISODE = 1_000  # rows
@@ -92,17 +92,20 @@ def of_denoiser(config: configs.DenoiserConfig, num_rows: int) -> footprint.Foot
     """By shapes alone: nothing is loaded."""
     network, training = denoiser.network_of(config, LAYOUT), config.training
     starts = num_rows // config.data.window_stride
-    windows = train.Windows(shapes.array(num_rows, LAYOUT.dim), jax.ShapeDtypeStruct((starts,), jnp.int32))
-    state = jax.eval_shape(lambda: train.init(jax.random.key(0), network, training))
-    return footprint.of_denoiser(config, network, state, windows)
+    windows = denoiser_training.TrainingWindows(
+        shapes.array(num_rows, LAYOUT.dim), jax.ShapeDtypeStruct((starts,), jnp.int32)
+    )
+    state = jax.eval_shape(lambda: denoiser_training.init(jax.random.key(0), network, training))
+    options = dict(length=config.data.window_length, network=network, config=training)
+    compiled = footprint.compile(denoiser_training.train_chunk, state, windows, **options)
+    return footprint.of_denoiser(config, compiled, state, windows)
 
 
 def of_agent(config: configs.AgentConfig, num_rows: int) -> footprint.Footprint:
     """Likewise, but for the denoiser, which is read."""
-    trained = denoiser.load(config.denoiser)
-    length = trained.config.data.window_length
-    made = shapes.agent(config, LAYOUT, trained.network, trained.params, length, num_rows, None)
-    return footprint.of_agent(config, made.program, made.states, made.hypers, made.shared)
+    made = shapes.agent(config, denoiser.load(config.denoiser), num_rows, None)
+    compiled = footprint.compile(loop.run_chunk, *made)
+    return footprint.of_agent(config, compiled, made.program, made.states, made.shared)
 
 
 def _report(name: str, used: Used, num_rows: int, running: footprint.Footprint) -> None:
@@ -121,12 +124,14 @@ def run(folder: pathlib.Path, num_rows: int) -> None:
     write(dataset, num_rows)
     seconds = time.perf_counter() - began
     print(f"{dataset}: {num_rows} rows, {dataset.stat().st_size / GB:.2f} GB, written in {seconds:.0f} s", flush=True)
-    config = denoiser_config(dataset)
-    used = apart.call(functools.partial(measured, denoiser.fit, config, folder / "denoiser"))
-    _report("denoiser", used, num_rows, of_denoiser(config, num_rows))
-    config = agent_config(folder / "denoiser")
-    used = apart.call(functools.partial(measured, experiment.fit, config, folder / "agent"))
-    _report("agent", used, num_rows, of_agent(config, num_rows))
+    of_training, of_agents = denoiser_config(dataset), agent_config(folder / "denoiser")
+    # Both before this process compiles: what it has held by then counts as held by those that it starts.
+    used = [
+        apart.call(functools.partial(measured, fit, config, folder / name))
+        for fit, config, name in ((denoiser.fit, of_training, "denoiser"), (agent_runs.fit, of_agents, "agent"))
+    ]
+    _report("denoiser", used[0], num_rows, of_denoiser(of_training, num_rows))
+    _report("agent", used[1], num_rows, of_agent(of_agents, num_rows))
 
 
 def _prepare() -> Callable[[], None]:

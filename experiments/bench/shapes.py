@@ -6,11 +6,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pgd_jax import config as configs, devices, footprint, lanes, loop, planning
 from pgd_jax.agents.base import AGENTS, AgentPlan
+from pgd_jax.core import config as configs, devices
+from pgd_jax.core.types import Layout, Normalizer, Transition
 from pgd_jax.envs.base import EvalEnv
-from pgd_jax.networks.base import Network
-from pgd_jax.types import Codec, Layout, Params, Transition
+from pgd_jax.generators.base import GENERATORS, Context
+from pgd_jax.runs import denoiser as denoisers, experiment, footprint
+from pgd_jax.train import lanes, loop
+from pgd_jax.train.program import plan_of
 
 
 class Arguments(NamedTuple):
@@ -27,23 +30,23 @@ def array(*sizes: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(sizes, jnp.float32)
 
 
-def codec(layout: Layout) -> Codec:
-    return Codec(array(layout.dim), array(layout.dim), layout)
+def normalizer(layout: Layout) -> Normalizer:
+    return Normalizer(array(layout.dim), array(layout.dim), layout)
 
 
-def agent(
-    config: configs.AgentConfig, layout: Layout, network: Network, params: Params, window_length: int, num_rows: int,
-    env: EvalEnv | None,
-) -> Arguments:  # fmt: skip
-    """For `num_rows` real rows, with a denoiser of weights (or their shapes) `params`; on the devices of a run."""
-    family = AGENTS.get(config.agent)
-    lanes_ = lanes.build(loop.ProgramHyper(family.hyper()), config.sweep, config.num_seeds, config.first_seed)
-    plan = planning.plan_of(config, window_length, lanes_)
-    built = family.build(layout.obs_dim, layout.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
+def agent(config: configs.AgentConfig, trained: denoisers.Trained, num_rows: int, env: EvalEnv | None) -> Arguments:
+    """For `num_rows` real rows, with a denoiser of weights or their shapes; on the devices of a run."""
+    layout = trained.normalizer.layout
+    lanes_ = lanes.build(experiment.hyper_of(config), config.hyper, config.num_seeds, config.first_seed)
+    agent_plan = AgentPlan(config.hidden_dim, config.num_hidden)
+    built = AGENTS.get(config.agent).build(layout.obs_dim, layout.action_dim, agent_plan)
     obs, action, one = array(num_rows, layout.obs_dim), array(num_rows, layout.action_dim), array(num_rows)
-    shared = loop.Shared(params, codec(layout), Transition(obs, action, one, obs, one))
+    real = Transition(obs, action, one, obs, one)
+    context = Context(config, trained, None, trained.normalizer, real, lanes_.hypers.generator)
+    generator, model = GENERATORS.get(config.generator).build(context)
+    shared = loop.Shared(model, trained.normalizer, real)
     mesh = devices.mesh_of(config.mesh, len(lanes_.settings), 0, footprint.tree_bytes(shared))
-    program = loop.Program(plan, built, network, env, mesh=mesh)
+    program = loop.Program(plan_of(config), built, generator, env, mesh=mesh)
     hypers, seeds = devices.place((lanes_.hypers, lanes_.seeds), mesh, devices.LANES)
     copies = devices.template(lambda: shared, mesh)
     states = devices.template(functools.partial(loop.init, program, seeds, hypers, copies), mesh, devices.LANES)

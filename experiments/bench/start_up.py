@@ -25,8 +25,8 @@ COMMANDS = {
     "Python alone": ["-c", "pass"],
     "import jax alone": ["-c", "import jax"],
     "import pgd_jax": ["-c", "import pgd_jax"],
-    "all that training imports": ["-c", "import pgd_jax.experiment"],
-    "all that a report imports": ["-c", "import pgd_jax.report"],
+    "all that training imports": ["-c", "import pgd_jax.runs.agent"],
+    "all that a report imports": ["-c", "import pgd_jax.report.writer"],
     "pgd-train-agent --help": ["-m", "pgd_jax.cli.train_agent", "--help"],
 }
 
@@ -41,16 +41,18 @@ def compile_quickstart(cache: pathlib.Path) -> Seconds:
     import jax  # after the flags: --help need not wait for JAX
 
     from experiments.bench import shapes
-    from pgd_jax import compilation, denoiser, loop, presets
+    from pgd_jax.core import compilation, presets
+    from pgd_jax.core.types import Layout
     from pgd_jax.envs.base import ENVS
-    from pgd_jax.types import Layout
+    from pgd_jax.runs import denoiser
+    from pgd_jax.train import loop
 
     compilation.keep(str(cache))
-    trained, layout = presets.config("quickstart", "denoiser"), Layout(obs_dim=4, action_dim=2)
-    network = denoiser.network_of(trained, layout)
+    config, layout = presets.config("quickstart", "denoiser"), Layout(obs_dim=4, action_dim=2)
+    network = denoiser.network_of(config, layout)
     params = jax.eval_shape(network.init, jax.random.key(0))
-    config, env = presets.config("quickstart", "agent"), ENVS.get(TASK)()
-    arguments = shapes.agent(config, layout, network, params, trained.data.window_length, NUM_ROWS, env)
+    trained = denoiser.Trained(config, network, params, shapes.normalizer(layout))
+    arguments = shapes.agent(presets.config("quickstart", "agent"), trained, NUM_ROWS, ENVS.get(TASK)())
     began = time.perf_counter()
     lowered = loop.run_chunk.lower(*arguments)
     traced = time.perf_counter()

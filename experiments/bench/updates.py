@@ -2,19 +2,18 @@
 
     python -m experiments.bench.updates [--num_repeats=20]
 
-A floor is the FLOPs of an update (pgd_jax/bench/flops.py) at the rate of the product before and the one after it, so
+A floor is the FLOPs of an update (flops.py) at the rate of the product before and the one after it, so
 that a machine that slows down slows both. About ten minutes on two idle CPU cores.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
-import numpy as np
 from absl import flags
 
-from pgd_jax.bench import flops, parts, rates, setting as settings, speed
+from experiments.bench import flops, parts, setting as settings, speed
 from pgd_jax.cli import entry
 
 ROWS = (200_000, 1_000_000)
@@ -27,10 +26,10 @@ def seconds(part: parts.Part) -> float:
 
 def best_product(setting: settings.Setting) -> parts.Part:
     """The float32 product of the highest rate; all are called once before."""
-    products = [part for part in rates.products(setting) if part.dtype == "float32"]
+    products = [part for part in parts.products(setting) if part.dtype == "float32"]
     for part in products:
         seconds(part)
-    return max(products, key=lambda part: part.flops / min(seconds(part) for _ in range(3)))
+    return max(products, key=lambda part: part.flops_by_hand / min(seconds(part) for _ in range(3)))
 
 
 def over_floor(part: parts.Part, product: parts.Part, num_repeats: int) -> list[float]:
@@ -39,7 +38,7 @@ def over_floor(part: parts.Part, product: parts.Part, num_repeats: int) -> list[
     before, ratios = seconds(product), []
     for _ in range(num_repeats):
         ours, after = seconds(part), seconds(product)
-        ratios.append(ours / (part.flops / product.flops * (before + after) / 2))
+        ratios.append(ours / (part.flops_by_hand / product.flops_by_hand * (before + after) / 2))
         before = after
     return ratios
 
@@ -57,11 +56,6 @@ def lanes_over_one(setting: settings.Setting, name: str, num_lanes: int, num_rep
     return [sum(map(seconds, each)) / seconds(many) for _ in range(num_repeats)]
 
 
-def line(what: str, ratios: Sequence[float]) -> str:
-    low, median, high = np.quantile(ratios, (0.25, 0.5, 0.75))
-    return f"{what}: {median:.2f} [{low:.2f}, {high:.2f}]"
-
-
 def _prepare() -> Callable[[], None]:
     flags.DEFINE_integer("num_repeats", 20, "turns", lower_bound=1)
     flags.DEFINE_integer("num_lanes", 8, "lanes against one", lower_bound=2)
@@ -71,16 +65,17 @@ def _prepare() -> Callable[[], None]:
 def _main(options: flags.FlagValues) -> None:
     cpu = settings.SETTINGS["cpu"]
     product = best_product(cpu)
-    print(", ".join(f"{name} {value}" for name, value in speed.machine().items()) + f"; {product.name}")
+    print(f"{speed.header()}; {product.name}")
     for name in flops.AGENTS:
         part = parts.learning(cpu, name, 1)
-        print(line(f"{part.name}: times its floor", over_floor(part, product, options.num_repeats)), flush=True)
+        ratios = over_floor(part, product, options.num_repeats)
+        print(f"{part.name}: times its floor: {speed.spread(ratios)}", flush=True)
     for name in flops.AGENTS:
         for rows in ROWS:
             setting = dataclasses.replace(cpu, num_real=rows)
             ratios = lanes_over_one(setting, name, options.num_lanes, options.num_repeats)
             what = f"{name}, {rows:,} rows: updates/s of {options.num_lanes} lanes over one's"
-            print(line(what, ratios), flush=True)
+            print(f"{what}: {speed.spread(ratios)}", flush=True)
 
 
 if __name__ == "__main__":

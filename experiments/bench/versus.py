@@ -16,15 +16,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import flags
 
-from experiments.bench import baseline
-from pgd_jax import places
-from pgd_jax.bench import parts, setting as settings, speed
-from pgd_jax.bench.setting import Setting
+from experiments.bench import baseline, parts, setting as settings, speed
+from experiments.bench.setting import Setting
 from pgd_jax.cli import entry
-from pgd_jax.errors import UserError
+from pgd_jax.core import places
+from pgd_jax.core.errors import UserError
 
 # PGD's own sampling, whose quality the library's default has in 32 steps (experiments/guidance_study)
 PAPER_SAMPLER, PAPER_STEPS = "churned_heun", 256
@@ -120,8 +118,8 @@ def measure(pair: Pair, num_repeats: int) -> dict[str, Any]:
             seconds.append(both)
     ratios = [theirs / ours for ours, theirs in seconds]
     ours, theirs = (statistics.median(column) for column in zip(*seconds, strict=True))
-    quartiles = np.quantile(ratios, (0.25, 0.5, 0.75)).tolist()
-    return {"name": pair.name, "ours_s": ours, "baseline_s": theirs, "ratio": quartiles, "seconds": seconds}
+    found = {"name": pair.name, "ours_s": ours, "baseline_s": theirs}
+    return found | {"ratio": speed.quartiles(ratios), "ratios": ratios, "seconds": seconds}
 
 
 def _prepare() -> Callable[[], None]:
@@ -137,12 +135,11 @@ def _main(options: flags.FlagValues) -> None:
     chosen = [pair for pair in pairs() if options.only in pair.name]
     if not chosen:
         raise UserError(f"--only={options.only}: no pair has this in its name ({'; '.join(p.name for p in pairs())})")
-    print(", ".join(f"{name} {value}" for name, value in speed.machine().items()))
+    print(speed.header())
     rows = []
     for pair in chosen:
         rows.append(measure(pair, options.num_repeats))
-        low, median, high = rows[-1]["ratio"]
-        print(f"{pair.name}: {median:.2f} [{low:.2f}, {high:.2f}] times faster "
+        print(f"{pair.name}: {speed.spread(rows[-1]['ratios'])} times faster "
               f"({rows[-1]['ours_s']:.3g} s, baseline {rows[-1]['baseline_s']:.3g} s)", flush=True)  # fmt: skip
     if options.out:
         pathlib.Path(options.out).write_text(json.dumps({"machine": speed.machine(), "pairs": rows}, indent=2) + "\n")

@@ -2,14 +2,14 @@
 
 import dataclasses
 
-from pgd_jax.config import SamplingConfig
+from pgd_jax.core.config import SamplingConfig
 from pgd_jax.diffusion import guidance, samplers
-from pgd_jax.program import ProgramHyper
+from pgd_jax.generators import diffusion
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A point of the study but for lambda; defaults are the chosen setting, with the policy in every guided step."""
+    """A point of the study but for lambda; defaults are the chosen setting."""
 
     rule: str = "proximal"
     sampler: str = "dpmpp_2m_sde"
@@ -23,7 +23,6 @@ class Cell:
     guided_from: float = 2.0  # guidance acts below this noise level ...
     guided_to: float = 0.0  # ... and above this one
     behaviour: float = 0.0  # kappa
-    policy_every: int = 1
     num_particles: int = 1
 
     @property
@@ -35,13 +34,13 @@ class Cell:
     def sampling(self) -> SamplingConfig:
         return SamplingConfig(
             sampler=self.sampler, num_steps=self.num_steps, noise_schedule=self.noise_schedule, guidance=self.rule,
-            guidance_schedule=self.guidance_schedule, policy_every=self.policy_every, num_particles=self.num_particles,
+            guidance_schedule=self.guidance_schedule, num_particles=self.num_particles,
         )  # fmt: skip
 
     @property
-    def hyper(self) -> ProgramHyper:
-        limits = guidance.Hyper(self.guided_to, self.guided_from, self.behaviour)
-        return ProgramHyper(
-            None, sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho, guidance=limits,
+    def hyper(self) -> diffusion.Hyper:
+        interval = guidance.Interval(self.guided_to, self.guided_from, self.behaviour)
+        return diffusion.Hyper(
+            sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho, guidance=interval,
             noise=samplers.Noise(eta=self.eta),
         )  # fmt: skip

@@ -9,7 +9,7 @@ from matplotlib import axes, figure, ticker
 
 from experiments.guidance_study import frontier, grid
 from experiments.guidance_study.frontier import ERROR, LIKELIHOOD, Point
-from pgd_jax.analysis import stats
+from pgd_jax.report import stats
 
 # Okabe and Ito's, told apart under every common colour blindness; the paper's rule is black.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442")

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgd_jax.core.types import Denoise
 from pgd_jax.diffusion import schedules
-from pgd_jax.types import Denoise
 
-LEVELS = np.exp(np.linspace(np.log(schedules.SIGMA_MIN), np.log(schedules.SIGMA_MAX), 48)).astype(np.float32)
+LEVELS = np.exp(np.linspace(np.log(0.002), np.log(80.0), 48)).astype(np.float32)  # EDM's range
 
 
 def errors(denoise: Denoise, windows: jax.Array) -> np.ndarray:

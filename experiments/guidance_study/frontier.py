@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.guidance_study.cells import Cell
-from pgd_jax.analysis import stats
+from pgd_jax.report import stats
 
 LIKELIHOOD, ERROR = "log_likelihood", "dynamics_error"
 

@@ -21,9 +21,8 @@ CANDIDATES: dict[str, Fields] = {
     for sampler, counts in (("dpmpp_2m_sde", (24, 32, 16, 12)), ("dpmpp_2m", (24, 12)), ("ancestral", (32, 16)))
     for num_steps in counts
 }
-CANDIDATES |= {f"dpmpp_2m_sde, 32 steps, policy in every {k}": {"policy_every": k} for k in (2, 4)}
 CANDIDATES |= {f"dpmpp_2m_sde, 32 steps, eta {eta:g}": {"eta": eta} for eta in (1.5, 2.0, 3.0)}
-CHOSEN = "dpmpp_2m_sde, 32 steps, policy in every 2"
+CHOSEN = "dpmpp_2m_sde, 32 steps"
 DRAWN = [CHOSEN, *(f"dpmpp_2m_sde, {n} steps" for n in (24, 16, 12)), "dpmpp_2m, 24 steps"]
 DRAWN += [*(f"ancestral, {n} steps" for n in (32, 16)), "dpmpp_2m_sde, 32 steps, eta 3"]
 
@@ -78,7 +77,6 @@ def groups() -> list[Group]:
         Group("the paper's variants", [cell(RULES[name]) for name in PAPERS[1:]], PAPER_STRENGTHS),
         Group("weak score", [cell(rule="score")], [0.1, 0.3]),
         Group("intervals", _intervals(), [*SOME, 1000.0]),
-        Group("policy", [cell(policy_every=k) for k in (2, 3, 4, 6)], [*SOME, 1000.0]),
         Group("behaviour", [cell(behaviour=kappa) for kappa in (0.25, 0.5, 0.75)], SOME),
         Group("guidance schedules", [cell(guidance_schedule=name) for name in ("rising", "falling")], SOME),
         Group("noise schedules", _noise_schedules(), [LAMBDA_OVER_CALLS]),

@@ -13,13 +13,17 @@ import numpy as np
 
 from experiments.guidance_study import fitted, setting
 from experiments.guidance_study.cells import Cell
-from pgd_jax import behaviour as behaviours, denoiser as denoisers, experiment as experiments, generation, planning
-from pgd_jax.analysis import quality, windows as real_windows
-from pgd_jax.config import AgentConfig
-from pgd_jax.data import codec as codecs
-from pgd_jax.diffusion import schedules, train
+from pgd_jax.agents.base import Agent
+from pgd_jax.core.types import Normalizer
+from pgd_jax.data import normalizer as normalizers
+from pgd_jax.diffusion import schedules
 from pgd_jax.envs.base import ENVS
-from pgd_jax.program import Program, ProgramHyper, Shared
+from pgd_jax.generators import diffusion
+from pgd_jax.measures import quality
+from pgd_jax.networks.base import Network
+from pgd_jax.report import windows as real_windows
+from pgd_jax.runs import agent as agent_runs, behaviour as behaviours, denoiser as denoisers
+from pgd_jax.train import denoiser as denoiser_training
 
 KEY_REFERENCE = 18
 
@@ -27,59 +31,74 @@ KEY_REFERENCE = 18
 class Models(NamedTuple):
     """What is measured with, of one task and kind of target policy."""
 
-    program: Program  # but for its plan
-    shared: Shared
+    agent: Agent
     agents: Any  # states of the target policies, leading axis S
+    network: Network  # the denoiser's
+    behaviour: Network
+    model: diffusion.Model
+    normalizer: Normalizer
     reference: jax.Array  # f32[R, T, D] real windows, network space
     window_length: int
     fitted: str  # name of the noise schedule fitted to this denoiser
-    measure: Any  # jitted: (windows f32[S, M, T, D], agents, shared.codec, reference) -> measures [S, ...]
+    measure: Any  # jitted: (windows f32[S, M, T, D], agents, normalizer, reference) -> measures [S, ...]
 
 
 def load(workdir: pathlib.Path, task: setting.Task, agent: str, sizes: setting.Sizes) -> Models:
     """Reads what `prepare` left under workdir/<task>."""
     folder = workdir / task.name
-    trained, (made, states, _) = denoisers.load(folder / "denoiser"), experiments.load(folder / agent)
-    cloned = behaviours.load(folder / "behaviour", trained.codec)
+    trained, (made, states, _) = denoisers.load(folder / "denoiser"), agent_runs.load(folder / agent)
+    cloned = behaviours.load(folder / "behaviour", trained.normalizer)
     length, env = trained.config.data.window_length, ENVS.get(task.environment)()
     real = real_windows.real(jax.random.key(KEY_REFERENCE), made.raw, length, sizes.reference_windows)
-    reference = codecs.encode(trained.codec, jnp.asarray(real))
-    program = Program(None, made.program.agent, trained.network, env, cloned.network)
-    shared = Shared(trained.params, trained.codec, None, cloned.params)
+    reference = normalizers.encode(trained.normalizer, jnp.asarray(real))
 
-    def measure(windows: jax.Array, state: Any, codec: Any, reference: jax.Array) -> quality.Measures:
-        log_prob = functools.partial(program.agent.log_prob, state)
-        return quality.measure(windows, log_prob, codec, env, reference, sizes.dynamics_windows, env.reward_of)
+    def measure(windows: jax.Array, state: Any, normalizer: Any, reference: jax.Array) -> quality.Measures:
+        log_prob = functools.partial(made.program.agent.log_prob, state)
+        return quality.measure(windows, log_prob, normalizer, env, reference, sizes.dynamics_windows, env.reward_of)
 
     measure = jax.jit(jax.vmap(measure, in_axes=(0, 0, None, None)))
     name = f"fitted to {task.name}"
     if name not in schedules.SCHEDULES:
-        errors = fitted.errors(train.denoiser(trained.network, trained.params), reference)
+        errors = fitted.errors(denoiser_training.denoiser(trained.network, trained.params), reference)
         schedules.SCHEDULES.add(name, fitted.schedule(errors))
-    return Models(program, shared, states.agent, reference, length, name, measure)
+    return Models(
+        made.program.agent, states.agent, trained.network, cloned.network,
+        diffusion.Model(trained.params, cloned.params), trained.normalizer, reference, length, name, measure,
+    )  # fmt: skip
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def generate(
-    program: Program, keys: jax.Array, agents: Any, coefficient: jax.Array, hyper: ProgramHyper, shared: Shared
+    agent: Agent,
+    plan: diffusion.Plan,
+    keys: jax.Array,
+    agents: Any,
+    coefficient: jax.Array,
+    hyper: diffusion.Hyper,
+    model: diffusion.Model,
+    normalizer: Normalizer,
+    start: jax.Array | None = None,
 ) -> jax.Array:
-    """Windows f32[S, M, T, D] from keys [S] and agents [S, ...]; every float is traced, so that few cells compile."""
+    """Windows f32[S, M, T, D] from keys [S] and agents [S, ...]; every float is traced, so that few cells compile.
 
-    def one(key: jax.Array, agent: Any) -> jax.Array:
-        log_prob = functools.partial(program.agent.log_prob, agent)
-        return generation.generate(key, log_prob, coefficient, hyper, shared, program)
+    A warm start renews the windows `start` of the same shape.
+    """
 
-    return jax.vmap(one)(keys, agents)
+    def one(key: jax.Array, state: Any, start: jax.Array | None) -> jax.Array:
+        log_prob = functools.partial(agent.log_prob, state)
+        return diffusion.sample(plan, key, log_prob, coefficient, hyper, model, normalizer, start)
+
+    return jax.vmap(one)(keys, agents, start)
 
 
-def program_of(cell: Cell, models: Models, sizes: setting.Sizes) -> Program:
+def plan_of(cell: Cell, models: Models, sizes: setting.Sizes) -> diffusion.Plan:
     sampling = dataclasses.replace(
         cell.sampling, num_trajectories=sizes.num_windows, trajectories_per_batch=sizes.num_windows
     )
-    plan = planning.plan_of(AgentConfig(sampling=sampling), models.window_length)
     if cell.noise_schedule == "fitted":
-        plan = plan._replace(noise_schedule=models.fitted)
-    return models.program._replace(plan=plan, behaviour=models.program.behaviour if cell.behaviour else None)
+        sampling = dataclasses.replace(sampling, noise_schedule=models.fitted)
+    behaviour = models.behaviour if cell.behaviour else None
+    return diffusion.Plan(sampling, models.window_length, models.network, behaviour)
 
 
 def points(
@@ -98,12 +117,12 @@ def points(
 
 def sample(cell: Cell, coefficient: float, noise: int, models: Models, sizes: setting.Sizes) -> jax.Array:
     """Windows f32[S, M, T, D] of every target policy, from the seed `noise`."""
-    program, hyper = program_of(cell, models, sizes), jax.tree.map(jnp.float32, cell.hyper)
-    keys = jax.random.split(jax.random.key(noise), setting.NUM_SEEDS)
-    return generate(program, keys, models.agents, jnp.float32(coefficient), hyper, models.shared)
+    plan, hyper = plan_of(cell, models, sizes), jax.tree.map(jnp.float32, cell.hyper)
+    keys, strength = jax.random.split(jax.random.key(noise), setting.NUM_SEEDS), jnp.float32(coefficient)
+    return generate(models.agent, plan, keys, models.agents, strength, hyper, models.model, models.normalizer)
 
 
 def measures_of(windows: jax.Array, models: Models) -> quality.Measures:
     """By name, one value a policy [S, ...]."""
-    measures = jax.device_get(models.measure(windows, models.agents, models.shared.codec, models.reference))
+    measures = jax.device_get(models.measure(windows, models.agents, models.normalizer, models.reference))
     return {name: np.asarray(value) for name, value in measures.items()}

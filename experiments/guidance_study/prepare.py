@@ -3,7 +3,7 @@
 import pathlib
 
 from experiments.guidance_study import setting
-from pgd_jax import behaviour, denoiser, experiment
+from pgd_jax.runs import agent as agent_runs, behaviour, denoiser
 
 
 def prepare(workdir: pathlib.Path, task: setting.Task) -> bool:
@@ -14,4 +14,4 @@ def prepare(workdir: pathlib.Path, task: setting.Task) -> bool:
         return False
     if not behaviour.fit(setting.behaviour(str(path)), folder / "behaviour"):
         return False
-    return all(experiment.fit(setting.policy(task, agent, str(path)), folder / agent) for agent in setting.AGENTS)
+    return all(agent_runs.fit(setting.policy(task, agent, str(path)), folder / agent) for agent in setting.AGENTS)

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from absl import flags
 
 from experiments.guidance_study import figures, frontier, grid, setting, tables
-from pgd_jax import metrics
-from pgd_jax.analysis import stats
 from pgd_jax.cli import entry
-from pgd_jax.errors import UserError
+from pgd_jax.core.errors import UserError
+from pgd_jax.report import stats
+from pgd_jax.runs import metrics
 
 
 def load(workdir: pathlib.Path) -> dict[tuple[str, str], list[frontier.Point]]:

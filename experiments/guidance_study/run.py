@@ -17,8 +17,9 @@ from absl import flags
 
 from experiments.guidance_study import grid, measure, prepare, setting
 from experiments.guidance_study.cells import Cell
-from pgd_jax import interrupt, metrics
 from pgd_jax.cli import entry
+from pgd_jax.core import signals
+from pgd_jax.runs import metrics
 
 
 def run() -> None:
@@ -56,7 +57,7 @@ def measure_all(workdir: pathlib.Path, task: setting.Task, agent: str, wanted: l
         for cell in group.cells if not wanted or group.name in wanted else []:
             known = {"cell": dataclasses.asdict(cell), "noise": group.noise}
             missing = [c for c in group.coefficients if point_id(known | {"coefficient": c}) not in done]
-            interrupt.check()
+            signals.check()
             for coefficient, measures, seconds in measure.points(cell, missing, group.noise, models, sizes):
                 row = known | {"coefficient": coefficient, "calls": cell.calls, "seconds": seconds}
                 row |= {"task": task.name, "agent": agent, "measures": {k: v.tolist() for k, v in measures.items()}}

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
-from pgd_jax.config import AgentConfig, BehaviourConfig, DataConfig, DenoiserConfig, TrainingConfig, UNetConfig
+from pgd_jax.core.config import AgentConfig, BehaviourConfig, DataConfig, DenoiserConfig, TrainingConfig, UNetConfig
 
 AGENTS = ("td3_bc", "iql")  # a deterministic target policy and a stochastic one
 NUM_SEEDS = 5  # target policies of each kind and task; the lanes of every measurement
@@ -38,7 +38,7 @@ def behaviour(path: str) -> BehaviourConfig:
 
 
 def policy(task: Task, agent: str, denoiser_path: str) -> AgentConfig:
-    """A target policy for each seed, trained on the real data alone, with the denoiser's codec."""
+    """A target policy for each seed, trained on the real data alone, with the denoiser's normalizer."""
     return AgentConfig(
         denoiser=denoiser_path,
         environment=task.environment,
@@ -48,7 +48,6 @@ def policy(task: Task, agent: str, denoiser_path: str) -> AgentConfig:
         updates_per_phase=10_000,
         num_episodes=4,
         num_seeds=NUM_SEEDS,
-        sweep="",
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from experiments.guidance_study import frontier, grid
 from experiments.guidance_study.frontier import ERROR, LIKELIHOOD, Match, Point
-from pgd_jax.analysis import stats
+from pgd_jax.report import stats
 
 Points = Mapping[tuple[str, str], Sequence[Point]]
 MEASURES = {

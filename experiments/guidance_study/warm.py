@@ -7,7 +7,6 @@ updates older. Each renewal starts from the one before. Needs what `run` trains;
 """
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,10 +18,9 @@ from absl import flags
 
 from experiments.guidance_study import measure, setting, tables
 from experiments.guidance_study.cells import Cell
-from pgd_jax import generation
-from pgd_jax.analysis import stats
 from pgd_jax.cli import entry
-from pgd_jax.program import Program, ProgramHyper, Shared
+from pgd_jax.generators import diffusion
+from pgd_jax.report import stats
 
 COEFFICIENT = 10.0
 NUM_RENEWALS = 3
@@ -36,42 +34,33 @@ SHOWN = {
 }
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def renew(
-    program: Program, keys: jax.Array, agents: Any, start: jax.Array, hyper: ProgramHyper, shared: Shared
-) -> jax.Array:
-    """Windows f32[S, M, T, D] from `start` of the same shape, each lane's guided by its agent."""
-
-    def one(key: jax.Array, agent: Any, start: jax.Array) -> jax.Array:
-        log_prob = functools.partial(program.agent.log_prob, agent)
-        return generation.generate(key, log_prob, jnp.float32(COEFFICIENT), hyper, shared, program, start)
-
-    return jax.vmap(one)(keys, agents, start)
-
-
 def lines(models: measure.Models, sizes: setting.Sizes, name: str) -> Iterator[str]:
     """Rows of a table: fresh, before (for the other policy), and after each renewal."""
-    program, hyper = measure.program_of(Cell(), models, sizes), jax.tree.map(jnp.float32, Cell().hyper)
-    keys = jax.random.split(jax.random.key(setting.NOISE), setting.NUM_SEEDS)
+    plan, hyper = measure.plan_of(Cell(), models, sizes), jax.tree.map(jnp.float32, Cell().hyper)
     others = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), models.agents)
-    fresh = measure.generate(program, keys, models.agents, jnp.float32(COEFFICIENT), hyper, models.shared)
-    before = measure.generate(program, keys, others, jnp.float32(COEFFICIENT), hyper, models.shared)
-    yield _line(models, name, "fresh", str(Cell().calls), fresh)
+
+    def generate(plan: diffusion.Plan, seed: int, agents: Any, hyper: diffusion.Hyper, start: Any = None) -> jax.Array:
+        keys, strength = jax.random.split(jax.random.key(seed), setting.NUM_SEEDS), jnp.float32(COEFFICIENT)
+        return measure.generate(
+            models.agent, plan, keys, agents, strength, hyper, models.model, models.normalizer, start
+        )
+
+    before = generate(plan, setting.NOISE, others, hyper)
+    yield _line(models, name, "fresh", str(Cell().calls), generate(plan, setting.NOISE, models.agents, hyper))
     yield _line(models, name, "those of the other policy", "0", before)
     for num_steps in STEPS:
-        warm = program._replace(plan=program.plan._replace(warm_steps=num_steps))
+        warm = plan._replace(sampling=dataclasses.replace(plan.sampling, warm_steps=num_steps))
         for sigma in SIGMAS:
-            windows, noisy = before, dataclasses.replace(hyper, warm_sigma=jnp.float32(sigma))
+            windows, noisy = before, hyper.replace(warm_sigma=jnp.float32(sigma))
             for renewal in range(1, NUM_RENEWALS + 1):
-                keys = jax.random.split(jax.random.key(100 + renewal), setting.NUM_SEEDS)
-                windows = renew(warm, keys, models.agents, windows, noisy, models.shared)
+                windows = generate(warm, 100 + renewal, models.agents, noisy, windows)
                 if renewal in (1, NUM_RENEWALS):
                     label = f"renewed {renewal} x from sigma {sigma:g}"
                     yield _line(models, name, label, f"{renewal} x {num_steps}", windows)
 
 
 def _line(models: measure.Models, name: str, label: str, calls: str, windows: jax.Array) -> str:
-    found = jax.device_get(models.measure(windows, models.agents, models.shared.codec, models.reference))
+    found = jax.device_get(models.measure(windows, models.agents, models.normalizer, models.reference))
     cells = [name, label, calls, *(tables.interval(stats.mean(np.asarray(found[key]))) for key in SHOWN)]
     line = f"| {' | '.join(cells)} |"
     print(line, flush=True)

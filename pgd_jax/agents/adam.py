@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from pgd_jax.types import Params
+from pgd_jax.core.hyper import Float
+from pgd_jax.core.types import Params
 
 
 @struct.dataclass
@@ -20,7 +21,7 @@ def init(params: Params) -> Trained:
     return Trained(params, optax.scale_by_adam().init(params))
 
 
-def step(trained: Trained, grads: Params, learning_rate: jax.Array, eps: jax.Array) -> Trained:
+def step(trained: Trained, grads: Params, learning_rate: Float, eps: Float) -> Trained:
     """One Adam update (Kingma & Ba 2015, Algorithm 1; beta1 0.9, beta2 0.999) down `grads`."""
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its int32 count
         directions, moments = optax.scale_by_adam(eps=eps).update(grads, trained.moments)
@@ -28,7 +29,7 @@ def step(trained: Trained, grads: Params, learning_rate: jax.Array, eps: jax.Arr
     return Trained(params, moments)
 
 
-def cosine_decay(count: jax.Array, num_updates: jax.Array) -> jax.Array:
+def cosine_decay(count: jax.Array, num_updates: Float) -> jax.Array:
     """Factor on a learning rate after `count` updates: from 1 to 0 over `num_updates` along half a cosine, then 0.
 
     Loshchilov & Hutter 2017, equation 5, without restarts.

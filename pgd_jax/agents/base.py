@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from pgd_jax.registry import Registry
-from pgd_jax.types import Transition
+from pgd_jax.core.registry import Registry
+from pgd_jax.core.types import Transition
 
 State = Any  # a pytree of arrays, the agent's own
 Hyper = Any  # a flax.struct pytree of floats, the agent's own; one lane per value

@@ -3,8 +3,8 @@
 import jax
 
 from pgd_jax.agents import losses
+from pgd_jax.core.types import Params
 from pgd_jax.networks.base import Network
-from pgd_jax.types import Params
 
 
 def log_prob(network: Network, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:

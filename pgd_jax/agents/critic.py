@@ -4,8 +4,9 @@ import jax
 
 from pgd_jax.agents import adam, losses
 from pgd_jax.agents.base import Logs
+from pgd_jax.core.hyper import Float
+from pgd_jax.core.types import Params, Transition
 from pgd_jax.networks.base import Network
-from pgd_jax.types import Params, Transition
 
 
 def step(
@@ -13,8 +14,8 @@ def step(
     critic: adam.Trained,
     batch: Transition,
     target: jax.Array,
-    learning_rate: jax.Array | float,
-    adam_eps: jax.Array | float,
+    learning_rate: Float,
+    adam_eps: Float,
 ) -> tuple[adam.Trained, Logs]:
     """One step of all members towards `target` [B] on batch [B, ...]; `network` maps (obs, action) to q [E, B]."""
 

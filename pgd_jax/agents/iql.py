@@ -23,9 +23,10 @@ from flax import struct
 
 from pgd_jax.agents import adam, critic as critics, losses
 from pgd_jax.agents.base import AGENTS, Agent, AgentFamily, AgentPlan, Logs
+from pgd_jax.core.hyper import Float, setting
+from pgd_jax.core.types import Params, Transition
 from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
-from pgd_jax.types import Params, Transition
 
 NUM_CRITICS = 2
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -35,16 +36,16 @@ LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 class Hyper:
     """Published values for locomotion; Adam's eps as Policy-Guided Diffusion has it (the released code: 1e-8)."""
 
-    actor_lr: float = 3e-4
-    value_lr: float = 3e-4
-    critic_lr: float = 3e-4
-    adam_eps: float = 1e-5
-    discount: float = 0.99
-    polyak: float = 0.005  # tau, the share of the new parameters in the targets
-    expectile: float = 0.7
-    temperature: float = 3.0  # beta
-    max_weight: float = 100.0
-    actor_decay_updates: float = 1e6  # updates until the actor's learning rate is 0; a huge number turns the decay off
+    actor_lr: Float = setting(3e-4, "Adam's rate of the actor")
+    value_lr: Float = setting(3e-4, "Adam's rate of the value")
+    critic_lr: Float = setting(3e-4, "Adam's rate of the critics")
+    adam_eps: Float = setting(1e-5, "Adam's epsilon")
+    discount: Float = setting(0.99, "gamma")
+    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets")
+    expectile: Float = setting(0.7, "expectile of the value's regression (equation 5)")
+    temperature: Float = setting(3.0, "beta, inverse temperature of the advantage weights (equation 7)")
+    max_weight: Float = setting(100.0, "limit of the advantage weights")
+    actor_decay_updates: Float = setting(1e6, "updates until the actor's rate is 0 (a cosine); huge: no decay")
 
 
 @struct.dataclass

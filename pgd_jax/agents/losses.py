@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.scipy import stats
 
+from pgd_jax.core.hyper import Float
 
-def td_target(reward: jax.Array, terminal: jax.Array, next_value: jax.Array, discount: jax.Array) -> jax.Array:
+
+def td_target(reward: jax.Array, terminal: jax.Array, next_value: jax.Array, discount: Float) -> jax.Array:
     """r + gamma (1 - terminal) V(s'), all [...]; a terminal state has no future, a time limit has."""
     chex.assert_equal_shape([reward, terminal, next_value])
     return reward + discount * (1.0 - terminal) * next_value
@@ -22,12 +24,12 @@ def ensemble_td_loss(q: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.square(q - target[None]).mean(axis=1).sum()
 
 
-def smoothing_noise(key: jax.Array, shape: tuple[int, ...], std: jax.Array, limit: jax.Array) -> jax.Array:
+def smoothing_noise(key: jax.Array, shape: tuple[int, ...], std: Float, limit: Float) -> jax.Array:
     """clip(N(0, std^2), -limit, limit): TD3's target policy smoothing (Fujimoto et al. 2018, Algorithm 1)."""
     return jnp.clip(std * jax.random.normal(key, shape), -limit, limit)
 
 
-def behaviour_regularised_loss(q: jax.Array, action: jax.Array, data_action: jax.Array, alpha: jax.Array) -> jax.Array:
+def behaviour_regularised_loss(q: jax.Array, action: jax.Array, data_action: jax.Array, alpha: Float) -> jax.Array:
     """TD3+BC's actor loss: mean (pi(s) - a)^2 - lambda mean Q(s, pi(s)), with lambda = alpha / mean |Q| held constant.
 
     Fujimoto & Gu 2021, section 5. As the released code has it: |Q| is averaged at the policy's actions, not the data's,
@@ -45,7 +47,7 @@ def behaviour_regularised_loss(q: jax.Array, action: jax.Array, data_action: jax
     return jnp.square(action - data_action).mean() - weight * q.mean()
 
 
-def expectile_loss(value: jax.Array, target: jax.Array, expectile: jax.Array) -> jax.Array:
+def expectile_loss(value: jax.Array, target: jax.Array, expectile: Float) -> jax.Array:
     """Mean of |expectile - 1(u < 0)| u^2 with u = target - value, both [B] (Kostrikov et al. 2021, equation 5).
 
     Its minimiser is the expectile of the targets: their mean at 0.5, towards their maximum as it goes to 1.
@@ -55,7 +57,7 @@ def expectile_loss(value: jax.Array, target: jax.Array, expectile: jax.Array) ->
     return (jnp.where(u < 0.0, 1.0 - expectile, expectile) * jnp.square(u)).mean()
 
 
-def advantage_weight(advantage: jax.Array, temperature: jax.Array, limit: jax.Array) -> jax.Array:
+def advantage_weight(advantage: jax.Array, temperature: Float, limit: Float) -> jax.Array:
     """min(exp(temperature * advantage), limit) (Kostrikov et al. 2021, equation 7), with no overflow in exp."""
     return jnp.exp(jnp.minimum(temperature * advantage, jnp.log(limit)))
 

@@ -14,6 +14,7 @@ It needs an environment to act in, so it is no entry of AGENTS. Observations are
 pi is a Gaussian taken through tanh; its log-likelihood is of the action after tanh.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -27,9 +28,10 @@ from flax import struct
 
 from pgd_jax.agents import adam, critic as critics, losses
 from pgd_jax.agents.base import AgentPlan, Logs
+from pgd_jax.core.hyper import Float, setting
+from pgd_jax.core.types import Params, Transition
 from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
-from pgd_jax.types import Params, Transition
 
 NUM_CRITICS = 2
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # the released code's
@@ -39,13 +41,13 @@ LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # the released code's
 class Hyper:
     """Published values (table 1)."""
 
-    actor_lr: float = 3e-4
-    critic_lr: float = 3e-4
-    temperature_lr: float = 3e-4
-    adam_eps: float = 1e-8
-    discount: float = 0.99
-    polyak: float = 0.005  # tau, the share of the new parameters in the targets
-    entropy_per_action_dim: float = -1.0  # target entropy, nats
+    actor_lr: Float = setting(3e-4, "Adam's rate of the actor")
+    critic_lr: Float = setting(3e-4, "Adam's rate of the critics")
+    temperature_lr: Float = setting(3e-4, "Adam's rate of the entropy's weight")
+    adam_eps: Float = setting(1e-8, "Adam's epsilon")
+    discount: Float = setting(0.99, "gamma")
+    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets")
+    entropy_per_action_dim: Float = setting(-1.0, "target entropy, nats")
 
 
 @struct.dataclass
@@ -146,7 +148,7 @@ def update(networks: Networks, key: jax.Array, state: State, batch: Transition, 
     """One update of each network and of the temperature from a batch [B, ...]."""
     key_critic, key_actor = jax.random.split(key)
     critic, critic_logs = _update_critic(networks, key_critic, state, batch, hyper)
-    state = state.replace(critic=critic)
+    state = dataclasses.replace(state, critic=critic)
     actor, log_prob, actor_logs = _update_actor(networks, key_actor, state, batch.obs, hyper)
     target_entropy = hyper.entropy_per_action_dim * batch.action.shape[-1]
     grad = jax.grad(temperature_loss)(state.log_temperature.params, log_prob, target_entropy)

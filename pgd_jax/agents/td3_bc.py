@@ -24,9 +24,10 @@ from flax import struct
 
 from pgd_jax.agents import adam, critic as critics, losses
 from pgd_jax.agents.base import AGENTS, Agent, AgentFamily, AgentPlan, Logs
+from pgd_jax.core.hyper import Float, setting
+from pgd_jax.core.types import Params, Transition
 from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
-from pgd_jax.types import Params, Transition
 
 CRITIC_UPDATES_PER_ACTOR_UPDATE = 2
 NUM_CRITICS = 2
@@ -36,14 +37,14 @@ NUM_CRITICS = 2
 class Hyper:
     """Published values; Adam's eps as Policy-Guided Diffusion has it (PyTorch's is 1e-8)."""
 
-    actor_lr: float = 3e-4
-    critic_lr: float = 3e-4
-    adam_eps: float = 1e-5
-    discount: float = 0.99
-    polyak: float = 0.005  # tau, the share of the new parameters in the targets
-    alpha: float = 2.5
-    target_noise: float = 0.2  # standard deviation, environment space
-    target_noise_clip: float = 0.5
+    actor_lr: Float = setting(3e-4, "Adam's rate of the actor")
+    critic_lr: Float = setting(3e-4, "Adam's rate of the critics")
+    adam_eps: Float = setting(1e-5, "Adam's epsilon")
+    discount: Float = setting(0.99, "gamma")
+    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets")
+    alpha: Float = setting(2.5, "weight of the critic against cloning (equation 5)")
+    target_noise: Float = setting(0.2, "standard deviation of the target policy's noise, environment space")
+    target_noise_clip: Float = setting(0.5, "limit of that noise")
 
 
 @struct.dataclass

@@ -22,18 +22,20 @@ import numpy as np
 import pgd_jax.agents  # noqa: F401  registers
 import pgd_jax.data  # noqa: F401  registers
 import pgd_jax.envs  # noqa: F401  registers
-from pgd_jax import config as configs, denoiser as denoisers, experiment as experiments, metrics
+import pgd_jax.generators  # noqa: F401  registers
 from pgd_jax.api import keywords
 from pgd_jax.api.agents import AgentPolicy, AgentResult
 from pgd_jax.api.dataset import Dataset
 from pgd_jax.api.denoiser import IN_MEMORY, Denoiser
-from pgd_jax.data import sources
+from pgd_jax.core import config as configs, presets
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.hyper import Values
+from pgd_jax.core.registry import nearest
+from pgd_jax.data import loading
+from pgd_jax.data.windows import Windows
 from pgd_jax.envs import evaluate as evaluation
 from pgd_jax.envs.base import ENVS, HOST_ENVS
-from pgd_jax.errors import UserError
-from pgd_jax.program import GUIDANCE_COEFFICIENT
-from pgd_jax.registry import nearest
-from pgd_jax.windows import Windows
+from pgd_jax.runs import agent as agent_runs, denoiser as denoisers, metrics
 
 __all__ = [
     "AgentPolicy", "AgentResult", "Dataset", "Denoiser", "Windows",
@@ -49,26 +51,30 @@ def load_dataset(source: str | os.PathLike, *, download: bool = False, max_rows:
     `download` fetches a D4RL or Minari dataset that is not on this machine; `max_rows` reads the first rows only.
     Raises UserError for an unknown name, a missing file and anything wrong inside it.
     """
-    raw = sources.load(os.fspath(source), download, max_rows)
+    raw = loading.load(os.fspath(source), download, max_rows)
     fields = {field.name: getattr(raw, field.name) for field in dataclasses.fields(raw)}
     return Dataset(**fields, source=os.fspath(source), max_rows=max_rows)
 
 
-def train_denoiser(data: Dataset, workdir: str | os.PathLike | None = None, **settings: Any) -> Denoiser:
+def train_denoiser(
+    data: Dataset, workdir: str | os.PathLike | None = None, *, preset: str = "", **settings: Any
+) -> Denoiser:
     """Trains a diffusion model of the windows of `data`.
 
     With a `workdir` it is the run of `pgd-train-denoiser`: it resumes, and a finished one returns at once. `settings`
-    are those of the command by their last names: num_steps, batch_size, width, window_length, seed, ... Raises
-    UserError for settings that cannot work.
+    are those of the command by their last names (num_steps, batch_size, width, window_length, seed, ...), and the
+    defaults are its own, or those of `preset`. Raises UserError for settings that cannot work.
     """
-    names = {part: list(configs.to_dict(configs.DenoiserConfig())[part]) for part in ("data", "unet", "training")}
-    nested: dict[str, dict[str, Any]] = {"data": {"dataset": data.source, "max_rows": data.max_rows}}
+    base = configs.to_dict(presets.config(preset, "denoiser") if preset else configs.DenoiserConfig())
+    names = {part: list(settings_of) for part, settings_of in base.items()}
+    given = {"dataset": data.source, "max_rows": data.max_rows}
+    base["data"] |= given
     for name, value in settings.items():
         part = next((part for part, known in names.items() if name in known), None)
-        if part is None or name in nested["data"]:
+        if part is None or name in given:
             raise UserError(f'train_denoiser has no setting "{name}"{nearest(name, sum(names.values(), []))}')
-        nested.setdefault(part, {})[name] = value
-    config = keywords.whole_chunks(keywords.config(configs.DenoiserConfig, nested), settings)
+        base[part][name] = value
+    config = keywords.whole_chunks(keywords.config(configs.DenoiserConfig, base), settings)
     if workdir is None:
         return Denoiser(denoisers.fit_in_memory(config, data), "", data.env, data.reference)
     _require_source(data, workdir)
@@ -88,45 +94,41 @@ def train_agent(
     agent: str = configs.AgentConfig.agent,
     *,
     workdir: str | os.PathLike | None = None,
-    guidance_coefficient: keywords.Float = GUIDANCE_COEFFICIENT,
-    hyper: Mapping[str, keywords.Float] | None = None,
+    preset: str = "",
+    hyper: Mapping[str, Values] | None = None,
     **settings: Any,
 ) -> AgentResult:
     """Trains agents on `data` and on windows of the denoiser, guided by their policies; without one on `data` alone.
 
-    Several values of a float are lanes of one compiled program, each with `num_seeds` seeds. `hyper` are floats by
-    name, such as {"agent.alpha": [2.5, 10]}; `settings` are those of `pgd-train-agent` by their last names: num_seeds,
-    num_phases, updates_per_phase, batch_size, sampler, num_steps, ... With a `workdir` it is the command's run, which
-    resumes. Raises UserError for settings that cannot work.
+    `settings` are those of `pgd-train-agent` by their last names (num_seeds, num_phases, updates_per_phase, batch_size,
+    sampler, num_steps, ...) and floats (guidance_coefficient, alpha, discount, ...), which may also stand in `hyper`,
+    such as {"agent.alpha": [2.5, 10]}. Several values of a float are lanes of one compiled program, each with
+    `num_seeds` seeds. With a `workdir` it is the command's run, which resumes, and has its defaults, for a result that
+    counts: hours. In memory the defaults are those of `preset` "notebook", for a look: half a minute. Raises UserError
+    for settings that cannot work.
     """
-    sampling = [field.name for field in dataclasses.fields(configs.SamplingConfig)]
-    known = [field.name for field in dataclasses.fields(configs.AgentConfig) if field.name != "sampling"]
-    nested: dict[str, Any] = {"agent": agent, "dataset": data.source, "max_rows": data.max_rows, "sampling": {}}
-    floats = dict(hyper or {})
-    if denoiser is None:
-        nested["synthetic_per_batch"] = 0
-    else:
+    preset = preset or ("notebook" if workdir is None else "")
+    base = presets.config(preset, "agent") if preset else configs.AgentConfig()
+    nested: dict[str, Any] = {"agent": agent, "dataset": data.source, "max_rows": data.max_rows}
+    if denoiser is not None:
         nested["denoiser"] = denoiser.path or IN_MEMORY
-        floats = {"guidance_coefficient": guidance_coefficient} | floats
-    for name, value in settings.items():
-        if name not in sampling + known or name in nested or name in ("denoiser", "sweep", "download"):
-            raise UserError(f'train_agent has no setting "{name}"{nearest(name, sampling + known)}')
-        (nested["sampling"] if name in sampling else nested)[name] = value
-    config = keywords.config(configs.AgentConfig, nested | {"sweep": keywords.sweep(floats)})
+    elif "generator" not in settings:
+        nested["synthetic_per_batch"] = 0
+    config = keywords.agent_config(base, nested, hyper or {}, settings)
     if workdir is None:
-        return AgentResult(*experiments.fit_in_memory(config, denoiser and denoiser.trained, data))
+        return AgentResult(*agent_runs.fit_in_memory(config, None if denoiser is None else denoiser.trained, data))
     _require_source(data, workdir)
     if denoiser is not None and not denoiser.path:
         raise UserError(
             f"workdir={workdir}: the denoiser is in memory, so that the run could not resume; train it in one too"
         )
-    _require_end(experiments.fit(config, workdir, data), workdir)
+    _require_end(agent_runs.fit(config, workdir, data), workdir)
     return load_agents(workdir)
 
 
 def load_agents(path: str | os.PathLike) -> AgentResult:
     """What a run of `train_agent` has come to: its newest checkpoint, and all rows of its metrics."""
-    experiment, states, _ = experiments.load(path)
+    experiment, states, _ = agent_runs.load(path)
     return AgentResult(experiment, states, metrics.read(pathlib.Path(path) / "metrics.jsonl"))
 
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax import experiment as experiments
-from pgd_jax.data import codec as codecs
-from pgd_jax.errors import UserError
+from pgd_jax.core.errors import UserError
+from pgd_jax.data import normalizer as normalizers
+from pgd_jax.runs import agent as agent_runs, experiment as experiments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class AgentResult:
     @property
     def curves(self) -> dict[str, np.ndarray]:
         """By group, f64[P, seeds]: the score after each phase. Empty where nothing judges the agent."""
-        key = next((key for key in experiments.SUMMARISED[:4] if key in self.rows[-1]), None)
+        key = next((key for key in agent_runs.SCORES if key in self.rows[-1]), None)
         if key is None:
             return {}
         groups = dict.fromkeys(row["group"] for row in self.rows)
@@ -51,7 +51,7 @@ class AgentResult:
         if not 0 <= lane < len(self.experiment.lanes.settings):
             raise UserError(f"lane={lane}: there are lanes 0 to {len(self.experiment.lanes.settings) - 1}")
         state = jax.tree.map(lambda leaf: leaf[lane], self.states.agent)
-        return AgentPolicy(self.experiment.program.agent, state, self.experiment.shared.codec)
+        return AgentPolicy(self.experiment.program.agent, state, self.experiment.shared.normalizer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +60,12 @@ class AgentPolicy:
 
     agent: Any
     state: Any
-    codec: Any
+    normalizer: Any
 
     def __call__(self, obs: Any) -> jax.Array:
-        return self.agent.act(self.state, codecs.encode_obs(self.codec, jnp.asarray(obs, jnp.float32)))
+        return self.agent.act(self.state, normalizers.encode_obs(self.normalizer, jnp.asarray(obs, jnp.float32)))
 
     def log_prob(self, obs: Any, action: Any) -> jax.Array:
         """log pi(a | s) [...], of which a deterministic policy has a Gaussian of unit variance around its action."""
-        obs = codecs.encode_obs(self.codec, jnp.asarray(obs, jnp.float32))
+        obs = normalizers.encode_obs(self.normalizer, jnp.asarray(obs, jnp.float32))
         return self.agent.log_prob(self.state, obs, jnp.asarray(action, jnp.float32))

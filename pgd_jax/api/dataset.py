@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from pgd_jax import config as configs, windows
-from pgd_jax.data import d4rl
+from pgd_jax.core import config as configs
+from pgd_jax.core.errors import UserError
+from pgd_jax.data import d4rl, windows
 from pgd_jax.data.base import RawDataset
-from pgd_jax.errors import UserError
-from pgd_jax.windows import Windows
+from pgd_jax.data.windows import Windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Dataset(RawDataset):
         if timeouts is None and next_observations is None and not arrays["terminals"].any():
             raise UserError(f"{name}: nothing says where an episode ends; give timeouts, or next_observations")
         arrays.setdefault("timeouts", np.zeros(len(arrays["rewards"]), bool))
-        return cls(name, env, "", **{"next_observations": None} | arrays)
+        columns: dict[str, Any] = {"next_observations": None} | arrays
+        return cls(name, env, "", **columns)
 
     def __repr__(self) -> str:
         count, obs_dim = self.observations.shape

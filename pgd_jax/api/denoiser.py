@@ -8,13 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax import config as configs, denoiser as denoisers, footprint, lanes, loop, planning, windows
 from pgd_jax.api import keywords, log_prob as log_probs
-from pgd_jax.diffusion import guidance as guiding
-from pgd_jax.errors import UserError
-from pgd_jax.program import GUIDANCE_COEFFICIENT
-from pgd_jax.types import LogProb
-from pgd_jax.windows import Windows
+from pgd_jax.core import config as configs, hyper as floats
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import Layout, LogProb, Params
+from pgd_jax.data import normalizer as normalizers, windows
+from pgd_jax.data.windows import Windows
+from pgd_jax.diffusion import guidance as guiding, likelihood, schedules
+from pgd_jax.generators import diffusion
+from pgd_jax.runs import denoiser as denoisers, footprint
+from pgd_jax.train import denoiser as train
 
 IN_MEMORY = "in memory"  # stands for a denoiser's run directory
 
@@ -29,7 +32,7 @@ class Denoiser:
     reference: str = ""
 
     def __repr__(self) -> str:
-        layout, data = self.trained.codec.layout, self.trained.config.data
+        layout, data = self.trained.normalizer.layout, self.trained.config.data
         sizes = f"obs {layout.obs_dim}, action {layout.action_dim}, windows of {data.window_length} rows"
         return f"Denoiser({data.dataset or 'arrays'!r}, {sizes})"
 
@@ -38,7 +41,7 @@ class Denoiser:
         key: jax.Array,
         num_windows: int,
         log_prob: LogProb | None = None,
-        guidance: float = GUIDANCE_COEFFICIENT,
+        guidance: float = guiding.COEFFICIENT,
         *,
         rule: str = configs.SamplingConfig.guidance,
         windows_per_batch: int = configs.SamplingConfig.trajectories_per_batch,
@@ -62,29 +65,102 @@ class Denoiser:
         batch = min(windows_per_batch, num_windows)
         if num_windows < 1 or batch < 1:
             raise UserError(f"num_windows={num_windows} and windows_per_batch={windows_per_batch} must be at least 1")
-        own = {"sampling": {"guidance": rule, "num_trajectories": -(-num_windows // batch) * batch} | sampling}
-        own["sampling"]["trajectories_per_batch"] = batch
-        config = keywords.config(
-            configs.AgentConfig, {"denoiser": IN_MEMORY, "sweep": keywords.sweep(hyper or {})} | own
-        )
-        planning.refuse_unknown_choices(config.sampling)
-        configs.validate_sampling(config.sampling)
-        found = lanes.build(loop.ProgramHyper(None), config.sweep, 1, 0)
-        if len(found.settings) > 1:
-            raise UserError("hyper: a sampling takes one value of each float")
-        codec, length = self.trained.codec, self.trained.config.data.window_length
-        program = loop.Program(planning.plan_of(config, length, found), None, self.trained.network, None)
-        shared = loop.Shared(self.trained.params, codec, None)
-        one = jax.tree.map(lambda leaf: leaf[0], found.hypers)
+        own = {"guidance": rule, "num_trajectories": -(-num_windows // batch) * batch, "trajectories_per_batch": batch}
+        settings = keywords.config(configs.SamplingConfig, own | sampling)
+        diffusion.check(settings)
+        configs.validate_sampling(settings)
+        one = _one_value(hyper or {})
+        network, params, normalizer = self.trained.network, self.trained.params, self.trained.normalizer
+        plan = diffusion.Plan(settings, self.trained.config.data.window_length, network)
+        plan = diffusion.specialised(plan, jax.tree.map(jnp.atleast_1d, one))
         coefficient = jnp.float32(guidance if log_prob is not None else 0.0)
-        steer = guiding.uniform if log_prob is None else log_probs.in_network_space(log_prob, codec)
+        steer = guiding.uniform if log_prob is None else log_probs.in_network_space(log_prob, normalizer)
 
         @jax.jit
-        def generate(key: jax.Array, shared: loop.Shared) -> jax.Array:  # weights are an argument, never a constant
-            return loop.generate(key, steer, coefficient, one, shared, program)
+        def generate(key: jax.Array, model: diffusion.Model) -> jax.Array:  # weights are an argument, never a constant
+            return diffusion.sample(plan, key, steer, coefficient, one, model, normalizer)
 
-        footprint.announce_quietly(footprint.of_sampling(program.plan, codec.layout, generate.trace(key, shared)))
-        made = windows.generated(codec, generate(key, shared)[:num_windows], self.env, self.reference)
+        model = diffusion.Model(params)
+        compiled = footprint.compile(generate, key, model)
+        footprint.announce_quietly(footprint.of_sampling(settings, compiled))
+        x = compiled(key, model)[:num_windows]
+        made = windows.generated(normalizer, x, self.env, self.reference)
         if not np.isfinite(made.obs).all():
             raise UserError(f"guidance={guidance} made windows that are not finite; use less, or a smoother log_prob")
         return made
+
+    def log_likelihood(
+        self,
+        windows: Windows,
+        *,
+        num_steps: int = 64,
+        num_probes: int = 0,
+        key: jax.Array | None = None,
+        sigma_min: float = likelihood.SIGMA_MIN,
+        sigma_max: float = likelihood.SIGMA_MAX,
+        windows_per_batch: int = 64,
+    ) -> np.ndarray:
+        """log p f32[N] of `windows` under the unguided model, in nats, by its probability-flow ODE.
+
+        The density is that of network space: of all rows of a window (also of those that are not `valid`), standardised
+        and with actions through arctanh, with noise `sigma_min` on them (see pgd_jax/diffusion/likelihood.py). No
+        change of variables to the environment's units is made. There is none: actions are clipped on the way, and a
+        terminal is yes or no. So compare windows with each other, or models of the same dataset. A column that never
+        changes in the data has the density of the noise alone: the number is then large, and depends on `sigma_min`.
+
+        Args:
+          num_steps: of Heun's rule, two denoiser calls each; the error falls with its square.
+          num_probes: 0: the exact trace, which takes window_length (obs + action + 2) tangents a call. Else an estimate
+            without bias from so many random directions, for which a `key` is needed.
+          windows_per_batch: done at once; sets memory.
+
+        Raises UserError for windows of another shape than the model's, and for settings that cannot work.
+        """
+        normalizer, length = self.trained.normalizer, self.trained.config.data.window_length
+        rows = _rows(windows, length, normalizer.layout)
+        if num_steps < 1 or num_probes < 0 or windows_per_batch < 1 or not 0.0 < sigma_min < sigma_max:
+            raise UserError(
+                f"num_steps={num_steps} and windows_per_batch={windows_per_batch} must be at least 1, num_probes="
+                f"{num_probes} not negative, and 0 < sigma_min={sigma_min} < sigma_max={sigma_max}"
+            )
+        if num_probes and key is None:
+            raise UserError(f"num_probes={num_probes} are drawn at random: give a key, or num_probes=0 for none")
+        key = jax.random.key(0) if key is None else key
+        sigmas = schedules.karras(num_steps + 1, sigma_min, sigma_max)
+        network = self.trained.network
+
+        @jax.jit
+        def run(params: Params, x: jax.Array, sigmas: jax.Array, key: jax.Array) -> jax.Array:
+            denoise = train.denoiser(network, params)
+            return likelihood.log_likelihood(denoise, x, sigmas, key, num_probes)
+
+        size = min(windows_per_batch, len(rows))
+        padded = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % size, axis=0)])  # one shape, one compilation
+        x = normalizers.encode(normalizer, jnp.asarray(padded)).reshape(-1, size, *rows.shape[1:])
+        keys = jax.random.split(key, len(x))
+        found = [run(self.trained.params, batch, sigmas, key) for batch, key in zip(x, keys, strict=True)]
+        return np.concatenate(jax.device_get(found))[: len(rows)]
+
+
+def _rows(windows: Windows, length: int, layout: Layout) -> np.ndarray:
+    """Windows as rows f32[N, T, D], environment space. Raises UserError where there are none of the model's shape."""
+    found = (windows.obs.shape[1], windows.obs.shape[2], windows.action.shape[2])
+    expected = (length, layout.obs_dim, layout.action_dim)
+    if found != expected or not len(windows):
+        raise UserError(
+            f"{len(windows)} windows of {found[0]} rows, obs {found[1]}, action {found[2]}; the denoiser takes at "
+            f"least one of {expected[0]} rows, obs {expected[1]}, action {expected[2]}"
+        )
+    columns = (windows.obs, windows.action, windows.reward[..., None], windows.terminal[..., None])
+    return np.concatenate(columns, axis=-1).astype(np.float32)
+
+
+def _one_value(hyper: Mapping[str, float]) -> diffusion.Hyper:
+    """The floats of one sampling, f32[] each; raises UserError for an unknown one, or several values of one."""
+    found = floats.values(diffusion.Hyper(), hyper)
+    if "guidance_coefficient" in hyper:
+        raise UserError("hyper: guidance_coefficient is the argument `guidance` of a sampling")
+    for name, each in found.items():
+        if len(each) > 1:
+            raise UserError(f"hyper: {name}={list(each)}: a sampling takes one value of each float")
+    return floats.filled(diffusion.Hyper(), {name: jnp.float32(each[0]) for name, each in found.items()})

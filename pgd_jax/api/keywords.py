@@ -1,15 +1,14 @@
 """Keyword arguments -> the frozen settings that the command lines have, of the right types."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from pgd_jax import config as configs
-from pgd_jax.errors import UserError
-
-Float = float | Sequence[float]
+from pgd_jax.core import config as configs, hyper as floats
+from pgd_jax.core.config import AgentConfig
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.registry import nearest
+from pgd_jax.runs import experiment
 
 
 def config(cls: type[configs.Config], nested: Mapping[str, Any]) -> configs.Config:
@@ -24,6 +23,7 @@ def _require_types(config: Any, prefix: str = "") -> None:
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             _require_types(value, f"{prefix}{field.name}.")
+        if field.default is dataclasses.MISSING:  # nested, or floats, which are looked at where they are named
             continue
         wanted = type(field.default)
         is_right = isinstance(value, (int, float)) if wanted is float else isinstance(value, wanted)
@@ -31,13 +31,39 @@ def _require_types(config: Any, prefix: str = "") -> None:
             raise UserError(f"{prefix}{field.name}={value!r} must be of type {wanted.__name__}")
 
 
-def sweep(floats: Mapping[str, Float]) -> str:
-    """Floats as `config.sweep` has them."""
-    parts = []
-    for name, values in floats.items():
-        listed = np.atleast_1d(np.asarray(values, np.float64))
-        parts.append(f"{name}={','.join(repr(float(value)) for value in listed)}")
-    return "; ".join(parts)
+def agent_config(
+    base: AgentConfig, nested: Mapping[str, Any], hyper: Mapping[str, Any], settings: Mapping[str, Any]
+) -> AgentConfig:
+    """`base` with `nested`, and with `settings` put where they belong: of the run, of its sampling, or a float."""
+    sampling = [field.name for field in dataclasses.fields(configs.SamplingConfig)]
+    own = [field.name for field in dataclasses.fields(AgentConfig) if field.name not in ("sampling", "hyper")]
+    made = configs.to_dict(base) | dict(nested)
+    for name in ("agent", "generator", "synthetic_per_batch"):  # which floats there are depends on these
+        if name in settings and name not in nested:
+            made[name] = settings[name]
+    known = floats.names(experiment.hyper_of(config(AgentConfig, made | {"hyper": {}})))
+    own_floats = floats.applicable(base.hyper, known)
+    given = {floats.full(name, known): value for name, value in own_floats.items()}
+    given |= {floats.full(name, known): value for name, value in floats.flatten(hyper).items()}
+    for name, value in settings.items():
+        if name in sampling:
+            made["sampling"][name] = value
+        elif name in own and name not in nested and name not in ("denoiser", "download"):
+            made[name] = value
+        elif name not in own:
+            if not floats.meant(name, known) and floats.meant(name, experiment.generator_floats(made["generator"])):
+                raise UserError(f"{name} is about synthetic data: give train_agent a denoiser")
+            given[_float_name(name, known, sampling + own)] = value
+        else:
+            raise UserError(f"train_agent sets {name} itself")
+    return config(AgentConfig, made | {"hyper": floats.nest(given)})
+
+
+def _float_name(name: str, known: list[str], others: list[str]) -> str:
+    shorts = [floats.short(each, known) for each in known]
+    if not floats.meant(name, known):
+        raise UserError(f'train_agent has no setting "{name}"{nearest(name, [*others, *shorts])}')
+    return floats.full(name, known)
 
 
 def whole_chunks(config: configs.DenoiserConfig, settings: Mapping[str, Any]) -> configs.DenoiserConfig:

@@ -6,14 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pgd_jax.data import codec as codecs
-from pgd_jax.errors import UserError
-from pgd_jax.types import LogProb
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import LogProb
+from pgd_jax.data import normalizer as normalizers
 
 
-def in_network_space(log_prob: LogProb, codec: Any) -> LogProb:
+def in_network_space(log_prob: LogProb, normalizer: Any) -> LogProb:
     """A user's `log_prob` as guidance takes it. Raises UserError where it is no function that guidance can use."""
-    layout = codec.layout
+    layout = normalizer.layout
     count = len(inspect.signature(log_prob).parameters) if callable(log_prob) else 0
     if count < 2:
         raise UserError(
@@ -33,19 +33,19 @@ def in_network_space(log_prob: LogProb, codec: Any) -> LogProb:
             f"log_prob of obs {shapes[0].shape} and action {shapes[1].shape} has shape "
             f"{getattr(found, 'shape', found)}; expected (2, 3): one number for each row"
         )
-    _require_finite(log_prob, codec)
+    _require_finite(log_prob, normalizer)
 
     def steer(obs: jax.Array, action: jax.Array) -> jax.Array:
-        return log_prob(codecs.decode_obs(codec, obs), action)
+        return log_prob(normalizers.decode_obs(normalizer, obs), action)
 
     return steer
 
 
-def _require_finite(log_prob: LogProb, codec: Any) -> None:
+def _require_finite(log_prob: LogProb, normalizer: Any) -> None:
     """At states and actions like the dataset's."""
-    x = jax.random.normal(jax.random.key(0), (64, 1, codec.layout.dim))
-    rows = codecs.decode(codec, x)
-    obs, action = rows[..., codec.layout.obs], rows[..., codec.layout.action]
+    x = jax.random.normal(jax.random.key(0), (64, 1, normalizer.layout.dim))
+    rows = normalizers.decode(normalizer, x)
+    obs, action = rows[..., normalizer.layout.obs], rows[..., normalizer.layout.action]
     value, gradient = jax.vmap(jax.value_and_grad(lambda a, s: log_prob(s, a).sum()))(action, obs)
     for what, array in (("value", value), ("gradient", gradient)):
         if not bool(jnp.isfinite(array).all()):

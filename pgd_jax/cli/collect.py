@@ -19,10 +19,10 @@ from typing import Any
 
 from absl import flags
 
-from pgd_jax import collection
 from pgd_jax.cli import entry
-from pgd_jax.errors import UserError
-from pgd_jax.registry import nearest
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.registry import nearest
+from pgd_jax.runs.collect import collection
 
 
 def run() -> None:
@@ -47,13 +47,14 @@ def _prepare() -> Callable[[], int]:
     flags.DEFINE_float("random_return", None, "return that scores 0; by default D4RL's")
     flags.DEFINE_float("expert_return", None, "return that scores 1; by default D4RL's")
     flags.DEFINE_bool("allow_partial", False, "take the policy after max_steps for the medium one")
-    for field in dataclasses.fields(collection.Plan):
-        flags.DEFINE_integer(field.name, field.default, field.metadata["help"])
+    for field in dataclasses.fields(collection.OnlinePlan):
+        flags.DEFINE_integer(field.name, getattr(collection.OnlinePlan, field.name), field.metadata["help"])
     return functools.partial(_collect, flags.FLAGS)
 
 
 def _collect(options: flags.FlagValues) -> int:
-    from pgd_jax.data import collect, protocol  # after the flags: --help and mistakes need not wait for JAX
+    from pgd_jax.data.mazes import collect
+    from pgd_jax.runs.collect import protocol  # after the flags: --help and mistakes need not wait for JAX
 
     name, command = options.dataset, shlex.join(["pgd-collect", *sys.argv[1:]])
     known = [*collect.RECIPES, *protocol.requests()]
@@ -64,12 +65,12 @@ def _collect(options: flags.FlagValues) -> int:
     path = pathlib.Path(options.out)
     if name in collect.RECIPES:
         of_training = {
-            field.name for cls in (collection.Plan, collection.Settings) for field in dataclasses.fields(cls)
+            field.name for cls in (collection.OnlinePlan, collection.Settings) for field in dataclasses.fields(cls)
         }
         entry.refuse_ignored(sorted({"workdir"} | of_training - {"seed"}), f"with {name}, for which nothing is trained")
         collect.write(name, path, options.num_rows, options.seed, command)
     else:
-        plan, settings = _of(collection.Plan, options), _of(collection.Settings, options)
+        plan, settings = _of(collection.OnlinePlan, options), _of(collection.Settings, options)
         workdir = pathlib.Path(options.workdir or f"{path}.run")
         request = protocol.requests()[name]
         if not protocol.write(request, plan, settings, options.num_rows, workdir, path, command):

@@ -2,53 +2,59 @@
 
 import contextlib
 import functools
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from absl import app, flags, logging
+from absl import app, flags, logging as absl_logging
 
-from pgd_jax import compilation, interrupt, notes
-from pgd_jax.errors import Diverged, Stopped, UserError
+from pgd_jax.core import compilation, logging, plugins, signals
+from pgd_jax.core.errors import Diverged, Stopped, UserError
 
-USER_ERROR, DIVERGED, STOPPED = 2, 3, interrupt.STOPPED  # exit statuses
+USER_ERROR, DIVERGED, STOPPED = 2, 3, signals.STOPPED  # exit statuses
 
 
-def run(
-    prepare: Callable[[], Callable[[], int | None]], doc: str, compiles: bool = True, keeps_nothing: bool = False
-) -> None:
+Main = Callable[[], int | None]
+Prepare = Callable[[], Main | tuple[Main, str]]
+
+
+def run(prepare: Prepare, doc: str, compiles: bool = True, keeps_nothing: bool = False) -> None:
     """Runs a command under absl and exits; `doc` is what --help shows.
 
-    `prepare()` defines the command's flags and returns its main function, called without arguments once they are
-    parsed; that returns None, or the exit status. Flags are thus not defined at import, and several commands can be
-    imported together. A UserError from either is printed to stderr as `error: ...`, with exit status 2; Diverged
-    likewise, with 3. A command that `compiles` has --compilation_cache; together with --distributed, "auto" is none. It
-    has a CPU's cores as devices, but for --distributed. One that `keeps_nothing` until its end is ended at once by the
-    first signal.
+    `prepare()` defines the command's flags and returns its main function, and if it likes what --help shows besides.
+    The function is called without arguments once flags are parsed, and returns None, or the exit status. Flags are thus
+    not defined at import, and several commands can be imported together. A UserError from either is printed to stderr
+    as `error: ...`, with exit status 2; Diverged likewise, with 3. A command that `compiles` has --compilation_cache;
+    together with --distributed, "auto" is none. It has a CPU's cores as devices, but for --distributed. One that
+    `keeps_nothing` until its end is ended at once by the first signal.
     """
-    notes.protect()
-    with interrupt.command():
+    logging.protect()
+    with signals.command():
         try:
             _run(prepare, doc, compiles, keeps_nothing)
         finally:
-            interrupt.leave()
+            signals.leave()
 
 
-def _run(prepare: Callable[[], Callable[[], int | None]], doc: str, compiles: bool, keeps_nothing: bool) -> None:
+def _run(prepare: Prepare, doc: str, compiles: bool, keeps_nothing: bool) -> None:
     inherited = set(flags.FLAGS)
+    flags.DEFINE_list("import", [], "modules of your own to import first: they add agents, samplers, datasets, ...")
     if compiles:
         places = "$JAX_COMPILATION_CACHE_DIR, else pgd_jax/compiled in the user's caches"
         text = f'where compiled programs are kept for the next start: a folder, "none", or "auto" ({places})'
         flags.DEFINE_string("compilation_cache", compilation.AUTO, text)
     with _plain_errors():
-        main = prepare()
-    own = set(flags.FLAGS) - inherited
+        plugins.load(_plugins(sys.argv[1:]))
+        prepared = prepare()
+        main, more = prepared if isinstance(prepared, tuple) else (prepared, "")
+    own = {name for name in set(flags.FLAGS) - inherited if _is_defined_here(name)}
     for name in own - {"config"}:  # whose settings are in `doc`
         # --help shows those of the script that was started: of a console script, none that it imports.
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
     def guarded(argv: Sequence[str]) -> int | None:
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
+            absl_logging.set_verbosity(absl_logging.WARNING)  # orbax tells of every file at INFO
         with _plain_errors():
             if len(argv) > 1:
                 raise UserError(f'unexpected argument "{argv[1]}": options are written --name=value (see --help)')
@@ -57,16 +63,26 @@ def _run(prepare: Callable[[], Callable[[], int | None]], doc: str, compiles: bo
                 compilation.keep(flags.FLAGS.compilation_cache, are_several)
                 if not are_several:
                     compilation.divide_cpu()
-            interrupt.check()
-            with interrupt.at_once() if keeps_nothing else contextlib.nullcontext():
+            signals.check()
+            with signals.at_once() if keeps_nothing else contextlib.nullcontext():
                 status = main()
             sys.stdout.flush()
             if lost := getattr(sys.stdout, "lost", ""):
                 print(f"warning: some of this command's output could not be written: {lost}", file=sys.stderr)
             return status
 
-    sys.modules["__main__"].__doc__ = doc  # where absl looks for the text of --help
+    sys.modules["__main__"].__doc__ = f"{doc}\n{more}\n" if more else doc  # where absl looks for the text of --help
     app.run(guarded, flags_parser=functools.partial(_parse, own))
+
+
+def _plugins(argv: list[str]) -> list[str]:
+    """The modules that --import names, which must be there before the flags are defined."""
+    found = []
+    for argument, following in itertools.pairwise([*argv, ""]):
+        name, equals, value = argument.partition("=")
+        if name in ("--import", "-import"):
+            found.append(value if equals else following)
+    return [name for text in found for name in text.split(",") if name]
 
 
 def _parse(own: set[str], argv: Sequence[str]) -> list[str]:
@@ -75,10 +91,19 @@ def _parse(own: set[str], argv: Sequence[str]) -> list[str]:
             rest = flags.FLAGS(argv)
         except flags.Error as error:  # absl alone would print it with a page of help and exit with status 1
             raise UserError(str(error)) from None
-        twice = [name for name in set(flags.FLAGS) if _is_ours(name, own) and flags.FLAGS[name].present > 1]
+        # Not by absl's own count, which for a flag of several values is theirs.
+        given = [argument.lstrip("-").partition("=")[0] for argument in argv[1:] if argument.startswith("-")]
+        given = [name.removeprefix("no") if name not in flags.FLAGS else name for name in given]
+        twice = [name for name in given if _is_ours(name, own) and given.count(name) > 1]
         if twice:
             raise UserError(f"--{min(twice)} is given more than once; keep the one that is meant")
         return rest
+
+
+def _is_defined_here(name: str) -> bool:
+    """Not by a library that was imported meanwhile."""
+    module = flags.FLAGS.find_module_defining_flag(name) or ""
+    return module == sys.argv[0] or module.startswith(("pgd_jax.", "experiments."))
 
 
 def _is_ours(name: str, own: set[str]) -> bool:
@@ -90,7 +115,7 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except Stopped as stopped:
-        print(interrupt.stopped_by(str(stopped)), file=sys.stderr)
+        print(signals.stopped_by(str(stopped)), file=sys.stderr)
         sys.exit(STOPPED)
     except (UserError, Diverged) as error:
         print(f"error: {error}", file=sys.stderr)

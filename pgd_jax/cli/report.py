@@ -9,7 +9,7 @@ figures; an older report in it is replaced. Nothing is written into the runs.
 from absl import flags
 
 from pgd_jax.cli import entry
-from pgd_jax.errors import UserError
+from pgd_jax.core.errors import UserError
 
 
 def run() -> None:
@@ -21,11 +21,11 @@ def _prepare():
     out = entry.define_path("out", "directory of the report: new, empty, or an older report")
 
     def main() -> None:
-        from pgd_jax import report  # after the flags: --help and mistakes need not wait for JAX
+        from pgd_jax.report import writer  # after the flags: --help and mistakes need not wait for JAX
 
         if not all(name.strip() for name in runs.value):
             raise UserError(f"--runs={','.join(runs.value)} holds an empty name; name run directories, by commas")
-        print(report.write(out.value, runs.value))
+        print(writer.write(out.value, runs.value))
 
     return main
 

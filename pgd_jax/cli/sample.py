@@ -10,9 +10,9 @@ episode. Observations and rewards are in the units of the dataset, actions in [-
 
 from absl import flags
 
-from pgd_jax import config as configs
 from pgd_jax.cli import entry
-from pgd_jax.errors import UserError
+from pgd_jax.core import config as configs
+from pgd_jax.core.errors import UserError
 
 
 def run() -> None:
@@ -35,7 +35,7 @@ def _prepare():
 
 
 def _sample(options: flags.FlagValues) -> None:
-    from pgd_jax import synthesis  # after the flags: --help and mistakes need not wait for JAX
+    from pgd_jax.runs import synthesis  # after the flags: --help and mistakes need not wait for JAX
 
     if bool(options.run) == bool(options.denoiser):
         raise UserError("name one source: --run=<train_agent directory> or --denoiser=<train_denoiser directory>")
@@ -47,6 +47,7 @@ def _sample(options: flags.FlagValues) -> None:
         sampler=options.sampler, num_steps=options.num_steps, num_trajectories=options.num_trajectories,
         trajectories_per_batch=min(options.trajectories_per_batch, options.num_trajectories),
     )  # fmt: skip
+    source: synthesis.Guided | synthesis.Unguided
     if options.run:
         source = synthesis.Guided(options.run, options.lane, options.coefficient)
     else:

@@ -3,31 +3,59 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Generic, NamedTuple
 
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from pgd_jax import config as configs, presets
-from pgd_jax.errors import UserError
-from pgd_jax.registry import nearest
+from pgd_jax.core import config as configs, presets
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.registry import nearest
 
 
-def define(cls: type[configs.Config], part: str, argv: list[str]) -> Callable[[], configs.Config]:
-    """Defines the flags; the returned function gives the parsed config.
+class Settings(NamedTuple, Generic[configs.Config]):
+    """The settings of a command: their parsed value, and what `--help` says of them."""
 
-    `part` names the preset's half ("denoiser", "agent"). Raises UserError for an unknown preset or setting in `argv`.
+    config: Callable[[], configs.Config]
+    text: str
+
+
+def define(
+    cls: type[configs.Config], part: str, argv: list[str], hyper_of: Callable[[configs.Config], Any] | None = None
+) -> Settings:
+    """Defines the flags.
+
+    `part` names the preset's half ("denoiser", "agent"). `hyper_of` gives the floats of a config, whose choices in
+    `argv` say which floats there are. Raises UserError for an unknown preset or setting in `argv`.
     """
     flags.DEFINE_string("preset", "", f"named settings to start from: {', '.join(presets.names())}")
     name = _value_of(argv, "preset")
-    start = presets.config(name, part) if name else cls()
-    known = [path for path, _, _ in _options(start)]
+    start: Any = presets.config(name, part) if name else cls()
+    listed = list(_options(start))
+    if hyper_of is not None:
+        from pgd_jax.core import hyper as floats  # on use: it needs JAX, for which the other commands do not wait
+
+        chosen = _choices(start, argv)
+        hyper = hyper_of(chosen)
+        own = floats.applicable(start.hyper, floats.names(hyper))
+        start = dataclasses.replace(chosen, hyper=floats.nest(floats.values(hyper, own)))
+        listed += [(f"hyper.{name}", default, text) for name, default, text in floats.described(hyper)]
+    known = [path for path, _, _ in listed]
     for argument in argv:
         path = argument.lstrip("-").split("=")[0].removeprefix("no")
         if argument.startswith("-") and path.startswith("config.") and path.removeprefix("config.") not in known:
             raise UserError(f'unknown flag "--{path}"{_suggestion(path, known)}')
     holder = config_flags.DEFINE_config_dict("config", config_dict.ConfigDict(configs.to_dict(start)))
-    return lambda: configs.from_dict(cls, holder.value.to_dict())
+    return Settings(lambda: configs.from_dict(cls, holder.value.to_dict()), _describe(listed))
+
+
+def _choices(start: Any, argv: list[str]) -> Any:
+    """The config with those flags that say which floats there are."""
+    chosen = {name: _value_of(argv, f"config.{name}") for name in ("agent", "generator", "synthetic_per_batch")}
+    given: dict[str, Any] = {name: value for name, value in chosen.items() if value}
+    if (number := given.pop("synthetic_per_batch", "")).isdecimal():
+        given["synthetic_per_batch"] = int(number)
+    return dataclasses.replace(start, **given)
 
 
 def distributed() -> flags.FlagHolder:
@@ -40,10 +68,23 @@ def _suggestion(path: str, known: list[str]) -> str:
     return nearest(path, [f"config.{name}" for name in known]).replace('"config.', '"--config.')
 
 
-def describe(cls: type) -> str:
+def _describe(listed: list[tuple[str, Any, str]]) -> str:
     """The settings as help text: flag, default, meaning."""
-    lines = [f"  --config.{path}={default!r}: {text}" for path, default, text in _options(cls())]
-    return "\n".join(["Settings (all optional):", *lines])
+    numbers = [(path, f"{value:g}", text) for path, value, text in listed if path.startswith("hyper.")]
+    others = [(path, repr(value), text) for path, value, text in listed if not path.startswith("hyper.")]
+    lines = ["Settings (all optional):", *map(_line, others)]
+    if numbers:
+        lines += [
+            "",
+            "Floats of this agent and generator (several values, by commas, are lanes):",
+            *map(_line, numbers),
+        ]
+    return "\n".join(lines)
+
+
+def _line(item: tuple[str, str, str]) -> str:
+    path, default, text = item
+    return f"  --config.{path}={default}: {text}"
 
 
 def _options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
@@ -51,7 +92,7 @@ def _options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             yield from _options(value, f"{prefix}{field.name}.")
-        else:
+        elif field.name != "hyper":
             yield prefix + field.name, value, field.metadata["help"]
 
 

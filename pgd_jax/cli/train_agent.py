@@ -1,6 +1,7 @@
 """Trains agents on synthetic and real data: generate, learn, evaluate, for all lanes in one compiled program.
 
-    pgd-train-agent --workdir=runs/guided --config.denoiser=runs/umaze --config.sweep="guidance_coefficient=0,1"
+    pgd-train-agent --workdir=runs/guided --config.denoiser=runs/umaze \\
+                    --config.hyper.generator.guidance_coefficient=0,10
     pgd-train-agent --workdir=runs/real --config.dataset=maze2d-umaze-waypoint-v0 --config.synthetic_per_batch=0
 
 The run directory gets config.json, metrics.jsonl (one object per lane and phase) and checkpoints. The same command
@@ -8,25 +9,29 @@ resumes it.
 """
 
 from pgd_jax.cli import entry, settings
-from pgd_jax.config import AgentConfig
+from pgd_jax.core.config import AgentConfig
 
 
 def run() -> None:
-    entry.run(_prepare, f"{__doc__}\n{settings.describe(AgentConfig)}\n")
+    entry.run(_prepare, __doc__)
 
 
 def _prepare():
+    # Which floats there are is known to the agent: --help has to wait for JAX.
     workdir = entry.define_path("workdir", "run directory to create or resume")
     distributed = settings.distributed()
-    config = settings.define(AgentConfig, "agent", settings.arguments())
+    from pgd_jax.runs.experiment import hyper_of
+
+    defined = settings.define(AgentConfig, "agent", settings.arguments(), hyper_of)
 
     def main() -> int:
-        from pgd_jax import experiment, processes  # after the flags: --help and mistakes need not wait for JAX
+        from pgd_jax.core import processes
+        from pgd_jax.runs import agent as agent_runs
 
         processes.start(distributed.value)
-        return entry.status(experiment.fit(config(), workdir.value))
+        return entry.status(agent_runs.fit(defined.config(), workdir.value))
 
-    return main
+    return main, defined.text
 
 
 if __name__ == "__main__":

@@ -6,23 +6,23 @@ The run directory gets config.json, metrics.jsonl and checkpoints. The same comm
 """
 
 from pgd_jax.cli import entry, settings
-from pgd_jax.config import BehaviourConfig
+from pgd_jax.core.config import BehaviourConfig
 
 
 def run() -> None:
-    entry.run(_prepare, f"{__doc__}\n{settings.describe(BehaviourConfig)}\n")
+    entry.run(_prepare, __doc__)
 
 
 def _prepare():
     workdir = entry.define_path("workdir", "run directory to create or resume")
-    config = settings.define(BehaviourConfig, "behaviour", settings.arguments())
+    defined = settings.define(BehaviourConfig, "behaviour", settings.arguments())
 
     def main() -> int:
-        from pgd_jax import behaviour  # after the flags: --help and mistakes need not wait for JAX
+        from pgd_jax.runs import behaviour  # after the flags: --help and mistakes need not wait for JAX
 
-        return entry.status(behaviour.fit(config(), workdir.value))
+        return entry.status(behaviour.fit(defined.config(), workdir.value))
 
-    return main
+    return main, defined.text
 
 
 if __name__ == "__main__":

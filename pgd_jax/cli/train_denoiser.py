@@ -7,25 +7,26 @@ The run directory gets config.json, metrics.jsonl and checkpoints. The same comm
 """
 
 from pgd_jax.cli import entry, settings
-from pgd_jax.config import DenoiserConfig
+from pgd_jax.core.config import DenoiserConfig
 
 
 def run() -> None:
-    entry.run(_prepare, f"{__doc__}\n{settings.describe(DenoiserConfig)}\n")
+    entry.run(_prepare, __doc__)
 
 
 def _prepare():
     workdir = entry.define_path("workdir", "run directory to create or resume")
     distributed = settings.distributed()
-    config = settings.define(DenoiserConfig, "denoiser", settings.arguments())
+    defined = settings.define(DenoiserConfig, "denoiser", settings.arguments())
 
     def main() -> int:
-        from pgd_jax import denoiser, processes  # after the flags: --help and mistakes need not wait for JAX
+        from pgd_jax.core import processes  # after the flags: --help and mistakes need not wait for JAX
+        from pgd_jax.runs import denoiser
 
         processes.start(distributed.value)
-        return entry.status(denoiser.fit(config(), workdir.value))
+        return entry.status(denoiser.fit(defined.config(), workdir.value))
 
-    return main
+    return main, defined.text
 
 
 if __name__ == "__main__":

@@ -1,3 +1,3 @@
-"""Datasets: loaders, windows, codec, export; importing the package registers the built-in ones."""
+"""Datasets: loaders, windows, normalizer, export; importing the package registers the built-in ones."""
 
-from pgd_jax.data import collect as collect
+from pgd_jax.data.mazes import collect as collect

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pgd_jax.registry import Registry
+from pgd_jax.core.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,5 +26,5 @@ class RawDataset:
     timeouts: np.ndarray  # bool[N]
 
 
-# Built-in datasets: name -> () -> RawDataset. D4RL names and file paths are resolved by sources.load.
+# Built-in datasets: name -> () -> RawDataset. D4RL names and file paths are resolved by `loading.load`.
 DATASETS: Registry[Callable[[], RawDataset]] = Registry("dataset")

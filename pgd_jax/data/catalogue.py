@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pgd_jax.errors import UserError
-from pgd_jax.registry import nearest
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.registry import nearest
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import h5py
 import numpy as np
 
-from pgd_jax import interrupt
-from pgd_jax.errors import UserError
+from pgd_jax.core import signals
+from pgd_jax.core.errors import UserError
 
 ACTION_TOLERANCE = 1e-4  # how far outside [-1, 1] rounding may have put an action
 BLOCK_BYTES = 8 << 20  # of a file in memory at a time, beside what is kept
@@ -81,7 +81,7 @@ def read(source: str, key: str, array: h5py.Dataset, num_rows: int, num_columns:
     shape = (num_rows, num_columns or array.shape[1]) if key in VECTORS else (num_rows,)
     values = np.empty(shape, bool if key in FLAGS else np.float32)
     for rows in blocks(array, num_rows):
-        interrupt.check()
+        signals.check()
         part = array[rows, :num_columns] if key in VECTORS else array[rows]
         values[rows] = convert(source, key, part, rows.start)
     return values

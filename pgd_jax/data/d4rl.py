@@ -38,16 +38,17 @@ antmaze (d4rl/locomotion/generate_dataset.py, goal_reaching_env.py)
 
 import pathlib
 import re
+from typing import Any
 
 import h5py
 import numpy as np
 
-from pgd_jax import notes
-from pgd_jax.data import catalogue, columns, fetch, foreign, memory
+from pgd_jax.core import logging, memory
+from pgd_jax.core.errors import UserError
+from pgd_jax.data import catalogue, columns, fetch, foreign
 from pgd_jax.data.base import RawDataset
 from pgd_jax.data.columns import Arrays
 from pgd_jax.envs.base import ENVS, HOST_ENVS
-from pgd_jax.errors import UserError
 
 ANT_DIM, ANT_DIM_WITH_FORCES = 27, 111
 JUMP = 1.0  # metres: more in one step (0.1 s) is a reset, which puts the ant cells of 4 m away, and no ant's stride
@@ -90,7 +91,8 @@ def read(path: pathlib.Path, name: str, reference: str, max_rows: int = 0) -> Ra
         if horizon := _horizon(str(path), metadata, task, env):
             arrays = _with_timeouts(str(path), arrays, horizon)
     _refuse_what_teaches_nothing(str(path), arrays)
-    return RawDataset(name, env, reference, **{"next_observations": None} | arrays)
+    columns_: dict[str, Any] = {"next_observations": None} | arrays
+    return RawDataset(name, env, reference, **columns_)
 
 
 def _refuse_what_is_no_file(path: pathlib.Path) -> None:
@@ -115,7 +117,9 @@ def _arrays(source: str, file: h5py.File, env: str, max_rows: int) -> tuple[Arra
     obs_dim, action_dim = found["observations"].shape[1], found["actions"].shape[1]
     if env == "ant" and obs_dim == ANT_DIM_WITH_FORCES:
         if _has_forces(found, num_rows):
-            notes.say(f"{source}: its contact forces are not zero, so it is not of Ant-v4 and has no environment here")
+            logging.info(
+                f"{source}: its contact forces are not zero, so it is not of Ant-v4 and has no environment here"
+            )
             env = ""
         else:
             obs_dim = ANT_DIM
@@ -227,7 +231,7 @@ def _with_timeouts(source: str, arrays: Arrays, horizon: int) -> Arrays:
                 "terminal row, and no episode limit is known; add timeouts, or metadata/horizon"
             )
         if "next_observations" not in arrays:
-            notes.say(f"{source}: no timeouts, no next_observations, no known episode limit: cut at terminals alone")
+            logging.info(f"{source}: no timeouts, no next_observations, no known episode limit: cut at terminals alone")
         return arrays | {"timeouts": np.zeros_like(terminals)}
     rows = np.arange(len(terminals))
     first = np.maximum.accumulate(np.where(np.concatenate([[True], terminals[:-1]]), rows, 0))

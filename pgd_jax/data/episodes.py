@@ -3,15 +3,15 @@
 Host-side numpy; the rows go to the device flat and windows are gathered there by their start.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from pgd_jax.data import codec as codecs
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import Normalizer, Transition
+from pgd_jax.data import normalizer as normalizers
 from pgd_jax.data.base import RawDataset
-from pgd_jax.errors import UserError
-from pgd_jax.types import Codec, Transition
 
 # next_observations[t] and observations[t+1] are the same number stored twice: what may differ is float32 rounding (1e-7
 # relative), far below this, while a reset moves some column far above it (MuJoCo's reset noise alone is 5e-3 to 1e-1).
@@ -112,7 +112,7 @@ def rows(raw: RawDataset) -> np.ndarray:
     return np.concatenate(columns, axis=1, dtype=np.float32)
 
 
-def transitions(raw: RawDataset, pieces: Segments, codec: Codec) -> Transition:
+def transitions(raw: RawDataset, pieces: Segments, normalizer: Normalizer) -> Transition:
     """Every real transition of these segments as numpy arrays, obs in network space, for real-data training.
 
     Without `next_observations` in the file, the next obs is the segment's next row; the last row of a segment has none
@@ -128,20 +128,20 @@ def transitions(raw: RawDataset, pieces: Segments, codec: Codec) -> Transition:
         follows[pieces.stop - 1] = False
         row = row[follows[row] | raw.terminals[row]]
         following, next_row = raw.observations, np.where(raw.terminals[row], row, row + 1)
-    codec = jax.device_get(codec)  # numpy statistics: the encoding below stays on the host
+    normalizer = jax.device_get(normalizer)  # numpy statistics: the encoding below stays on the host
     return Transition(
-        obs=_encoded(codec, raw.observations, row),
+        obs=_encoded(normalizer, raw.observations, row),
         action=raw.actions[row],
         reward=raw.rewards[row],
-        next_obs=_encoded(codec, following, next_row),
+        next_obs=_encoded(normalizer, following, next_row),
         terminal=raw.terminals[row].astype(np.float32),
     )
 
 
-def _encoded(codec: Codec, observations: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """observations[row] in network space f32[K, O]; block by block, as what is made on the way is as large again."""
+def _encoded(normalizer: Normalizer, observations: np.ndarray, row: np.ndarray) -> Any:
+    """observations[row] in network space, numpy's f32[K, O]; by blocks: what is made on the way is as large again."""
     encoded = np.empty((len(row), observations.shape[1]), np.float32)
     for start in range(0, len(row), ROWS_PER_BLOCK):
         block = slice(start, start + ROWS_PER_BLOCK)
-        encoded[block] = codecs.encode_obs(codec, observations[row[block]])
+        encoded[block] = normalizers.encode_obs(normalizer, observations[row[block]])
     return encoded

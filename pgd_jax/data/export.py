@@ -1,40 +1,41 @@
-"""Rows, synthetic and collected -> D4RL-format HDF5 files, which `sources.load` and any D4RL reader take."""
+"""Rows, synthetic and collected -> D4RL-format HDF5 files, which `loading.load` and any D4RL reader take."""
 
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import h5py
 import jax
 import numpy as np
 
-from pgd_jax import places, provenance
-from pgd_jax.data import codec as codecs, d4rl
-from pgd_jax.errors import UserError
-from pgd_jax.types import Codec, Transition
+from pgd_jax.core import places, provenance
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import Array, Normalizer, Transition
+from pgd_jax.data import d4rl, normalizer as normalizers
 
 
 class Flat(NamedTuple):
     """Rows in time order, one episode after the other, environment space: what a D4RL file holds."""
 
-    observations: np.ndarray  # f32[N, O]
-    actions: np.ndarray  # f32[N, A] in [-1, 1]
-    rewards: np.ndarray  # f32[N]
-    next_observations: np.ndarray  # f32[N, O]; means nothing in a terminal row
-    terminals: np.ndarray  # bool[N]
-    timeouts: np.ndarray  # bool[N]
+    observations: Array  # f32[N, O]
+    actions: Array  # f32[N, A] in [-1, 1]
+    rewards: Array  # f32[N]
+    next_observations: Array  # f32[N, O]; means nothing in a terminal row
+    terminals: Array  # bool[N]
+    timeouts: Array  # bool[N]
 
 
-def flatten_windows(codec: Codec, transitions: Transition, valid: jax.Array) -> Flat:
-    """Transitions [M, T] with obs in network space and valid bool[M, T] (of `codec.to_transitions`) -> Flat.
+def flatten_windows(normalizer: Normalizer, transitions: Transition, valid: jax.Array) -> Flat:
+    """Transitions [M, T] with obs in network space and valid bool[M, T] (of `normalizer.to_transitions`) -> Flat.
 
     Each window becomes one episode of its valid transitions; the last of them is a timeout unless it is terminal.
     """
-    env = jax.device_get(codecs.to_environment_space(codec, transitions))
+    env = jax.device_get(normalizers.to_environment_space(normalizer, transitions))
     keep = np.asarray(jax.device_get(valid))
     last = keep.copy()
     last[:, :-1] &= ~keep[:, 1:]
-    terminal = env.terminal > codecs.TERMINAL_THRESHOLD
+    terminal = env.terminal > normalizers.TERMINAL_THRESHOLD
     fields = (env.obs, env.action, env.reward, env.next_obs, terminal, last & ~terminal)
     return Flat(*(field[keep] for field in fields))
 
@@ -55,18 +56,18 @@ def origin(command: str) -> dict[str, str]:
 
 def write_hdf5(
     path: str | pathlib.Path,
-    observations: np.ndarray,
-    actions: np.ndarray,
-    rewards: np.ndarray,
-    next_observations: np.ndarray,
-    terminals: np.ndarray,
-    timeouts: np.ndarray,
+    observations: Array,
+    actions: Array,
+    rewards: Array,
+    next_observations: Array,
+    terminals: Array,
+    timeouts: Array,
     metadata: dict[str, str],
-    infos: dict[str, np.ndarray] | None = None,
+    infos: Mapping[str, Array] | None = None,
 ) -> None:
     """Writes Flat arrays, strings as attributes of the group `metadata`, and `infos/<key>` arrays of as many rows.
 
-    Of metadata, "env", "reference" and "horizon" are read back by `sources.load`; infos (D4RL's are the simulator's
+    Of metadata, "env", "reference" and "horizon" are read back by `loading.load`; infos (D4RL's are the simulator's
     `qpos` and `qvel` before the step, `action_log_probs`, maze2d's `goal`) are for other readers.
 
     Raises UserError, writing nothing, where `path` exists, the arrays would not load back (see `d4rl.check`), or an

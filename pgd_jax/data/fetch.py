@@ -14,9 +14,9 @@ import urllib.request
 import h5py
 import tqdm
 
-from pgd_jax import interrupt, notes, places
+from pgd_jax.core import logging, places, signals
+from pgd_jax.core.errors import UserError
 from pgd_jax.data import catalogue
-from pgd_jax.errors import UserError
 
 TIMEOUT_S = 30.0  # of silence
 CHUNK_BYTES = 1 << 20
@@ -44,7 +44,7 @@ def download(url: str, path: str | pathlib.Path) -> None:
                 expected = int(response.headers.get("Content-Length", 0))
                 with _bar(path.name, expected) as progress:
                     while chunk := response.read(CHUNK_BYTES):
-                        interrupt.check()
+                        signals.check()
                         progress.update(file.write(chunk))
             found = temporary.stat().st_size
             if expected and found != expected:
@@ -68,7 +68,7 @@ def download(url: str, path: str | pathlib.Path) -> None:
 
 
 def _bar(name: str, num_bytes: int) -> tqdm.tqdm:
-    return tqdm.tqdm(desc=name, total=num_bytes or None, unit="B", unit_scale=True, file=notes.stream())
+    return tqdm.tqdm(desc=name, total=num_bytes or None, unit="B", unit_scale=True, file=logging.stream())
 
 
 def _require_end(path: pathlib.Path) -> None:

@@ -9,7 +9,7 @@ import os
 import h5py
 from h5py import h5d, h5l, h5o
 
-from pgd_jax.errors import UserError
+from pgd_jax.core.errors import UserError
 
 ALLOW = "PGD_JAX_EXTERNAL_FILES"
 

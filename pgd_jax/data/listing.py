@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 import h5py
 
-from pgd_jax.data import catalogue, collect, d4rl, foreign, minari, sources
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.registry import nearest
+from pgd_jax.data import catalogue, d4rl, foreign, loading, minari
 from pgd_jax.data.base import DATASETS
+from pgd_jax.data.mazes import collect
 from pgd_jax.envs.base import ENVS, HOST_ENVS
-from pgd_jax.errors import UserError
-from pgd_jax.registry import nearest
 
 HEADER = ("dataset", "environment", "judged", "steps", "random", "expert", "file")
 LEFT = {0, 1, 2, 6}  # columns of text; the others are numbers
@@ -41,7 +42,7 @@ def known() -> Iterator[Dataset]:
     """Every named dataset, and the files that lie in the caches beside them."""
     listed = []
     for task in catalogue.TASKS.values():
-        listed.append(Dataset(task.name, task.env, task.horizon, task.name, sources.cache_path(task.name)))
+        listed.append(Dataset(task.name, task.env, task.horizon, task.name, loading.cache_path(task.name)))
     for name in DATASETS:
         recipe = collect.RECIPES.get(name)
         listed.append(Dataset(name, recipe.env, recipe.horizon, recipe.reference, collect.cache_path(name)))
@@ -52,8 +53,8 @@ def known() -> Iterator[Dataset]:
     for file in sorted(minari.root().glob("**/data/metadata.json")):
         folder = file.parent.parent
         name = minari.PREFIX + folder.relative_to(minari.root()).as_posix()
-        task = minari.described(folder)
-        yield Dataset(name, task.get("env", ""), None, task.get("reference", ""), folder)
+        found = minari.described(folder)
+        yield Dataset(name, found.get("env", ""), None, found.get("reference", ""), folder)
 
 
 def _other(path: pathlib.Path) -> Dataset:

@@ -27,11 +27,11 @@ from typing import Any
 
 import h5py
 
-from pgd_jax import interrupt, notes, places
+from pgd_jax.core import logging, places, signals
+from pgd_jax.core.errors import Stopped, UserError
+from pgd_jax.core.registry import nearest
 from pgd_jax.data import d4rl, foreign, minari_metadata, minari_rows
 from pgd_jax.data.base import RawDataset
-from pgd_jax.errors import Stopped, UserError
-from pgd_jax.registry import nearest
 
 PREFIX = "minari:"  # of a dataset's name on command lines: "minari:D4RL/pen/human-v2"
 CACHE_VERSION = 2  # of the conversion: another one makes every cached file anew
@@ -139,13 +139,13 @@ def _convert(dataset_id: str, folder: pathlib.Path, cached: pathlib.Path) -> Non
     for path in set(cached.parent.glob("*.hdf5")) - {cached}:
         if CACHED.fullmatch(path.name):
             path.unlink(missing_ok=True)
-    notes.say(f"{source}: {num_rows} rows kept in {cached}{'; ' * bool(done)}{done}")
+    logging.info(f"{source}: {num_rows} rows kept in {cached}{'; ' * bool(done)}{done}")
 
 
 def _guarded(folder: pathlib.Path, pieces: Iterator[minari_rows.Rows]) -> Iterator[minari_rows.Rows]:
     with _readable(folder):
         for piece in pieces:
-            interrupt.check()
+            signals.check()
             yield piece
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from pgd_jax import places
+from pgd_jax.core import places
+from pgd_jax.core.errors import UserError
 from pgd_jax.data import catalogue, d4rl, episodes, export, minari, minari_metadata
 from pgd_jax.data.base import RawDataset
-from pgd_jax.errors import UserError
 
 
 def check_new(dataset_id: str) -> None:
@@ -55,6 +55,7 @@ def _buffers(raw: RawDataset) -> Iterator[Any]:
     """A minari.EpisodeBuffer for each segment: its rows, and the next observation of the last."""
     from minari.data_collector import EpisodeBuffer
 
+    assert raw.next_observations is not None  # `write` gives them
     pieces = episodes.segments(raw)
     for start, stop, is_terminal in zip(pieces.start, pieces.stop, pieces.ends_in_terminal, strict=True):
         is_last = np.arange(start, stop) == stop - 1

@@ -8,8 +8,8 @@ import json
 import pathlib
 from typing import Any
 
+from pgd_jax.core.errors import UserError
 from pgd_jax.data import catalogue
-from pgd_jax.errors import UserError
 
 FILE = "metadata.json"
 SPACES = ("observation_space", "action_space")

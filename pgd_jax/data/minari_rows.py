@@ -26,8 +26,8 @@ import gymnasium
 import h5py
 import numpy as np
 
+from pgd_jax.core.errors import UserError
 from pgd_jax.data import columns
-from pgd_jax.errors import UserError
 
 Path = tuple[str, ...]  # of keys into nested dicts
 
@@ -63,20 +63,20 @@ def convert(
     Raises UserError about `source` for what cannot become rows, here or while they are taken.
     """
     parts = _parts(source, observation_space)
-    _check_actions(source, action_space)
+    box = _box_of_actions(source, action_space)
 
     def pieces() -> Iterator[tuple[np.ndarray, ...]]:
         for episode in episodes():
             if len(episode.rewards):
-                yield _episode(source, parts, action_space, episode)
+                yield _episode(source, parts, box, episode)
 
     dropped = _dropped(parts, pieces()) if _is_goal_space(observation_space) else set()
     kept = ~np.isin(_owners(parts), list(dropped))
     names = [f"{'/'.join(path)} ({width})" for path, width in parts.items() if path and path[0] not in dropped]
     done = [f"observations: {' | '.join(names)}"] if names else []
-    if not _is_unit(action_space):
-        done.append(f"actions scaled from {_bounds(action_space)} to [-1, 1]")
-    return (_rows(piece, kept, action_space) for piece in pieces()), "; ".join(done)
+    if not _is_unit(box):
+        done.append(f"actions scaled from {_bounds(box)} to [-1, 1]")
+    return (_rows(piece, kept, box) for piece in pieces()), "; ".join(done)
 
 
 def _rows(piece: tuple[np.ndarray, ...], kept: np.ndarray, action_space: gymnasium.spaces.Box) -> Rows:
@@ -137,13 +137,14 @@ def _is_goal_space(space: gymnasium.Space) -> bool:
     return isinstance(space, gymnasium.spaces.Dict) and set(space) == set(GOAL_PARTS)
 
 
-def _check_actions(source: str, space: gymnasium.Space) -> None:
+def _box_of_actions(source: str, space: gymnasium.Space) -> gymnasium.spaces.Box:
     if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
         raise UserError(f"{source}: actions are {_describe(space)}; expected continuous vectors (a Box of rank 1)")
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all() and (space.low < space.high).all()):
         raise UserError(
             f"{source}: the bounds of actions are {_bounds(space)}; expected finite ones, which are scaled to [-1, 1]"
         )
+    return space
 
 
 def _describe(space: gymnasium.Space) -> str:

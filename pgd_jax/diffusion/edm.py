@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from pgd_jax.types import Denoise
+from pgd_jax.core.types import Denoise
 
 SIGMA_DATA = 1.0  # windows are standardised
 NOISE_MEAN, NOISE_STD = -1.2, 1.2  # ln sigma ~ N(P_mean, P_std^2) in training (Table 1)
@@ -42,7 +42,7 @@ def loss(
 
 
 def draw(
-    key: jax.Array, shape: tuple[int, int, int], noise_mean: float = NOISE_MEAN, noise_std: float = NOISE_STD
+    key: jax.Array, shape: tuple[int, ...], noise_mean: float = NOISE_MEAN, noise_std: float = NOISE_STD
 ) -> tuple[jax.Array, jax.Array]:
     """What a batch [B, T, D] of training windows is noised with: levels f32[B] and unit noise f32[B, T, D]."""
     key_sigma, key_noise = jax.random.split(key)

@@ -18,28 +18,13 @@ C_aa taken to be v.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from pgd_jax.diffusion import edm, samplers
-from pgd_jax.diffusion.guidance import (
-    EVALUATED,
-    GUIDANCE,
-    KEPT,
-    UNGUIDED,
-    Guided,
-    Quadratic,
-    Rule,
-    Steering,
-    Tilt,
-    gradient,
-    move,
-    quadratic,
-    tilt,
-)
-from pgd_jax.types import Codec, Denoise
+from pgd_jax.core.types import Denoise
+from pgd_jax.diffusion import edm
+from pgd_jax.diffusion.guidance import GUIDANCE, Guided, Rule, Steering, Tilt, gradient, move, tilt
 
 PAPER_COSINE = 0.3  # c_cos of the published schedule
 SMALLEST_NORM = 1e-8
@@ -59,47 +44,27 @@ def proximal_displacement(strength: jax.Array, found: Tilt, variance: jax.Array)
     return weight * found.gradient / (1.0 + weight * found.curvature)
 
 
-class Held(NamedTuple):
-    """What a tilting rule keeps from step to step."""
-
-    is_known: jax.Array  # bool[] whether the policy was evaluated in a guided step
-    near: Quadratic
-
-
 def tilted(denoise: Denoise, steering: Steering, displacement: Displacement) -> Guided:
     """A rule that moves the denoised actions by their own derivatives: no denoiser call more than unguided."""
-    log_prob, codec = steering.log_prob, steering.codec
+    log_prob, normalizer = steering.log_prob, steering.normalizer
 
     def moved(x0: jax.Array, sigma: jax.Array, found: Tilt) -> jax.Array:
-        return move(codec, x0, displacement(steering.strength(sigma), found, edm.posterior_variance(sigma)))
+        return move(normalizer, x0, displacement(steering.strength(sigma), found, edm.posterior_variance(sigma)))
 
     def twist(x0: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found = tilt(quadratic(log_prob, codec, x0), codec, x0)
+        found = tilt(log_prob, normalizer, x0)
         return moved(x0, sigma, found), log_mean_tilt(steering.coefficient, found, edm.posterior_variance(sigma))
 
-    def evaluate(x0: jax.Array, sigma: jax.Array, step: jax.Array, held: Held) -> tuple[jax.Array, Held]:
-        # Another lane may be the only one for which the policy has to be evaluated here.
-        is_due, fresh = steering.is_turn(step) | ~held.is_known, quadratic(log_prob, codec, x0)
-        near = jax.tree.map(lambda new, old: jnp.where(is_due, new, old), fresh, held.near)
-        return keep(x0, sigma, step, Held(held.is_known | steering.is_inside(sigma), near))
+    def steer(x0: jax.Array, sigma: jax.Array) -> jax.Array:
+        return moved(x0, sigma, tilt(log_prob, normalizer, x0))
 
-    def keep(x0: jax.Array, sigma: jax.Array, step: jax.Array, held: Held) -> tuple[jax.Array, Held]:
-        del step
-        return moved(x0, sigma, tilt(held.near, codec, x0)), held
+    def correct(x0: jax.Array, sigma: jax.Array, step: jax.Array) -> jax.Array:
+        if all(steering.guided_steps):
+            return steer(x0, sigma)
+        # The same choice in every lane, so that it stays one under vmap.
+        return jax.lax.cond(jnp.array(steering.guided_steps)[step], steer, lambda x0, _: x0, x0, sigma)
 
-    def correct(x0: jax.Array, sigma: jax.Array, step: jax.Array, held: Held) -> tuple[jax.Array, Held]:
-        if set(steering.modes) == {EVALUATED}:
-            return evaluate(x0, sigma, step, held)
-        by_mode = {UNGUIDED: samplers.uncorrected, EVALUATED: evaluate, KEPT: keep}
-        mode = jnp.array(steering.modes, jnp.int32)[step]
-        return jax.lax.switch(mode, [by_mode[mode] for mode in sorted(by_mode)], x0, sigma, step, held)
-
-    return Guided(denoise, correct, functools.partial(_nothing_held, codec), twist=twist)
-
-
-def _nothing_held(codec: Codec, shape: tuple[int, int, int]) -> Held:
-    action, rows = jnp.zeros((*shape[:-1], codec.layout.action_dim)), jnp.zeros(shape[:-1])
-    return Held(jnp.array(False), Quadratic(action, rows, action, action))
+    return Guided(denoise, correct, twist=twist)
 
 
 def log_mean_tilt(coefficient: jax.Array, found: Tilt, variance: jax.Array) -> jax.Array:
@@ -120,13 +85,12 @@ def jacobian(denoise: Denoise, steering: Steering, num_iterations: int) -> Guide
     (1 / (1 + v K) + d C_aa d) u = b / sqrt(K (1 + v K)), the identity where C_aa = v, and takes no difference of large
     numbers however sharp the policy. Conjugate gradients for each window, from the right-hand side: that is "pigdm".
     """
-    action = steering.codec.layout.action
+    action = steering.normalizer.layout.action
 
     def guided(x: jax.Array, sigma: jax.Array) -> jax.Array:
         x0, pullback = jax.vjp(lambda x: denoise(x, sigma), x)
         s = jnp.broadcast_to(sigma, (x.shape[0],))[:, None, None]
-        near, strength = quadratic(steering.log_prob, steering.codec, x0), steering.strength(s)
-        found = tilt(near, steering.codec, x0)
+        found, strength = tilt(steering.log_prob, steering.normalizer, x0), steering.strength(s)
         variance = edm.posterior_variance(s)
         flat = jnp.maximum(variance * strength * found.curvature, FLATTEST)  # v K
         scale = jnp.sqrt(flat / (variance * (1.0 + flat)))  # d
@@ -141,7 +105,7 @@ def jacobian(denoise: Denoise, steering: Steering, num_iterations: int) -> Guide
         if num_iterations:
             u = conjugate_gradients(product, u, u - product(u), num_iterations)
         shift = covariance(scale * u)
-        moved = move(steering.codec, x0, shift[..., action])
+        moved = move(steering.normalizer, x0, shift[..., action])
         return (x0 + shift).at[..., action].set(moved[..., action])
 
     return Guided(guided)
@@ -169,7 +133,7 @@ def conjugate_gradients(
         turn = jnp.where(squared > 0.0, following / jnp.where(squared > 0.0, squared, 1.0), 0.0)
         return (y, residual, jnp.where(bend > 0.0, residual + turn * direction, 0.0), following), None
 
-    carry = (y, residual, residual, dot(residual, residual))
+    carry: tuple[jax.Array, ...] = (y, residual, residual, dot(residual, residual))
     return jax.lax.scan(body, carry, None, length=num_iterations)[0][0]
 
 
@@ -178,10 +142,10 @@ def paper(denoise: Denoise, steering: Steering, is_denoised: bool, is_normalised
 
     A zero gradient stays zero; the released code divides by the norm before it adds its epsilon (NaN).
     """
-    num_steps, action = steering.num_steps, steering.codec.layout.action
+    num_steps, action = steering.num_steps, steering.normalizer.layout.action
 
     def shift(x: jax.Array, sigma: jax.Array, step: jax.Array) -> jax.Array:
-        g = gradient(steering.log_prob, steering.codec, denoise(x, sigma) if is_denoised else x)
+        g = gradient(steering.log_prob, steering.normalizer, denoise(x, sigma) if is_denoised else x)
         if is_normalised:
             norm = jnp.sqrt(jnp.sum(g**2, axis=(-2, -1), keepdims=True))
             g = g / jnp.maximum(norm, SMALLEST_NORM)

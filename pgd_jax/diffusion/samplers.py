@@ -2,7 +2,7 @@
 
     x ~ N(0, s_0^2 + 1), or clean windows + N(0, s_0^2) for a warm start
     for i in 0 .. N-1:   x <- shift(x, s_i, i);  x <- one of the steps below, from s = s_i to t = s_{i+1};  s_N = 0
-                         D is correct(denoise(x, s), s, i)
+                         D is correct(denoise(x, s), s, i); all this is `integrate`, for a sampler to be its step alone
 
     euler          x + (t - s) (x - D(x; s)) / s                             Karras et al. 2022 (arXiv 2206.00364)
     heun           euler, corrected with the slope at t                      algorithm 1
@@ -27,16 +27,16 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from pgd_jax.core.hyper import Float, setting
+from pgd_jax.core.registry import Registry
+from pgd_jax.core.types import Denoise
 from pgd_jax.diffusion import edm
-from pgd_jax.registry import Registry
-from pgd_jax.types import Denoise
 
 # (x f32[B, T, D], sigma f32[], step i32[]) -> x: what is done to the sample before each step
 Shift = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
-# (x0 f32[B, T, D], sigma f32[], step i32[], held) -> (x0, held): what is done to each denoised window, D being followed
-# by it; `held` is a pytree that it keeps from step to step
-Correct = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+# (x0 f32[B, T, D], sigma f32[], step i32[]) -> x0: what is done to each denoised window, D being followed by it
+Correct = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 # (clean windows x0 f32[B, T, D], sigma f32[]) -> (x0 tilted f32[B, T, D], log twisting function f32[B])
 Twist = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -46,21 +46,17 @@ Twist = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 class Noise:
     """How much of it the stochastic samplers put back; floats, so that lanes may differ. PGD's values for the churn."""
 
-    eta: jax.Array | float = 1.0  # ancestral, dpmpp_2m_sde: 1 is the SDE, 0 its ODE
-    churn: jax.Array | float = 80.0  # S_churn
-    churn_min: jax.Array | float = 0.05  # S_tmin
-    churn_max: jax.Array | float = 50.0  # S_tmax
-    churn_scale: jax.Array | float = 1.003  # S_noise
+    eta: Float = setting(1.0, "ancestral, dpmpp_2m_sde: 1 is the SDE, 0 its ODE")
+    churn: Float = setting(80.0, "S_churn of churned_heun (EDM, algorithm 2)")
+    churn_min: Float = setting(0.05, "S_tmin: churns from this noise level ...")
+    churn_max: Float = setting(50.0, "S_tmax: ... to this one")
+    churn_scale: Float = setting(1.003, "S_noise: standard deviation of the noise that is put back")
 
 
 def identity(x: jax.Array, sigma: jax.Array, step: jax.Array) -> jax.Array:
+    """Neither corrects nor shifts."""
     del sigma, step
     return x
-
-
-def uncorrected(x0: jax.Array, sigma: jax.Array, step: jax.Array, held: Any) -> tuple[jax.Array, Any]:
-    del sigma, step
-    return x0, held
 
 
 def untwisted(x0: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -72,8 +68,7 @@ class Options(NamedTuple):
     """What a sampler may be given besides; each reads what concerns it."""
 
     noise: Noise = Noise()
-    correct: Correct = uncorrected  # guidance; the step is that whose noise level it is
-    held: Any = ()  # what it keeps, at first
+    correct: Correct = identity  # guidance; the step is that whose noise level it is
     shift: Shift = identity  # the paper's rule of guidance
     start: jax.Array | None = None  # warm start: clean windows f32[B, T, D], re-noised to sigmas[0]
     twist: Twist = untwisted  # "twisted" only, which knows neither of the two above
@@ -98,7 +93,7 @@ class Step(NamedTuple):
     """Where a step stands: everything a scan hands it."""
 
     key: jax.Array
-    index: jax.Array  # i32[]
+    number: jax.Array  # i32[]
     sigma: jax.Array  # f32[] s_i
     sigma_next: jax.Array  # f32[] s_{i+1}
 
@@ -112,24 +107,55 @@ def begin(key: jax.Array, sigmas: jax.Array, shape: tuple[int, int, int], start:
 def steps(key: jax.Array, sigmas: jax.Array) -> Step:
     """All N steps, stacked for a scan."""
     num_steps = sigmas.shape[0] - 1
-    index = jnp.arange(num_steps, dtype=jnp.int32)
-    return Step(jax.random.split(key, num_steps), index, sigmas[:-1], sigmas[1:])
+    number = jnp.arange(num_steps, dtype=jnp.int32)
+    return Step(jax.random.split(key, num_steps), number, sigmas[:-1], sigmas[1:])
+
+
+# (x f32[B, T, D], sigma f32[], step i32[]) -> x0: the guided denoiser
+Denoised = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+# (x f32[B, T, D], denoised, step, memory) -> (x, memory): the formula of one step; `memory` is a pytree that it keeps
+Update = Callable[[jax.Array, Denoised, Step, Any], tuple[jax.Array, Any]]
+
+
+def integrate(
+    key: jax.Array,
+    denoise: Denoise,
+    sigmas: jax.Array,
+    shape: tuple[int, int, int],
+    options: Options,
+    update: Update,
+    memory: Any = (),
+    last: Update | None = None,
+) -> jax.Array:
+    """What samplers share: start, guidance, scan. A sampler is its `update` alone, and `last` in the last step."""
+    key_start, key_steps = jax.random.split(key)
+
+    def denoised(x: jax.Array, sigma: jax.Array, step: jax.Array) -> jax.Array:
+        return options.correct(denoise(x, sigma), sigma, step)
+
+    def apply(formula: Update, carry: tuple[jax.Array, Any], step: Step) -> tuple[jax.Array, Any]:
+        x, memory = carry
+        return formula(options.shift(x, step.sigma, step.number), denoised, step, memory)
+
+    carry, every = (begin(key_start, sigmas, shape, options.start), memory), steps(key_steps, sigmas)
+    scanned = every if last is None else jax.tree.map(lambda leaf: leaf[:-1], every)
+    carry = jax.lax.scan(lambda carry, step: (apply(update, carry, step), None), carry, scanned)[0]
+    if last is not None:
+        carry = apply(last, carry, jax.tree.map(lambda leaf: leaf[-1], every))
+    return carry[0]
 
 
 def euler(
     key: jax.Array, denoise: Denoise, sigmas: jax.Array, shape: tuple[int, int, int], options: Options = Options()
 ) -> jax.Array:
     """N calls. The last step ends at D itself."""
-    key_start, key_steps = jax.random.split(key)
 
-    def body(carry: tuple[jax.Array, Any], step: Step) -> tuple[tuple[jax.Array, Any], None]:
-        x, held = carry
-        x = options.shift(x, step.sigma, step.index)
-        x0, held = options.correct(denoise(x, step.sigma), step.sigma, step.index, held)
-        return (x + (step.sigma_next - step.sigma) * (x - x0) / step.sigma, held), None
+    def update(x: jax.Array, denoised: Denoised, step: Step, memory: Any) -> tuple[jax.Array, Any]:
+        slope = (x - denoised(x, step.sigma, step.number)) / step.sigma
+        return x + (step.sigma_next - step.sigma) * slope, memory
 
-    x = begin(key_start, sigmas, shape, options.start)
-    return jax.lax.scan(body, (x, options.held), steps(key_steps, sigmas))[0][0]
+    return integrate(key, denoise, sigmas, shape, options, update)
 
 
 def churn(noise: Noise, step: Step, num_steps: int, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -159,43 +185,36 @@ def sample_heun(
 ) -> jax.Array:
     """2N - 1 calls: the last step, to 0, is Euler's. `raise_noise` is `churn` or `unchurned`."""
     num_steps = sigmas.shape[0] - 1
-    key_start, key_steps = jax.random.split(key)
 
-    def predict(x: jax.Array, held: Any, step: Step) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, Any]:
-        x = options.shift(x, step.sigma, step.index)
+    def predict(x: jax.Array, denoised: Denoised, step: Step) -> tuple[jax.Array, jax.Array, jax.Array]:
         x_hat, sigma_hat = raise_noise(options.noise, step, num_steps, x)
-        x0, held = options.correct(denoise(x_hat, sigma_hat), sigma_hat, step.index, held)
-        d = (x_hat - x0) / sigma_hat
-        return x_hat, sigma_hat, d, x_hat + (step.sigma_next - sigma_hat) * d, held
+        slope = (x_hat - denoised(x_hat, sigma_hat, step.number)) / sigma_hat
+        return x_hat, step.sigma_next - sigma_hat, slope
 
-    def body(carry: tuple[jax.Array, Any], step: Step) -> tuple[tuple[jax.Array, Any], None]:
-        x_hat, sigma_hat, d, x, held = predict(*carry, step)
-        x0, held = options.correct(denoise(x, step.sigma_next), step.sigma_next, step.index + 1, held)
-        d_next = (x - x0) / step.sigma_next
-        return (x_hat + (step.sigma_next - sigma_hat) * 0.5 * (d + d_next), held), None
+    def update(x: jax.Array, denoised: Denoised, step: Step, memory: Any) -> tuple[jax.Array, Any]:
+        x_hat, change, slope = predict(x, denoised, step)
+        x = x_hat + change * slope
+        slope_next = (x - denoised(x, step.sigma_next, step.number + 1)) / step.sigma_next
+        return x_hat + change * 0.5 * (slope + slope_next), memory
 
-    every = steps(key_steps, sigmas)
-    x = begin(key_start, sigmas, shape, options.start)
-    x, held = jax.lax.scan(body, (x, options.held), jax.tree.map(lambda leaf: leaf[:-1], every))[0]
-    return predict(x, held, jax.tree.map(lambda leaf: leaf[-1], every))[3]
+    def last(x: jax.Array, denoised: Denoised, step: Step, memory: Any) -> tuple[jax.Array, Any]:
+        x_hat, change, slope = predict(x, denoised, step)
+        return x_hat + change * slope, memory
+
+    return integrate(key, denoise, sigmas, shape, options, update, last=last)
 
 
 def ancestral(
     key: jax.Array, denoise: Denoise, sigmas: jax.Array, shape: tuple[int, int, int], options: Options = Options()
 ) -> jax.Array:
     """N calls: the Euler-Maruyama step whose noise is that of q(x_t | x_s, x_0 = D), scaled by eta."""
-    key_start, key_steps = jax.random.split(key)
 
-    def body(carry: tuple[jax.Array, Any], step: Step) -> tuple[tuple[jax.Array, Any], None]:
-        x, held = carry
-        x = options.shift(x, step.sigma, step.index)
+    def update(x: jax.Array, denoised: Denoised, step: Step, memory: Any) -> tuple[jax.Array, Any]:
         down, up = ancestral_levels(step.sigma, step.sigma_next, options.noise.eta)
-        x0, held = options.correct(denoise(x, step.sigma), step.sigma, step.index, held)
-        x = x + (down - step.sigma) * (x - x0) / step.sigma
-        return (x + up * jax.random.normal(step.key, x.shape, x.dtype), held), None
+        x = x + (down - step.sigma) * (x - denoised(x, step.sigma, step.number)) / step.sigma
+        return x + up * jax.random.normal(step.key, x.shape, x.dtype), memory
 
-    x = begin(key_start, sigmas, shape, options.start)
-    return jax.lax.scan(body, (x, options.held), steps(key_steps, sigmas))[0][0]
+    return integrate(key, denoise, sigmas, shape, options, update)
 
 
 def ancestral_levels(sigma: jax.Array, sigma_next: jax.Array, eta: jax.Array | float) -> tuple[jax.Array, jax.Array]:
@@ -209,7 +228,6 @@ class Memory(NamedTuple):
 
     denoised: jax.Array
     sigma: jax.Array
-    held: Any  # guidance's
 
 
 def sample_dpmpp_2m(
@@ -222,13 +240,10 @@ def sample_dpmpp_2m(
     is_sde: bool,
 ) -> jax.Array:
     """N calls, of second order. First order in the first step, and in the last, which ends at D itself."""
-    key_start, key_steps = jax.random.split(key)
+    eta = options.noise.eta if is_sde else 0.0
 
-    def body(carry: tuple[jax.Array, Memory], step: Step) -> tuple[tuple[jax.Array, Memory], None]:
-        x, memory = carry
-        x = options.shift(x, step.sigma, step.index)
-        x0, held = options.correct(denoise(x, step.sigma), step.sigma, step.index, memory.held)
-        eta = options.noise.eta if is_sde else 0.0
+    def update(x: jax.Array, denoised: Denoised, step: Step, memory: Memory) -> tuple[jax.Array, Memory]:
+        x0 = denoised(x, step.sigma, step.number)
         # exp(-h) = t/s; h_prev is infinite in the first step, h in the last: neither extrapolates.
         ratio, h_prev = step.sigma_next / step.sigma, jnp.log(memory.sigma / step.sigma)
         h = -jnp.log(jnp.where(ratio > 0.0, ratio, 1.0))
@@ -238,11 +253,10 @@ def sample_dpmpp_2m(
         if is_sde:
             kept = step.sigma_next * jnp.sqrt(jnp.maximum(1.0 - ratio ** (2.0 * eta), 0.0))
             x = x + kept * jax.random.normal(step.key, x.shape, x.dtype)
-        return (x, Memory(x0, step.sigma, held)), None
+        return x, Memory(x0, step.sigma)
 
-    x = begin(key_start, sigmas, shape, options.start)
-    memory = Memory(jnp.zeros_like(x), jnp.full_like(sigmas[0], jnp.inf), options.held)
-    return jax.lax.scan(body, (x, memory), steps(key_steps, sigmas))[0][0]
+    nothing = Memory(jnp.zeros(shape, sigmas.dtype), jnp.full_like(sigmas[0], jnp.inf))
+    return integrate(key, denoise, sigmas, shape, options, update, nothing)
 
 
 SAMPLERS: Registry[Sampler] = Registry("sampler")

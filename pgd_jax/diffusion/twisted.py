@@ -20,9 +20,9 @@ import math
 import jax
 import jax.numpy as jnp
 
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import Denoise
 from pgd_jax.diffusion import samplers
-from pgd_jax.errors import UserError
-from pgd_jax.types import Denoise
 
 MIN_EFFECTIVE_SHARE = 0.5  # of a group's particles; below it the group is resampled
 
@@ -58,7 +58,7 @@ def sample(
         return (x, log_weight + log_ratio, log_psi_here), None
 
     nothing = jnp.zeros(shape[0], sigmas.dtype)
-    carry = (x, nothing, nothing)
+    carry: tuple[jax.Array, ...] = (x, nothing, nothing)
     (x, log_weight, log_psi), _ = jax.lax.scan(body, carry, jax.tree.map(lambda leaf: leaf[:-1], every))
     x0 = denoise(x, sigmas[-2])
     log_weight = log_weight + options.twist(x0, jnp.zeros_like(sigmas[-1]))[1] - log_psi

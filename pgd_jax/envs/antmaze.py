@@ -91,7 +91,7 @@ class AntMaze(mujoco_env.MujocoEnv):
         self.set_state(self.init_qpos + noise, RESET_NOISE * self.np_random.standard_normal(self.model.nv))
         return self._get_obs()
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         self.do_simulation(action, self.frame_skip)
         is_there = bool(np.linalg.norm(self.data.qpos[:2] - self._goal) <= GOAL_RADIUS)
         return self._get_obs(), float(is_there), is_there, False, {}

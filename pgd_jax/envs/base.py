@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from pgd_jax.registry import Registry
+from pgd_jax.core.registry import Registry
 
 EnvState = Any  # a pytree of arrays, the environment's own
 

@@ -8,7 +8,10 @@ NAMES = ("pendulum", "mountain-car-continuous", "reacher-misc", "swimmer-misc", 
 
 
 def make(name: str) -> base.EvalEnv:
-    """One of NAMES, as gymnax.py adapts it."""
+    """One of NAMES, as gymnax.py adapts it. Raises UserError without the `gymnax` extra."""
+    from pgd_jax.envs import gymnasium
+
+    gymnasium.require(name, "gymnax", extra="gymnax")
     from pgd_jax.envs import gymnax
 
     return gymnax.make(name)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from pgd_jax.core.types import Policy
 from pgd_jax.envs.base import EnvState, EvalEnv
-from pgd_jax.types import Policy
 
 
 class Episodes(NamedTuple):

@@ -16,8 +16,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from pgd_jax.core.errors import UserError
 from pgd_jax.envs import base
-from pgd_jax.errors import UserError
 
 
 class Adapter(gymnasium.Wrapper):
@@ -25,7 +25,7 @@ class Adapter(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
-        box = env.action_space
+        box: Any = env.action_space
         self._centre, self._half_range = (box.high + box.low) / 2.0, (box.high - box.low) / 2.0
         self.action_space = spaces.Box(-1.0, 1.0, box.shape, np.float32)
         self.observation_space = spaces.Box(-np.inf, np.inf, env.observation_space.shape, np.float32)

@@ -71,7 +71,7 @@ class Evaluator:
         self.episodes_at_once = max(n for n in range(1, num_episodes + 1) if num_episodes % n == 0 and n <= limit)
         self._obs_dim, self._action_dim = env.obs_dim, env.action_dim
         makers = [lambda: OneEpisode(env.make())] * (num_lanes * self.episodes_at_once)
-        self._envs = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
+        self._envs: Any = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
 
     def evaluate(
         self, policy: Callable[[np.ndarray], Any], seeds: np.ndarray, number: int, discount: np.ndarray

@@ -12,6 +12,7 @@ Gymnasium's of 27 numbers: D4RL's ant files have 84 more, contact forces that Mu
 Source: gymnasium/envs/mujoco/{hopper,half_cheetah,walker2d,ant}_v4.py.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -87,9 +88,9 @@ def step(
     action, hidden = jnp.clip(action, -1.0, 1.0), slice(0, task.num_hidden)
     origin = state.qpos[hidden]
     # From where it stands: hundreds of metres away, float32 would round the way of one step to some 1e-3 of the reward.
-    following = model.step(state.replace(qpos=state.qpos.at[hidden].set(0.0)), action)
+    following = model.step(dataclasses.replace(state, qpos=state.qpos.at[hidden].set(0.0)), action)
     moved = following.qpos[0] + (following.lag - state.lag if task.is_paid_for_body else 0.0)
-    following = following.replace(qpos=following.qpos.at[hidden].add(origin))
+    following = dataclasses.replace(following, qpos=following.qpos.at[hidden].add(origin))
     reward = moved / model.time_per_step + task.alive_reward - task.control_cost * jnp.sum(action**2)
     return observe(task, following), following, reward, ~task.is_alive(following.qpos, following.qvel)
 

@@ -5,16 +5,16 @@ ball's body at 1.2 and the boxes at i + 1, its square is centred on (i - 0.2, j 
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.registry import nearest
 from pgd_jax.envs import base, point_mass
-from pgd_jax.errors import UserError
-from pgd_jax.registry import nearest
 
 
 class Maze(NamedTuple):
@@ -204,7 +204,7 @@ def make(layout: str, reward: str = "sparse") -> base.EvalEnv:
     """The maze called `layout` with a "sparse" or "dense" reward; raises UserError for an unknown name."""
     if reward not in REWARDS:
         raise UserError(f'unknown maze2d reward "{reward}"{nearest(reward, REWARDS)} (known: {", ".join(REWARDS)})')
-    task = {"layout": layout, "reward": reward}
+    task: dict[str, Any] = {"layout": layout, "reward": reward}
     return base.EvalEnv(
         name=name_of(layout, reward),
         obs_dim=4,

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from pgd_jax.errors import UserError
+from pgd_jax.core.errors import UserError
 
 NUM_NEWTON, NUM_LINE_SEARCH = 8, 4
 # Classical Runge-Kutta: how far along the last stage's derivative each stage lies, and its weight in the end.
@@ -50,7 +50,7 @@ class Model(NamedTuple):
     init_qpos: np.ndarray  # f32[nq]
     num_velocities: int
     num_controls: int
-    place: Callable[[jax.Array, jax.Array], State]  # (qpos f32[nq], qvel f32[nv]) -> State
+    place: Callable[[Any, jax.Array], State]  # (qpos f32[nq], qvel f32[nv]) -> State
     step: Callable[[State, jax.Array], State]  # (State, ctrl f32[nu]) -> State
 
 
@@ -97,6 +97,7 @@ def load(file_name: str, frame_skip: int) -> Model:
 
 def _require_packages() -> pathlib.Path:
     """Gymnasium's folder; raises UserError where a package is missing."""
+    found: Any = None
     for name in ("mujoco", "mujoco.mjx", "gymnasium"):
         try:
             found = importlib.util.find_spec(name)
@@ -129,7 +130,7 @@ def _runge_kutta(model: Any, data: Any, state: State) -> State:
     time_step = model.opt.timestep
     still = jnp.zeros_like(state.qvel)
 
-    def stage(carry: tuple[jax.Array, ...], x: tuple[jax.Array, jax.Array]) -> tuple[tuple[jax.Array, ...], None]:
+    def stage(carry: tuple[jax.Array, ...], x: Any) -> tuple[tuple[jax.Array, ...], None]:
         qvel, qacc, warmstart, mean_qvel, mean_qacc, _ = carry
         share, weight = x
         qpos = integrate(state.qpos, qvel, share * time_step)
@@ -138,7 +139,7 @@ def _runge_kutta(model: Any, data: Any, state: State) -> State:
         qacc = forward.qacc
         return (qvel, qacc, qacc, mean_qvel + weight * qvel, mean_qacc + weight * qacc, forward.xpos[1, 0]), None
 
-    carry = (state.qvel, still, state.warmstart, still, still, state.lag)
+    carry: tuple[jax.Array, ...] = (state.qvel, still, state.warmstart, still, still, state.lag)
     (_, _, warmstart, mean_qvel, mean_qacc, body_x), _ = jax.lax.scan(stage, carry, (STAGES, WEIGHTS))
     qpos = integrate(state.qpos, mean_qvel, time_step)
     return State(qpos, state.qvel + time_step * mean_qacc, warmstart, body_x - qpos[0])
@@ -175,7 +176,7 @@ def _as_mjx_expects() -> Iterator[None]:
         collision_driver._COLLISION_FUNC[key] = collide
 
 
-def _along_capsule(collide: Callable[..., Any]) -> Callable[..., Any]:
+def _along_capsule(collide: Any) -> Callable[..., Any]:
     """MJX's plane-capsule collision, its frames' second axis along the capsule (engine_collision_primitive.c)."""
 
     def aligned(model: Any, data: Any, key: Any, geom: jax.Array) -> Any:
@@ -190,5 +191,5 @@ def _along_capsule(collide: Callable[..., Any]) -> Callable[..., Any]:
         exact, upright = jnp.repeat(exact, 2, axis=0), jnp.repeat(length < 1e-6, 2, axis=0)
         return distance, position, jnp.where(upright[:, :, None], frame, exact)
 
-    aligned.ncon = collide.ncon
+    setattr(aligned, "ncon", collide.ncon)
     return aligned

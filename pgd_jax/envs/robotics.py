@@ -51,7 +51,7 @@ class EndsOnFall(gymnasium.Wrapper):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         obs, reward, _, truncated, info = self.env.step(action)
-        return obs, reward, bool(obs[PEN_HEIGHT] < FALLEN), truncated, info
+        return obs, float(reward), bool(obs[PEN_HEIGHT] < FALLEN), truncated, info
 
 
 def _import(module: str) -> ModuleType:

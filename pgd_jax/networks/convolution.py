@@ -3,26 +3,11 @@
 A kernel is [3, C, F]: what the row before, the row itself and the row after are multiplied with.
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 
+from pgd_jax.networks import cpu
 from pgd_jax.networks.product import product
-
-# Winograd's F(4, 3): four outputs of a kernel of three by six products in place of twelve. The matrices are those of
-# Lavin & Gray 2016 (arXiv 1509.09308), for F(4x4, 3x3) in two dimensions; the points are 0, 1, -1, 2, -2 and infinity.
-TILE = 4
-MIN_CHANNELS = 32  # with fewer on either side the sums cost what the products save, and every tile has to be compiled
-OF_INPUT = (  # B^T, of the tile's rows with one on each side
-    (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
-    (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
-)  # fmt: skip
-OF_KERNEL = (  # G
-    (1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
-    (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1),
-)  # fmt: skip
-OF_OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))  # A^T
 
 
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -32,13 +17,9 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     product, whose rate is not the limit there, and in bfloat16, whose rounding the tiles' differences would multiply.
     Not by XLA's convolution, whose CPU gradient inside `lax.scan` falls back to a naive kernel (19x slower measured).
     """
-    if x.dtype != jnp.float32 or not is_wide(*kernel.shape[1:]):
+    if x.dtype != jnp.float32 or not cpu.is_wide(*kernel.shape[1:]):
         return direct(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=by_tiles, default=direct)
-
-
-def is_wide(channels: int, features: int) -> bool:
-    return min(channels, features) >= MIN_CHANNELS
+    return cpu.choose(x, kernel, cpu=cpu.convolve_by_tiles, default=direct)
 
 
 @jax.jit
@@ -46,20 +27,6 @@ def direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Shifted copies side by side, times the kernel: 3 C F products a row."""
     before, after = _shifted(x, 1), _shifted(x, -1)
     return product(jnp.concatenate([before, x, after], axis=-1), kernel.reshape(-1, kernel.shape[-1]))
-
-
-@jax.jit
-def by_tiles(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Winograd's F(4, 3): 3/2 C F products a row."""
-    batch, length, channels = x.shape
-    num_tiles = -(-length // TILE)
-    # A row in front, and so many behind that one more tile begins, of which the last real one needs the first row.
-    padded = jnp.pad(x, ((0, 0), (1, (num_tiles + 1) * TILE - length - 1), (0, 0)))
-    tiles = padded.reshape(batch, num_tiles + 1, TILE, channels)
-    rows = [tiles[:, :-1, i] for i in range(TILE)] + [tiles[:, 1:, i] for i in range(2)]
-    products = [product(_sum(of_x, rows), _sum(of_k, kernel)) for of_x, of_k in zip(OF_INPUT, OF_KERNEL, strict=True)]
-    out = jnp.stack([_sum(weights, products) for weights in OF_OUTPUT], axis=2)
-    return out.reshape(batch, num_tiles * TILE, -1)[:, :length]
 
 
 @jax.jit
@@ -77,9 +44,3 @@ def convolve_repeated(below: jax.Array, kernel: jax.Array) -> jax.Array:
 def _shifted(x: jax.Array, by: int) -> jax.Array:
     """Rows moved one on (by=1) or one back (by=-1), a row of zeros in their place."""
     return jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0))) if by == 1 else jnp.pad(x[:, 1:], ((0, 0), (0, 1), (0, 0)))
-
-
-def _sum(weights: Sequence[float], terms: Sequence[jax.Array] | jax.Array) -> jax.Array:
-    """Of the terms by their weights, without those of weight zero."""
-    weighted = [weight * term for weight, term in zip(weights, terms, strict=True) if weight]
-    return sum(weighted[1:], start=weighted[0])

@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from pgd_jax.core.types import Params
 from pgd_jax.networks import base
 from pgd_jax.networks.base import Network
 from pgd_jax.networks.product import Dense
-from pgd_jax.types import Params
 
 
 def _fan_in_uniform(fan_in: int) -> Callable[..., jax.Array]:

@@ -1,4 +1,4 @@
-"""The product of a dense layer, with derivatives in the order of operands that processors like best."""
+"""The product of a dense layer."""
 
 import functools
 from typing import Any
@@ -6,43 +6,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-NARROW = 32  # features; with fewer a product takes its time by the order of its sides, not by its arithmetic
+from pgd_jax.networks import cpu
 
 
-@jax.custom_vjp
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x [..., C] times kernel [C, F]: [..., F].
-
-    JAX's own gradient with respect to the kernel is made as [F, C] and transposed, and all that reads it, an
-    optimiser's moments above all, goes through memory in strides. Here it is made as [C, F]. Forward-mode alone is
-    not defined; over a gradient, as in a Hessian's product with a vector, it is.
-    """
-    return x @ kernel
-
-
-def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return x @ kernel, (x, kernel)
-
-
-def _backward(residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, kernel = residuals
-    channels, features = kernel.shape
-    rows, cotangents = x.reshape(-1, channels), cotangent.reshape(-1, features)
-    if features >= NARROW:
-        return _over(cotangent, kernel, cotangent.ndim - 1, 1), _over(rows, cotangents, 0, 0)
-    # On CPU a product with few columns, or few summands over a transposed side, takes up to ten times as long as its
-    # transpose, to which XLA would bring it back without a barrier. One feature is no product to XLA.
-    fixed = jax.lax.optimization_barrier
-    transposed = kernel.T if features == 1 else fixed(kernel.T)
-    return cotangent @ transposed, fixed(_over(cotangents, rows, 0, 0)).T
-
-
-def _over(left: jax.Array, right: jax.Array, left_axis: int, right_axis: int) -> jax.Array:
-    """A product over one axis of each. Said so: a transposed operand under two vmaps would become a copy."""
-    return jax.lax.dot_general(left, right, (((left_axis,), (right_axis,)), ((), ())))
-
-
-product.defvjp(_forward, _backward)
+    """x [..., C] times kernel [C, F]: [..., F]."""
+    return cpu.kernel_order_product(x, kernel) if cpu.enabled() else x @ kernel
 
 
 def _dot_general(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, precision: Any = None) -> jax.Array:

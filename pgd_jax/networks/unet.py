@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pgd_jax.errors import UserError
-from pgd_jax.networks import base
+from pgd_jax.core.errors import UserError
+from pgd_jax.networks import base, cpu
 from pgd_jax.networks.convolution import convolve, convolve_repeated
 from pgd_jax.networks.product import Dense, product
 
@@ -156,4 +156,4 @@ def build(window_length: int, dim: int, width: int, num_blocks: int, compute_dty
         raise UserError(f'unet.compute_dtype="{compute_dtype}" must be float32 or bfloat16')
     module = UNet(out_dim=dim, width=width, num_blocks=num_blocks, dtype=jnp.dtype(compute_dtype))
     network = base.from_linen(module, jnp.zeros((1, window_length, dim)), jnp.zeros((1,)))
-    return network._replace(apply=base.by_lanes(network.apply))
+    return network._replace(apply=cpu.by_lanes(network.apply))

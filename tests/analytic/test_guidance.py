@@ -7,21 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax.data import codec as codecs
+from pgd_jax.core.types import Layout, Normalizer
+from pgd_jax.data import normalizer as normalizers
 from pgd_jax.diffusion import guidance, samplers
-from pgd_jax.types import Codec, Layout
 from tests import oracles, quickly
 
 LAYOUT = Layout(obs_dim=2, action_dim=2)
 SHAPE = (4, LAYOUT.dim)  # T, D
-PLAIN = oracles.plain_codec(LAYOUT)
-SQUASHED = Codec(jnp.full(LAYOUT.dim, 0.2), jnp.full(LAYOUT.dim, 0.8), LAYOUT)
+PLAIN = oracles.plain_normalizer(LAYOUT)
+SQUASHED = Normalizer(jnp.full(LAYOUT.dim, 0.2), jnp.full(LAYOUT.dim, 0.8), LAYOUT)
 RULES = {name: guidance.GUIDANCE.get(name) for name in guidance.GUIDANCE}
 policy = oracles.gaussian_policy(jnp.tanh, 0.4)
 
 
-def guide(rule, coefficient, log_prob=policy, codec=PLAIN, num_steps=16, **options):
-    return guidance.guide(oracles.unit_denoise, log_prob, codec, coefficient, num_steps, rule, **options)
+def guide(rule, coefficient, log_prob=policy, normalizer=PLAIN, num_steps=16, **options):
+    return oracles.guide(oracles.unit_denoise, log_prob, normalizer, coefficient, num_steps, rule, **options)
 
 
 def acts(guided, x, sigma):
@@ -36,14 +36,18 @@ def windows():
 @functools.cache
 def samples(squash, sampler, jit):
     """(index of a rule, lambda) -> samples; index None, without guidance at all: another program."""
-    sigmas, shape, codec = jnp.asarray(oracles.karras(16), jnp.float32), (64, *SHAPE), SQUASHED if squash else PLAIN
+    sigmas, shape, normalizer = (
+        jnp.asarray(oracles.karras(16), jnp.float32),
+        (64, *SHAPE),
+        SQUASHED if squash else PLAIN,
+    )
 
     def denoise(x, sigma):
         """Ends in a matrix product, as a network does: nothing is fused with it, to be rounded differently."""
         return oracles.unit_denoise(x, sigma) @ jnp.eye(LAYOUT.dim)
 
     def run(index, coefficient):
-        guided = [guidance.guide(denoise, policy, codec, coefficient, 16, name) for name in RULES]
+        guided = [oracles.guide(denoise, policy, normalizer, coefficient, 16, name) for name in RULES]
         guided = guidance.Guided(denoise) if index is None else oracles.any_of(index, guided)
         return oracles.sample(sampler, jax.random.key(3), guided, sigmas, shape)
 
@@ -67,10 +71,14 @@ def test_coefficient_zero_is_unguided_bit_for_bit(rule, options):
 @functools.cache
 def limited_and_not():
     """(index of a rule, x, sigma) -> what it does in an interval of levels, what at any, and what at strength 0."""
-    cases = [(1.0, guidance.Hyper(sigma_min=0.1, sigma_max=2.0)), (1.0, guidance.Hyper()), (0.0, guidance.Hyper())]
+    cases = [
+        (1.0, guidance.Interval(sigma_min=0.1, sigma_max=2.0)),
+        (1.0, oracles.EVERYWHERE),
+        (0.0, oracles.EVERYWHERE),
+    ]
 
     def run(index, x, sigma):
-        options = [[guide(name, jnp.float32(c), hyper=hyper) for name in RULES] for c, hyper in cases]
+        options = [[guide(name, jnp.float32(c), interval=interval) for name in RULES] for c, interval in cases]
         return [jnp.stack(acts(oracles.any_of(index, guided), x, sigma)) for guided in options]
 
     return quickly.jit(run)
@@ -99,7 +107,7 @@ def test_the_schedule_weighs_lambda_by_the_noise_level(rule):
             np.testing.assert_allclose(weighed(windows(), np.float32(sigma)), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_modes_of_an_interval_of_noise_levels_cost_less():
+def test_guided_steps_of_an_interval_of_noise_levels_cost_less():
     """Steps 3 .. 7 of 12: the same samples as from the interval of their levels, and the policy is asked less often."""
     sigmas, shape, key, asked = oracles.karras(12).astype(np.float32), (4, *SHAPE), jax.random.key(3), []
 
@@ -119,8 +127,8 @@ def test_modes_of_an_interval_of_noise_levels_cost_less():
         jax.effects_barrier()
         return x, len(asked), np.asarray(draw(key, np.float32(0.0)))
 
-    x, every, free = run(hyper=guidance.Hyper(sigma_min=float(sigmas[7]), sigma_max=float(sigmas[3])))
-    y, fewer, _ = run(modes=guidance.modes_of(np.isin(np.arange(12), range(3, 8))[None], 1))
+    x, every, free = run(interval=guidance.Interval(sigma_min=float(sigmas[7]), sigma_max=float(sigmas[3])))
+    y, fewer, _ = run(guided_steps=tuple(3 <= step <= 7 for step in range(12)))
     np.testing.assert_allclose(x, y, atol=1e-5)
     assert np.abs(x - free).max() > 0.1
     # Of 23 calls ten, two at the level of each of the five steps: in the step before, and in itself.
@@ -147,8 +155,8 @@ def test_without_behaviour_divides_gaussians():
 def divided(sp, sb, c, b, share, strength):
     pi, beta = (oracles.gaussian_policy(lambda obs, m=m: jnp.full_like(obs, m), std) for m, std in ((c, sp), (b, sb)))
     log_prob = guidance.without_behaviour(pi, beta, jnp.float64(share))
-    codec = oracles.plain_codec(LAYOUT, jnp.float64)
-    return guidance.guide(oracles.unit_denoise, log_prob, codec, jnp.float64(strength), 16, "proximal")
+    normalizer = oracles.plain_normalizer(LAYOUT, jnp.float64)
+    return oracles.guide(oracles.unit_denoise, log_prob, normalizer, jnp.float64(strength), 16, "proximal")
 
 
 def test_where_the_behaviour_outweighs_the_policy_guidance_pushes_but_nothing_explodes():
@@ -190,7 +198,7 @@ def test_denoiser_calls_of_rules_without_the_jacobian_are_counted_right(sampler)
 
     @quickly.jit
     def run(index):
-        guided = [guidance.guide(denoise, policy, PLAIN, jnp.float32(1.0), 5, name) for name in names]
+        guided = [oracles.guide(denoise, policy, PLAIN, jnp.float32(1.0), 5, name) for name in names]
         return oracles.sample(sampler, jax.random.key(0), oracles.any_of(index, guided), sigmas, (1, *SHAPE))
 
     for i, rule in enumerate(names):
@@ -204,18 +212,18 @@ def test_tilt_through_tanh_by_hand():
     # One action dimension at network value u, pre-tanh p = 0.5 u + 0.1, a = tanh(p), da/du = 0.5 (1 - a^2).
     # log pi = -(a - c)^2 / (2 sp^2): g = da/du (c - a) / sp^2, Gauss-Newton curvature h = (da/du)^2 / sp^2.
     layout = Layout(1, 1)
-    codec = Codec(jnp.array([0.0, 0.1, 0.0, 0.0]), jnp.array([1.0, 0.5, 1.0, 1.0]), layout)
+    normalizer = Normalizer(jnp.array([0.0, 0.1, 0.0, 0.0]), jnp.array([1.0, 0.5, 1.0, 1.0]), layout)
     u, c, sp = 0.8, -0.2, 0.3
     a = np.tanh(0.5 * u + 0.1)
     slope = 0.5 * (1 - a**2)
     x = jnp.array([[[0.0, u, 0.0, 0.0]]])
     log_prob = oracles.gaussian_policy(lambda obs: jnp.full_like(obs, c), sp)
-    tilt = quickly.jit(lambda x: guidance.tilt(guidance.quadratic(log_prob, codec, x), codec, x))(x)
+    tilt = quickly.jit(lambda x: guidance.tilt(log_prob, normalizer, x))(x)
     assert float(tilt.value[0]) == pytest.approx(-0.5 * (a - c) ** 2 / sp**2, rel=1e-5)
     assert float(tilt.gradient[0, 0, 0]) == pytest.approx(slope * (c - a) / sp**2, rel=1e-5)
     assert float(tilt.curvature[0, 0, 0]) == pytest.approx(slope**2 / sp**2, rel=1e-5)
-    assert float(codecs.decode_action(codec, x[..., layout.action])[0, 0, 0]) == pytest.approx(a, rel=1e-5)
-    gradient = quickly.jit(lambda x: guidance.gradient(log_prob, codec, x))(x)
+    assert float(normalizers.decode_action(normalizer, x[..., layout.action])[0, 0, 0]) == pytest.approx(a, rel=1e-5)
+    gradient = quickly.jit(lambda x: guidance.gradient(log_prob, normalizer, x))(x)
     np.testing.assert_allclose(gradient, tilt.gradient, rtol=1e-6)
 
 
@@ -226,6 +234,6 @@ def test_diagonal_curvature_of_a_correlated_policy():
     def correlated(obs, a):
         return -0.5 * jnp.einsum("...i,ij,...j->...", a, precision, a)
 
-    tilt = quickly.jit(lambda x: guidance.tilt(guidance.quadratic(correlated, PLAIN, x), PLAIN, x))
+    tilt = quickly.jit(lambda x: guidance.tilt(correlated, PLAIN, x))
     tilt = tilt(np.zeros((1, *SHAPE), np.float32))
     np.testing.assert_allclose(tilt.curvature[0, 0], [3.0, 2.0], rtol=1e-6)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pgd_jax.core.types import Layout
 from pgd_jax.diffusion import guidance, rules
-from pgd_jax.types import Layout
 from tests import oracles, quickly
 
 LAYOUT = Layout(obs_dim=2, action_dim=2)
@@ -30,12 +30,12 @@ def exact(world, coefficient, stds=STDS):
 
 def denoised(world, rule, policy, coefficient=COEFFICIENT, num_iterations=rules.CONJUGATE_GRADIENTS):
     """The function D_lambda(x, sigma); of "jacobian" with so many conjugate gradients."""
-    codec, dtype = oracles.plain_codec(LAYOUT, world.mean.dtype), world.mean.dtype.type
-    guided = guidance.guide(world.denoise, policy, codec, dtype(coefficient), 1, rule)
+    normalizer, dtype = oracles.plain_normalizer(LAYOUT, world.mean.dtype), world.mean.dtype.type
+    guided = oracles.guide(world.denoise, policy, normalizer, dtype(coefficient), 1, rule)
     if rule == "jacobian":
         steering = guidance.Steering(
-            policy, codec, dtype(coefficient), lambda sigma: jnp.full_like(sigma, coefficient),
-            is_inside=jnp.isfinite, is_turn=jnp.isfinite, num_steps=1, modes=(guidance.EVALUATED,),
+            policy, normalizer, dtype(coefficient), lambda sigma: jnp.full_like(sigma, coefficient),
+            num_steps=1, guided_steps=(True,),
         )  # fmt: skip
         guided = rules.jacobian(world.denoise, steering, num_iterations)
     return lambda x, sigma: guided.denoised(x, jnp.asarray(sigma, x.dtype))
@@ -71,9 +71,11 @@ def test_pigdm_goes_back_through_the_denoiser_of_which_the_jacobian_need_not_be_
     matrix = np.random.default_rng(3).normal(size=(LAYOUT.dim, LAYOUT.dim))
     x, sigma, h = np.asarray(windows(np.float32), np.float64), 0.5, 1.0 / STDS**2
     with jax.enable_x64(True):
-        codec = oracles.plain_codec(LAYOUT, jnp.float64)
+        normalizer = oracles.plain_normalizer(LAYOUT, jnp.float64)
         transposed, policy = jnp.asarray(matrix.T), constant_policy()
-        guided = guidance.guide(lambda x, sigma: x @ transposed, policy, codec, jnp.float64(COEFFICIENT), 1, "pigdm")
+        guided = oracles.guide(
+            lambda x, sigma: x @ transposed, policy, normalizer, jnp.float64(COEFFICIENT), 1, "pigdm"
+        )
         found = quickly.jit(guided.denoised)(x, np.float64(sigma))
     D = x @ matrix.T
     wanted = COEFFICIENT * h * (CENTRE - D[..., 2:4]) / (1.0 + sigma**2 / (1.0 + sigma**2) * COEFFICIENT * h)

@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 
 from pgd_jax.agents import losses
-from pgd_jax.diffusion import guidance
-from pgd_jax.types import Codec, Layout
+from pgd_jax.core.types import Layout, Normalizer
 from tests import oracles, quickly
 
 LAYOUT = Layout(obs_dim=2, action_dim=2)
 SHAPE, COUNT, NUM_STEPS, TOP = (3, LAYOUT.dim), 8, 64, 80.0
 VARIANTS = {"paper": (True, True), "paper_noised": (False, True), "paper_raw": (True, False),
             "paper_noised_raw": (False, False)}  # fmt: skip
-MEAN = np.array([0.3, -1.0, 0.25, -0.4, 2.0, 0.1])  # of the codec: policies see standardised observations
+MEAN = np.array([0.3, -1.0, 0.25, -0.4, 2.0, 0.1])  # of the normalizer: policies see standardised observations
 STD = np.array([2.0, 0.5, 0.7, 1.2, 3.0, 0.3])
 WEIGHTS, BIAS = np.array([[0.8, -0.5], [0.4, 1.1]]), np.array([0.2, -0.3])
 POLICY_STDS = {"stochastic": 0.3, "deterministic": 1.0}  # a deterministic policy is a unit Gaussian around its action
@@ -85,8 +84,10 @@ def ours(sampler, dtype):
     world, key = mixture(), jax.random.key(0)
 
     def run(index, sigmas, std, coefficient):
-        codec = Codec(jnp.asarray(MEAN, dtype), jnp.asarray(STD, dtype), LAYOUT)
-        guided = [guidance.guide(world.denoise, policy(std), codec, coefficient, NUM_STEPS, rule) for rule in VARIANTS]
+        normalizer = Normalizer(jnp.asarray(MEAN, dtype), jnp.asarray(STD, dtype), LAYOUT)
+        guided = [
+            oracles.guide(world.denoise, policy(std), normalizer, coefficient, NUM_STEPS, rule) for rule in VARIANTS
+        ]
         start = oracles.start(key, sigmas, (COUNT, *SHAPE))
         return start, oracles.sample(sampler, key, oracles.any_of(index, guided), sigmas, (COUNT, *SHAPE))
 
@@ -120,9 +121,9 @@ def test_the_published_rule_to_the_last_digits(rule, sampler):
 def test_the_published_schedule_by_hand(key):
     # Constant gradient direction: with log pi = w . a, g = w in every row, normalised over the window's [T, A] block.
     w, shape = jnp.array([3.0, 4.0]), (4, LAYOUT.dim)
-    codec, num_steps, coefficient = oracles.plain_codec(LAYOUT), 4, 0.5
-    guided = guidance.guide(
-        oracles.unit_denoise, lambda obs, a: a @ w, codec, jnp.float32(coefficient), num_steps, "paper"
+    normalizer, num_steps, coefficient = oracles.plain_normalizer(LAYOUT), 4, 0.5
+    guided = oracles.guide(
+        oracles.unit_denoise, lambda obs, a: a @ w, normalizer, jnp.float32(coefficient), num_steps, "paper"
     )
     x, shift = jax.random.normal(key, (3, *shape)), quickly.jit(guided.shift)
     for n in range(num_steps):
@@ -138,9 +139,9 @@ def test_the_published_schedule_by_hand(key):
 @pytest.mark.parametrize("rule", VARIANTS)
 def test_a_zero_gradient_moves_nothing(rule):
     """The first window's rows are all where tanh is flat; the released code makes NaN of them."""
-    codec = oracles.plain_codec(LAYOUT).replace(squash=True)
+    normalizer = oracles.plain_normalizer(LAYOUT).replace(squash=True)
     flat = oracles.gaussian_policy(jnp.tanh, 0.3)
-    guided = guidance.guide(lambda x, sigma: x, flat, codec, jnp.float32(1.0), 4, rule)
+    guided = oracles.guide(lambda x, sigma: x, flat, normalizer, jnp.float32(1.0), 4, rule)
     x = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
     x[0, ..., LAYOUT.action] = 1e3
     moved = np.asarray(quickly.jit(guided.shift)(x, jnp.float32(1.0), jnp.int32(0)))

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax.data import codec as codecs
+from pgd_jax.core.types import Layout, Normalizer
+from pgd_jax.data import normalizer as normalizers
 from pgd_jax.diffusion import edm, guidance
 from pgd_jax.networks import unet
-from pgd_jax.types import Codec, Layout
 from tests import oracles, quickly
 
 LAYOUT = Layout(obs_dim=2, action_dim=2)
 SHAPE = (4, LAYOUT.dim)
-CODEC = Codec(jnp.array([0.3, -1.0, 0.25, -0.4, 2.0, 0.1]), jnp.array([2.0, 0.5, 0.7, 1.2, 3.0, 0.3]), LAYOUT)
+CODEC = Normalizer(jnp.array([0.3, -1.0, 0.25, -0.4, 2.0, 0.1]), jnp.array([2.0, 0.5, 0.7, 1.2, 3.0, 0.3]), LAYOUT)
 RULES = guidance.GUIDANCE.names()
 X0_RULES = ["score", "proximal", "pigdm", "jacobian"]
 COEFFICIENTS = [0.0, 1.0, 30.0, 1_000.0]
@@ -54,7 +54,7 @@ def sampling(sampler, dtype):
 
     def run(index, coefficient, share, inverse_std, params):
         denoise, log_prob = denoiser(params, dtype), policy(share, inverse_std)
-        guided = [guidance.guide(denoise, log_prob, CODEC, coefficient, 5, name) for name in RULES]
+        guided = [oracles.guide(denoise, log_prob, CODEC, coefficient, 5, name) for name in RULES]
         return oracles.sample(sampler, jax.random.key(0), oracles.any_of(index, guided), sigmas, shape)
 
     over_policies = jax.vmap(run, in_axes=(None, None, 0, 0, None))
@@ -70,7 +70,7 @@ def test_every_rule_at_every_strength_leaves_legal_windows(rule, sampler, dtype)
     with jax.numpy_dtype_promotion("standard"):  # flax's GroupNorm mixes bfloat16 with its own float32
         x = np.asarray(sampling(sampler, dtype)(RULES.index(rule)))
     assert np.all(np.isfinite(x))
-    assert np.all(np.abs(codecs.decode_action(CODEC, x[..., LAYOUT.action])) <= 1.0)
+    assert np.all(np.abs(normalizers.decode_action(CODEC, x[..., LAYOUT.action])) <= 1.0)
     flat = list(POLICIES).index("flat")
     np.testing.assert_array_equal(x[0], np.broadcast_to(x[0, :1], x[0].shape))
     np.testing.assert_array_equal(x[:, flat], np.broadcast_to(x[:1, flat], x[:, flat].shape))
@@ -85,7 +85,7 @@ def test_a_policy_that_is_not_evaluated_in_every_step_leaves_legal_windows(rule)
 
     def run(coefficient, share, inverse_std, params):
         denoise, log_prob = denoiser(params, "float32"), policy(share, inverse_std)
-        guided = guidance.guide(denoise, log_prob, CODEC, coefficient, 5, rule, policy_every=3)
+        guided = oracles.guide(denoise, log_prob, CODEC, coefficient, 5, rule)
         return oracles.sample("dpmpp_2m_sde", jax.random.key(0), guided, sigmas, (4, *SHAPE))
 
     over_policies = jax.vmap(run, in_axes=(None, 0, 0, None))
@@ -93,14 +93,14 @@ def test_a_policy_that_is_not_evaluated_in_every_step_leaves_legal_windows(rule)
     run = quickly.jit(jax.vmap(over_policies, in_axes=(0, None, None, None)))
     x = np.asarray(run(np.array(COEFFICIENTS, np.float32), shares, inverse_stds, weights()))
     assert np.all(np.isfinite(x))
-    assert np.all(np.abs(codecs.decode_action(CODEC, x[..., LAYOUT.action])) <= 1.0)
+    assert np.all(np.abs(normalizers.decode_action(CODEC, x[..., LAYOUT.action])) <= 1.0)
 
 
 def test_particles_with_extreme_weights_leave_legal_windows():
     sigmas = jnp.asarray(oracles.karras(5), jnp.float32)
 
     def run(coefficient, share, inverse_std):
-        guided = guidance.guide(oracles.unit_denoise, policy(share, inverse_std), CODEC, coefficient, 5, "proximal")
+        guided = oracles.guide(oracles.unit_denoise, policy(share, inverse_std), CODEC, coefficient, 5, "proximal")
         return oracles.sample("twisted", jax.random.key(0), guided, sigmas, (8, *SHAPE), num_particles=4)
 
     over_policies = jax.vmap(run, in_axes=(None, 0, 0))
@@ -111,12 +111,12 @@ def test_particles_with_extreme_weights_leave_legal_windows():
 
 def test_rules_of_the_denoised_window_keep_actions_in_the_data_range():
     """Those in it stay in it, those beyond it are not taken further out, at any level and strength."""
-    low, high = (np.asarray(bound) for bound in codecs.action_range(CODEC))
+    low, high = (np.asarray(bound) for bound in normalizers.action_range(CODEC))
     x = 6.0 * np.random.default_rng(0).normal(size=(64, *SHAPE)).astype(np.float32)
 
     def run(x, sigma, coefficient, share, inverse_std):
         log_prob = policy(share, inverse_std)
-        guided = [guidance.guide(oracles.unit_denoise, log_prob, CODEC, coefficient, 1, name) for name in X0_RULES]
+        guided = [oracles.guide(oracles.unit_denoise, log_prob, CODEC, coefficient, 1, name) for name in X0_RULES]
         return jnp.stack([oracles.unit_denoise(x, sigma)] + [g.denoised(x, sigma) for g in guided])
 
     run, beyond = quickly.jit(run), 0
@@ -142,11 +142,11 @@ def test_strength_does_not_depend_on_the_number_of_steps_but_for_the_published_r
         @quickly.jit
         def run(index):
             guided = [
-                guidance.guide(oracles.unit_denoise, log_prob, CODEC, jnp.float32(coefficient), num_steps, rule)
+                oracles.guide(oracles.unit_denoise, log_prob, CODEC, jnp.float32(coefficient), num_steps, rule)
                 for rule, coefficient in coefficients.items()
             ]
             x = oracles.sample("dpmpp_2m", jax.random.key(0), oracles.any_of(index, guided), sigmas, (500, *SHAPE))
-            return jnp.mean(log_prob(x[..., LAYOUT.obs], codecs.decode_action(CODEC, x[..., LAYOUT.action])))
+            return jnp.mean(log_prob(x[..., LAYOUT.obs], normalizers.decode_action(CODEC, x[..., LAYOUT.action])))
 
         return {rule: float(run(np.int32(i))) for i, rule in enumerate(coefficients)}
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from pgd_jax.diffusion import guidance
-from pgd_jax.types import Codec, Layout
+from pgd_jax.core.types import Layout, Normalizer
 from tests import oracles, quickly
 
 LAYOUT = Layout(obs_dim=2, action_dim=2)
@@ -23,10 +22,10 @@ def constant_policy(obs, action):
     return oracles.gaussian_policy(lambda obs: jnp.asarray(MEAN, obs.dtype).reshape(1, 1, 2), STD)(obs, action)
 
 
-def guide(rule, coefficient, policy=constant_policy, codec=None, dtype=jnp.float64):
+def guide(rule, coefficient, policy=constant_policy, normalizer=None, dtype=jnp.float64):
     """The rule in a unit world."""
-    codec = oracles.plain_codec(LAYOUT, dtype) if codec is None else codec
-    return guidance.guide(oracles.unit_denoise, policy, codec, jnp.asarray(coefficient, dtype), 1, rule)
+    normalizer = oracles.plain_normalizer(LAYOUT, dtype) if normalizer is None else normalizer
+    return oracles.guide(oracles.unit_denoise, policy, normalizer, jnp.asarray(coefficient, dtype), 1, rule)
 
 
 @functools.cache
@@ -107,7 +106,7 @@ def test_score_follows_its_own_ode():
 
 @pytest.mark.parametrize("rule", ["score", "proximal"])
 def test_through_tanh_the_ode_of_the_rule_is_solved(rule):
-    """Unit data, a policy N(tanh(s), 0.3^2), a squashing codec: derivatives by hand, solved by scipy."""
+    """Unit data, a policy N(tanh(s), 0.3^2), a squashing normalizer: derivatives by hand, solved by scipy."""
     mean, std, sp, coefficient = np.array([0.2, -0.3]), np.array([0.8, 1.1]), 0.3, 0.4
     sigmas, limit = oracles.karras(512), np.arctanh(0.999)
 
@@ -122,8 +121,8 @@ def test_through_tanh_the_ode_of_the_rule_is_solved(rule):
         return (x - np.concatenate([obs, u], axis=1)).ravel()
 
     with jax.enable_x64(True):
-        codec = Codec(jnp.array([0.0, 0.0, *mean, 0.0, 0.0]), jnp.array([1.0, 1.0, *std, 1.0, 1.0]), LAYOUT)
-        guided = guide(rule, coefficient, oracles.gaussian_policy(jnp.tanh, sp), codec)
+        normalizer = Normalizer(jnp.array([0.0, 0.0, *mean, 0.0, 0.0]), jnp.array([1.0, 1.0, *std, 1.0, 1.0]), LAYOUT)
+        guided = guide(rule, coefficient, oracles.gaussian_policy(jnp.tanh, sp), normalizer)
 
         @quickly.jit
         def run(key, sigmas):

@@ -67,13 +67,14 @@ def test_order_of_the_variance_of_stochastic_samplers(name, monkeypatch):
     assert slope(counts, errors) == pytest.approx(SAMPLERS[name].order, abs=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(SAMPLERS))
 def test_gaussian_world_keeps_its_mean_and_covariance(name, key):
     world, count, sampler = oracles.correlated_world(), 20_000, SAMPLERS[name]
     num_steps = 128 if sampler.order > 1 else 512
     options = samplers.Options(samplers.Noise(churn=20.0, churn_scale=1.0), num_particles=4)
     sample = jax.jit(
-        lambda key: sampler.sample(key, world.denoise, schedules.karras(num_steps), (count, *world.shape), options)
+        lambda key: sampler.sample(key, world.denoise, oracles.edm_karras(num_steps), (count, *world.shape), options)
     )
     x = np.asarray(sample(key)).reshape(count, -1)
     # Standard errors: sqrt(4 / 20,000) = 0.014 of a mean, 4 sqrt(2 / 20,000) = 0.04 of the largest variance, which is
@@ -82,6 +83,7 @@ def test_gaussian_world_keeps_its_mean_and_covariance(name, key):
     np.testing.assert_allclose(np.cov(x.T), world.covariance, atol=0.12 if sampler.order > 1 else 0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(SAMPLERS))
 def test_a_warm_start_keeps_the_world_it_started_from(name, key):
     """Exact windows, re-noised to 1 and brought back, are windows of the same world: and keep to their start."""
@@ -89,7 +91,7 @@ def test_a_warm_start_keeps_the_world_it_started_from(name, key):
     root = jnp.linalg.cholesky(world.covariance)
     start = world.mean[None] + jax.random.normal(jax.random.key(5), (count, world.mean.size)) @ root.T
     options = samplers.Options(samplers.Noise(churn=5.0, churn_scale=1.0), start=start.reshape(count, *world.shape))
-    sigmas = schedules.karras(128, sigma_max=1.0)
+    sigmas = oracles.edm_karras(128, sigma_max=1.0)
     x = jax.jit(lambda key: sampler.sample(key, world.denoise, sigmas, (count, *world.shape), options))(key)
     x = np.asarray(x).reshape(count, -1)
     np.testing.assert_allclose(x.mean(0), world.mean, atol=0.05)
@@ -102,7 +104,7 @@ def test_a_warm_start_keeps_the_world_it_started_from(name, key):
 def test_published_churn_at_32_steps_keeps_unit_variance(key):
     # Stepping from the un-churned point, as the released code does, gives 1.34 here; algorithm 2 gives 1.05.
     world = oracles.unit_world((2, 4))
-    x = SAMPLERS["churned_heun"].sample(key, world.denoise, schedules.karras(32), (4_000, 2, 4))
+    x = SAMPLERS["churned_heun"].sample(key, world.denoise, oracles.edm_karras(32), (4_000, 2, 4))
     assert float(jnp.std(x)) == pytest.approx(1.05, abs=0.02)
 
 
@@ -114,7 +116,7 @@ def test_number_of_denoiser_calls_is_the_stated_one(name, key):
         jax.debug.callback(lambda s: calls.append(float(s)), sigma)
         return x / (1.0 + sigma**2)
 
-    SAMPLERS[name].sample(key, denoise, schedules.karras(6), (1, 2, 3)).block_until_ready()
+    SAMPLERS[name].sample(key, denoise, oracles.edm_karras(6), (1, 2, 3)).block_until_ready()
     jax.effects_barrier()
     assert len(calls) == SAMPLERS[name].calls(6)
     assert min(calls) > 0.0, "no call at sigma = 0"
@@ -129,7 +131,7 @@ def test_lanes_share_one_network_batch_a_step(name, key):
     weight = 0.1 * jax.random.normal(key, (3, 3))
 
     def one(key, top):
-        sigmas = schedules.karras(4, sigma_max=top)
+        sigmas = oracles.edm_karras(4, sigma_max=top)
         return SAMPLERS[name].sample(key, lambda x, s: (x @ weight) / (1.0 + s**2), sigmas, (5, 2, 3))
 
     jaxpr = jax.make_jaxpr(jax.vmap(one))(jax.random.split(key, 7), jnp.linspace(10.0, 80.0, 7))
@@ -152,9 +154,9 @@ def equations(jaxpr):
 
 def test_karras_schedule_by_hand():
     # N = 3, rho = 1 is linear: 80, (80 + 0.002) / 2, 0.002, then 0.
-    np.testing.assert_allclose(schedules.karras(3, rho=1.0), [80.0, 40.001, 0.002, 0.0], atol=4e-6)
+    np.testing.assert_allclose(oracles.edm_karras(3, rho=1.0), [80.0, 40.001, 0.002, 0.0], atol=4e-6)
     # rho = 7: the middle level is ((80^(1/7) + 0.002^(1/7)) / 2)^7 = ((1.87005 + 0.41156) / 2)^7 = 2.5153.
-    np.testing.assert_allclose(schedules.karras(3)[1], 2.5153, rtol=1e-3)
+    np.testing.assert_allclose(oracles.edm_karras(3)[1], 2.5153, rtol=1e-3)
 
 
 def test_other_schedules_by_hand():

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from pgd_jax.diffusion import guidance, samplers, twisted
-from pgd_jax.errors import UserError
-from pgd_jax.types import Layout
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import Layout
+from pgd_jax.diffusion import samplers, twisted
 from tests import oracles, quickly
 
 LAYOUT = Layout(obs_dim=1, action_dim=1)
@@ -63,8 +63,8 @@ def runner(sampler):
     shape = (NUM_GROUPS * NUM_PARTICLES, *SHAPE)
 
     def run(key, coefficient):
-        codec = oracles.plain_codec(LAYOUT)
-        guided = guidance.guide(world().denoise, policy, codec, coefficient, NUM_STEPS, "proximal")
+        normalizer = oracles.plain_normalizer(LAYOUT)
+        guided = oracles.guide(world().denoise, policy, normalizer, coefficient, NUM_STEPS, "proximal")
         return oracles.sample(sampler, key, guided, sigmas, shape, num_particles=NUM_PARTICLES)
 
     return quickly.jit(run)
@@ -119,8 +119,8 @@ def test_the_twisting_function_is_the_mean_of_the_tilt():
     x0, sigma, coefficient, c, sp = np.random.default_rng(0).normal(size=(5, *SHAPE)), 0.8, 3.0, 0.4, 0.5
     with jax.enable_x64(True):
         policy = oracles.gaussian_policy(lambda obs: jnp.full_like(obs, c), sp)
-        codec = oracles.plain_codec(LAYOUT, jnp.float64)
-        guided = guidance.guide(oracles.unit_denoise, policy, codec, jnp.float64(coefficient), 1)
+        normalizer = oracles.plain_normalizer(LAYOUT, jnp.float64)
+        guided = oracles.guide(oracles.unit_denoise, policy, normalizer, jnp.float64(coefficient), 1)
         run = quickly.jit(lambda x0, sigma: guided.twist(x0, sigma)[1])
         found, clean = np.asarray(run(x0, np.float64(sigma))), np.asarray(run(x0, np.float64(0.0)))
     gap, q = x0[..., 1] - c, 1.0 + sigma**2 / (1.0 + sigma**2) * coefficient / sp**2

@@ -10,7 +10,7 @@ import pytest
 
 from pgd_jax import agents  # noqa: F401 (registers the agents)
 from pgd_jax.agents.base import AGENTS, AgentPlan
-from pgd_jax.types import Transition
+from pgd_jax.core.types import Transition
 
 OBS_DIM, ACTION_DIM, BATCH = 3, 2, 16
 NUM_UPDATES, NUM_LANES = 10, 12

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from absl import app, flags
 
-from experiments import quickstart
-from launch import local
-from pgd_jax import denoiser, experiment, metrics
-from pgd_jax.cli import bench, collect, report, sample, train_agent, train_behaviour, train_denoiser
-from pgd_jax.data import memory, sources
+from experiments.bench import __main__ as bench
+from pgd_jax.cli import collect, quickstart, report, sample, train_agent, train_behaviour, train_denoiser
+from pgd_jax.core import memory
+from pgd_jax.data import loading
+from pgd_jax.launch import local
+from pgd_jax.runs import agent as agent_runs, denoiser, metrics
 from tests import worlds
 
 DENOISER_SETTINGS = {
@@ -157,7 +158,7 @@ def test_denoiser_settings_that_cannot_work(changes, fragments, data, capfd):
 
 
 AGENT = [
-    ({"agent": "td3bc"}, ['unknown agent "td3bc"; did you mean "td3_bc"? (known: iql, td3_bc)']),
+    ({"agent": "td3bc"}, ['unknown agent "td3bc"; did you mean "td3_bc"? (known: iql, td3_bc; ', "--import="]),
     ({"sampling.sampler": "hoin"}, ['unknown sampler "hoin"; did you mean "heun"?']),
     ({"sampling.guidance": "proximale"}, ['unknown guidance rule "proximale"; did you mean "proximal"?']),
     ({"sampling.noise_schedule": "karas"}, ['unknown noise schedule "karas"; did you mean "karras"?']),
@@ -165,12 +166,17 @@ AGENT = [
     ({"sampling.sampler": "twisted", "sampling.guidance": "paper"}, ["proximal or score", '"paper"', "twisting"]),
     ({"sampling.sampler": "twisted", "sampling.num_particles": 7}, ["multiple of sampling.num_particles=7"]),
     ({"sampling.warm_steps": 1}, ["sampling.warm_steps=1 must be at least 2"]),
-    ({"sweep": "guidance.behaviour=0.5"}, ["config.behaviour", "train_behaviour"]),
+    (
+        {"synthetic_per_batch": 4, "denoiser": "{finished}", "hyper.generator.guidance.behaviour": 0.5},
+        ["config.behaviour", "train_behaviour"],
+    ),
     ({"environment": "pendulm"}, ['unknown environment "pendulm"; did you mean "pendulum"?']),
     ({"environment": "maze2d-umaze"}, ['"maze2d-umaze" has observations of 4 and actions of 2', "has 3 and 1"]),
     ({"dataset": "pendulum-mixd-v0"}, ['unknown dataset "pendulum-mixd-v0"; did you mean "pendulum-mixed-v0"?']),
-    ({"sweep": "reward_scal=1"}, ['unknown hyperparameter "reward_scal"; did you mean "reward_scale"?']),
-    ({"sweep": "agent.expectile=1"}, ['unknown hyperparameter "agent.expectile"']),
+    ({"hyper.reward_scal": 1}, ['unknown flag "--config.hyper.reward_scal"', '"--config.hyper.reward_scale"?']),
+    ({"hyper.agent.expectile": 1}, ['unknown flag "--config.hyper.agent.expectile"']),
+    ({"hyper.agent.alpha": "1,two"}, ["hyper.agent.alpha=('1,two',) must be a finite number"]),
+    ({"hyper.agent.alpha": "inf"}, ["hyper.agent.alpha=", "must be a finite number"]),
     ({"batch_size": 1_000}, ["batch_size=1000 takes 1000 real rows", "has 240"]),
     ({"updates_per_phase": 3}, ["updates_per_phase=3 must be a multiple of 2"]),
     ({"synthetic_per_batch": 4}, ["name the run directory of train_denoiser, or set synthetic_per_batch=0"]),
@@ -230,7 +236,7 @@ COMMANDS = [
     (collect, ["--out= "], ["--out", "it is empty"]),
     (collect, ["--dataset=pendulum-random-v0", "--out=x.hdf5", "--workdir="], ["--workdir", "it is empty"]),
     (bench, ["--out="], ["--out", "it is empty"]),
-    (types.SimpleNamespace(run=local.main), ["--workdir="], ["--workdir", "it is needed"]),
+    (types.SimpleNamespace(run=local.run), ["--workdir="], ["--workdir", "it is needed"]),
     (quickstart, ["--workdir="], ["--workdir", "it is needed"]),
     # What would be ignored.
     (sample, ["--run=x", "--out=x.hdf5", "--sampler=hoin"], ["--sampler means nothing with --run"]),
@@ -267,13 +273,14 @@ def test_what_is_measured_is_not_written_over_somebody_s_file(capfd):
 TOO_LARGE = [
     (train_denoiser, DENOISER_SETTINGS | {"unet.width": 2048}, "lower unet.width,"),
     (train_agent, AGENT_SETTINGS | {"hidden_dim": 8192}, "lower hidden_dim,"),
-    (train_agent, AGENT_SETTINGS | {"num_hidden": 200}, "lower num_hidden,"),
-    (train_agent, AGENT_SETTINGS | {"num_seeds": 20_000}, "lower num_seeds or sweep,"),
+    (train_agent, AGENT_SETTINGS | {"num_hidden": 30, "hidden_dim": 1024}, "lower num_hidden,"),
+    (train_agent, AGENT_SETTINGS | {"num_seeds": 20_000}, "lower num_seeds or hyper,"),
     (train_agent, AGENT_SETTINGS | {"num_episodes": 10_000_000}, "lower num_episodes,"),
     (train_behaviour, {"batch_size": 10_000_000}, "lower batch_size,"),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "settings", "advice"), TOO_LARGE)
 def test_what_is_too_large_leaves_no_run_behind_and_hears_what_is_at_fault(
     command, settings, advice, data, trained, capfd, monkeypatch
@@ -294,14 +301,16 @@ def test_a_sampling_that_is_too_large_is_refused_too(trained, capfd, monkeypatch
 
 def test_lanes_beyond_reason_are_refused_before_they_are_made(data, capfd):
     settings = AGENT_SETTINGS | {"dataset": data / "good.hdf5", "num_seeds": 10**9}
-    refused(capfd, train_agent, ["--workdir=new"], settings, "num_seeds=1000000000 and the sweep make 1000000000 lanes")
+    refused(
+        capfd, train_agent, ["--workdir=new"], settings, "num_seeds=1000000000 and the values make 1000000000 lanes"
+    )
 
 
 def test_a_file_name_need_not_be_utf8(capfd):
     name = os.fsdecode(b"a\xff[1].hdf5")
     line = ["--dataset=pendulum-mixed-v0", "--num_rows=20", f"--out={name}"]
     assert not run(collect, *line)
-    assert len(sources.load(str(pathlib.Path.cwd() / name)).rewards) == 20
+    assert len(loading.load(str(pathlib.Path.cwd() / name)).rewards) == 20
 
 
 UNWRITABLE = ["note/x.hdf5", "note/deep/x.hdf5", "/proc/x.hdf5"]
@@ -315,6 +324,7 @@ def test_where_nothing_can_be_written_is_found_before_anything_is_collected(data
     refused(capfd, collect, [f"--dataset={dataset}", f"--out={out}"], {}, "is not a folder that can be written to")
 
 
+@pytest.mark.slow
 def test_the_largest_seeds_are_taken(data):
     settings = AGENT_SETTINGS | {"dataset": data / "good.hdf5", "environment": "none", "hidden_dim": 8}
     assert not run(train_agent, "--workdir=new", **settings, first_seed=2**32 - 1)
@@ -352,7 +362,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(data, capfd, caplog):
     assert not run(train_agent, "--workdir=damaged", **settings)
     assert "step_00000002 is damaged" in caplog.text and "falling back to the one before it" in caplog.text
     assert "resuming after chunk 1" in capfd.readouterr().err
-    rows = [experiment.load(name)[1:] for name in ("whole", "damaged")]
+    rows = [agent_runs.load(name)[1:] for name in ("whole", "damaged")]
     assert rows[0][1] == rows[1][1] == 2
     jax.tree.map(np.testing.assert_array_equal, rows[0][0].agent, rows[1][0].agent)
 

@@ -17,8 +17,8 @@ import pytest
 from absl import app, flags
 
 from pgd_jax.cli import train_agent, train_denoiser
-from pgd_jax.data import sources
-from pgd_jax.errors import UserError
+from pgd_jax.core.errors import UserError
+from pgd_jax.data import loading
 
 NUM_ROWS, EPISODE = 1000, 25
 FILE = "hopper_medium-v2.hdf5"
@@ -215,7 +215,7 @@ def broken(request, good, tmp_path):
 
 
 def test_the_good_file_is_good(good):
-    raw = sources.load(str(good))
+    raw = loading.load(str(good))
     assert (raw.env, raw.reference, len(raw.rewards)) == ("hopper", "hopper-medium-v2", NUM_ROWS)
 
 
@@ -223,7 +223,7 @@ def test_the_good_file_is_good(good):
 def test_one_error_names_the_file_and_what_is_wrong(broken, request):
     before = snapshot(broken.parent)
     with pytest.raises(UserError, match=MESSAGES[request.node.callspec.params["broken"]]) as caught:
-        sources.load(str(broken))
+        loading.load(str(broken))
     assert str(broken) in str(caught.value) and "\n" not in str(caught.value)
     assert snapshot(broken.parent) == before
 
@@ -293,4 +293,4 @@ def test_a_file_that_may_not_be_read(good):
         pathlib.Path(folder).chmod(0o755)
         path.chmod(0)
         with without_rights(), pytest.raises(UserError, match=f"{path} cannot be read: Permission denied"):
-            sources.load(str(path))
+            loading.load(str(path))

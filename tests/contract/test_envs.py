@@ -15,6 +15,7 @@ from pgd_jax.envs.evaluate import evaluate
 # compile, hopper and the one with a free joint; test_parity.py steps all of them.
 SIMILAR = [name for name in ENVS if name.startswith("maze2d")] + ["walker2d", "halfcheetah"]
 COMPILED = [name for name in ENVS if name not in SIMILAR or name in ("maze2d-umaze", "maze2d-large-dense")]
+COMPILED = [pytest.param(name, marks=pytest.mark.slow) if name in ("hopper", "ant") else name for name in COMPILED]
 
 
 @functools.cache

@@ -8,9 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
-from pgd_jax import behaviour, config as configs, denoiser, experiment, synthesis
-from pgd_jax.data import fetch, foreign, listing, minari, minari_export, sources
-from pgd_jax.errors import UserError
+from pgd_jax.core import config as configs
+from pgd_jax.core.errors import UserError
+from pgd_jax.data import fetch, foreign, listing, loading, minari, minari_export
+from pgd_jax.runs import agent as agent_runs, behaviour, denoiser, synthesis
 from tests import worlds
 from tests.d4rl_files import content, write
 
@@ -63,13 +64,13 @@ def test_a_minari_dataset_never_runs_what_it_names(changes, message, evil):
     spec, marker = evil
     name = minari_dataset("toy/evil-v0", **{"env_spec": spec, "eval_env_spec": spec} | changes)
     with pytest.raises(UserError, match=message):
-        sources.load(name)
+        loading.load(name)
     assert list(listing.known()) and not marker.exists() and "evil_module" not in sys.modules
 
 
 def test_with_its_spaces_there_it_is_read_and_nothing_runs(evil):
     spec, marker = evil
-    raw = sources.load(minari_dataset("toy/evil-v0", env_spec=spec, eval_env_spec=spec))
+    raw = loading.load(minari_dataset("toy/evil-v0", env_spec=spec, eval_env_spec=spec))
     np.testing.assert_array_equal(raw.rewards, worlds.rows().rewards.astype(np.float32))
     assert not marker.exists() and "evil_module" not in sys.modules
 
@@ -79,8 +80,8 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("received")
     dataset = worlds.write_dataset(folder / "good.hdf5")
     assert denoiser.fit(worlds.denoiser_config(dataset, num_steps=10), folder / "denoiser")
-    config = worlds.agent_config(denoiser=str(folder / "denoiser"), num_phases=1, num_seeds=1, sweep="")
-    assert experiment.fit(config, folder / "agent")
+    config = worlds.agent_config(denoiser=str(folder / "denoiser"), num_phases=1, num_seeds=1, hyper={})
+    assert agent_runs.fit(config, folder / "agent")
     return folder
 
 
@@ -108,13 +109,13 @@ def edited(trained):
 
 
 READERS = {
-    "agent": lambda path, out: experiment.fit(worlds.agent_config(denoiser=str(path)), out),
+    "agent": lambda path, out: agent_runs.fit(worlds.agent_config(denoiser=str(path)), out),
     "behaviour": lambda path, out: behaviour.fit(configs.BehaviourConfig(denoiser=str(path)), out),
     "sample": lambda path, out: synthesis.write(f"{out}.hdf5", synthesis.Unguided(str(path)), worlds.SAMPLING, 0),
 }
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", [pytest.param("agent", marks=pytest.mark.slow), "behaviour", "sample"])
 def test_a_received_denoiser_runs_nothing_and_fetches_nothing(reader, edited, evil, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(fetch, "download", lambda *_: pytest.fail("went to the network"))
     path = edited("denoiser", data__dataset="hopper-medium-v2", data__download=True)
@@ -131,7 +132,7 @@ def test_a_received_agent_run_fetches_nothing_and_says_what_it_reads(edited, tra
     monkeypatch.setattr(fetch, "download", lambda *_: pytest.fail("went to the network"))
     path = edited("agent", dataset="hopper-medium-v2", download=True)
     with pytest.raises(UserError, match='"hopper-medium-v2" is not here'):
-        experiment.load(path)
+        agent_runs.load(path)
     said = capfd.readouterr().err
     assert f"{path}: its config.json names the denoiser {trained / 'denoiser'}, which is read" in said
     assert f"{path}: its config.json names the dataset hopper-medium-v2, which is read" in said
@@ -173,9 +174,9 @@ def test_a_file_that_leads_to_others_is_refused_unless_that_is_asked_for(lead, t
     lead(tmp_path, arrays)
     other = "raw.bin" if lead is raw_storage else "other.hdf5"
     with pytest.raises(UserError, match=rf"x.hdf5: .*{other}; a file may not lead to others.*{foreign.ALLOW}=1"):
-        sources.load(str(tmp_path / "x.hdf5"))
+        loading.load(str(tmp_path / "x.hdf5"))
     monkeypatch.setenv(foreign.ALLOW, "1")
-    np.testing.assert_array_equal(sources.load(str(tmp_path / "x.hdf5")).observations, arrays["observations"])
+    np.testing.assert_array_equal(loading.load(str(tmp_path / "x.hdf5")).observations, arrays["observations"])
 
 
 def test_nothing_is_opened_to_find_out(tmp_path):
@@ -184,7 +185,7 @@ def test_nothing_is_opened_to_find_out(tmp_path):
     with h5py.File(tmp_path / "x.hdf5", "a") as file:
         file["infos/goal"] = h5py.ExternalLink("/nowhere/at/all.hdf5", "/goal")
     with pytest.raises(UserError, match="infos/goal is a link into /nowhere/at/all.hdf5"):
-        sources.load(str(tmp_path / "x.hdf5"))
+        loading.load(str(tmp_path / "x.hdf5"))
 
 
 def test_links_and_virtual_datasets_within_a_file_are_its_own(tmp_path):
@@ -197,7 +198,7 @@ def test_links_and_virtual_datasets_within_a_file_are_its_own(tmp_path):
         file.create_virtual_dataset("observations", layout)
         file["rewards"] = h5py.SoftLink("/kept/rewards")
         file["again"] = file["rewards"]
-    raw = sources.load(str(tmp_path / "x.hdf5"))
+    raw = loading.load(str(tmp_path / "x.hdf5"))
     np.testing.assert_array_equal(raw.observations, arrays["observations"].astype(np.float32))
     np.testing.assert_array_equal(raw.rewards, arrays["rewards"].astype(np.float32))
 
@@ -208,7 +209,7 @@ def test_a_minari_dataset_may_not_lead_to_others_either():
         del file["episode_3/rewards"]
         file["episode_3/rewards"] = h5py.ExternalLink("/etc/other.hdf5", "/rewards")
     with pytest.raises(UserError, match=r"main_data.hdf5: episode_3/rewards is a link into /etc/other.hdf5"):
-        sources.load(name)
+        loading.load(name)
 
 
 def test_the_list_of_datasets_follows_no_link(tmp_path):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from experiments.parity import one_step
+from pgd_jax.core.errors import UserError
 from pgd_jax.envs import base, locomotion
-from pgd_jax.errors import UserError
+
+pytestmark = pytest.mark.slow
 
 NUM_STATES = 1024
 

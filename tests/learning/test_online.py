@@ -3,12 +3,12 @@
 import jax
 import numpy as np
 
-from pgd_jax.data import online
+from pgd_jax.runs.collect import online
 
 
 def test_sac_swings_the_pendulum_up():
     """A policy that does nothing useful gets some -1200, one that balances at once -150."""
-    plan = online.Plan(
+    plan = online.OnlinePlan(
         num_envs=4, steps_per_chunk=1000, num_exploring_steps=1000, batch_size=128, hidden_dim=64,
         replay_capacity=12_000,
     )  # fmt: skip

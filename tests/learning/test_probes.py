@@ -43,6 +43,7 @@ def fit(name, make_probe, *args):
     return agent, *run(jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AGENTS.names())
 @pytest.mark.parametrize("terminal, value", [(False, 2.0), (True, 1.0)])
 def test_value_of_a_constant_reward(name, terminal, value):
@@ -59,6 +60,7 @@ def test_contextual_bandit(name):
     np.testing.assert_allclose(logs["q_mean"], 1.0 - 7.0 / 12.0, atol=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AGENTS.names())
 def test_credit_travels_one_step_back(name):
     agent, state, _ = fit(name, probes.two_steps)

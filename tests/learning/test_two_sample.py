@@ -13,6 +13,8 @@ import pytest
 from experiments.parity import returns
 from pgd_jax.envs import base
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("mujoco")
 
 STEPS = 200  # pendulum's horizon; hopper's episodes under these policies are over by then

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import jax
 import pytest
 
-from pgd_jax import config as configs, denoiser, experiment
 from pgd_jax.agents import td3_bc
+from pgd_jax.core import config as configs
+from pgd_jax.runs import agent as agent_runs, denoiser
 from tests import worlds
 
 
@@ -63,6 +64,6 @@ def undisturbed(trained, tmp_path_factory):
     logger.addHandler(handler)
     with pytest.MonkeyPatch.context() as patch, jax.log_compiles():
         patch.setattr(td3_bc, "update", counted)
-        assert experiment.fit(config, path)
+        assert agent_runs.fit(config, path)
     logger.removeHandler(handler)
     return WholeRun(config, path, len(traces), handler.names.count("jit(run_chunk)"))

@@ -1,5 +1,6 @@
 """The front door: what a notebook does, in memory and in folders, with the same numbers."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 
 import pgd_jax as pgd
-from pgd_jax import metrics, windows
-from pgd_jax.data import codec as codecs
-from tests import worlds
+from pgd_jax.data import normalizer as normalizers, windows
+from pgd_jax.diffusion import edm
+from pgd_jax.runs import metrics
+from tests import oracles, quickly, worlds
 
 matplotlib.use("agg")
 DENOISER = dict(
@@ -110,7 +112,7 @@ def test_the_command_samples_the_same_windows(data, tmp_path):
 
 def test_log_prob_is_in_environment_units(denoiser):
     """The states and actions that it is shown are those of the windows, not standardised ones."""
-    codec, seen = denoiser.trained.codec, []
+    normalizer, seen = denoiser.trained.normalizer, []
 
     def spy(obs, action):
         jax.debug.callback(lambda obs, action: seen.append((obs, action)), obs, action)
@@ -120,7 +122,7 @@ def test_log_prob_is_in_environment_units(denoiser):
     jax.effects_barrier()
     assert seen and all(np.abs(action).max() <= 1.0 for _, action in seen)
     obs = np.concatenate([obs.reshape(-1, 3) for obs, _ in seen])
-    network = codecs.encode_obs(codec, jnp.asarray(obs))
+    network = normalizers.encode_obs(normalizer, jnp.asarray(obs))
     assert not np.allclose(obs, network, atol=0.1)
 
 
@@ -133,6 +135,42 @@ def test_any_traceable_function_guides(denoiser):
 
     assert np.isfinite(denoiser.sample(KEY, 4, log_prob=own, **SAMPLING).action).all()
     assert np.isfinite(denoiser.sample(KEY, 4, log_prob=jax.jit(own), **SAMPLING).action).all()
+
+
+@pytest.mark.slow
+def test_log_likelihoods_are_those_of_the_whole_jacobian(data, denoiser):
+    """The same steps, the trace from the Jacobian that reverse mode gives; padding and batches change nothing."""
+    found, trained = data.windows(3, length=8), denoiser.trained
+    ours = denoiser.log_likelihood(found, num_steps=2, windows_per_batch=2)
+    assert ours.shape == (3,) and ours.dtype == np.float32
+    columns = (found.obs, found.action, found.reward[..., None], found.terminal[..., None])
+    x = normalizers.encode(trained.normalizer, jnp.concatenate([jnp.asarray(c, jnp.float32) for c in columns], axis=-1))
+    denoise = edm.precondition(lambda x, c: trained.network.apply(trained.params, x, c))
+
+    @quickly.jit
+    def slope(x, sigma):
+        one = lambda x: denoise(x[None], sigma)[0].reshape(-1)
+        trace = jax.vmap(lambda x: jnp.trace(jax.jacrev(one)(x).reshape(x.size, x.size)))(x)
+        return (x - denoise(x, sigma)) / sigma, (x[0].size - trace) / sigma
+
+    total, levels = 0.0, np.float32(oracles.karras(3)[:-1][::-1])
+    for sigma, higher in zip(levels[:-1], levels[1:], strict=True):
+        (d, div), width = slope(x, sigma), higher - sigma
+        d_next, div_next = slope(x + width * d, higher)
+        x, total = x + 0.5 * width * (d + d_next), total + 0.5 * width * (div + div_next)
+    variance = 80.0**2 + 1.0
+    expected = total - 0.5 * np.sum(np.square(x) / variance + np.log(2.0 * np.pi * variance), axis=(1, 2))
+    np.testing.assert_allclose(ours, expected, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_log_likelihoods_are_higher_on_data_than_off_it(data, denoiser):
+    """And probes find nearly the same; observations of a circle, doubled, are off it."""
+    found = data.windows(16, length=8)
+    off = dataclasses.replace(found, obs=2.0 * found.obs)
+    settings = dict(num_steps=8, num_probes=4, key=KEY)
+    on, away = (denoiser.log_likelihood(windows_, **settings) for windows_ in (found, off))
+    assert np.isfinite(on).all() and on.mean() > away.mean()
 
 
 LOG_PROBS = {
@@ -168,11 +206,19 @@ MISTAKES = {
     "a rule": (lambda d, m, p: m.sample(KEY, 4, rule="proximale"), 'did you mean "proximal"'),
     "a sampling setting": (lambda d, m, p: m.sample(KEY, 4, num_step=4), 'did you mean "num_steps"'),
     "a float": (lambda d, m, p: m.sample(KEY, 4, hyper={"sigma_mx": 1.0}), 'did you mean "sigma_max"'),
+    "the strength": (lambda d, m, p: m.sample(KEY, 4, hyper={"guidance_coefficient": 1.0}), "the argument `guidance`"),
     "many floats": (lambda d, m, p: m.sample(KEY, 4, hyper={"rho": [1.0, 2.0]}), "one value of each float"),
     "no windows": (lambda d, m, p: m.sample(KEY, 0), "num_windows=0"),
+    "another length": (lambda d, m, p: m.log_likelihood(d.windows(2, length=4)), "2 windows of 4 rows.*one of 8 rows"),
+    "probes": (lambda d, m, p: m.log_likelihood(d.windows(2, length=8), num_probes=1), "num_probes=1 .* give a key"),
+    "levels": (lambda d, m, p: m.log_likelihood(d.windows(2, length=8), sigma_min=99.0), "0 < sigma_min=99.0"),
     "an agent": (lambda d, m, p: pgd.train_agent(d, agent="td3"), 'unknown agent "td3"'),
     "an agent's setting": (lambda d, m, p: pgd.train_agent(d, num_phasis=2), 'did you mean "num_phases"'),
-    "a lane": (lambda d, m, p: m.sample(KEY, 4, hyper={"agent.alpha": 1.0}), 'unknown hyperparameter "agent.alpha"'),
+    "guidance of nothing": (
+        lambda d, m, p: pgd.train_agent(d, guidance_coefficient=[0, 1]),
+        "give train_agent a denoiser",
+    ),
+    "a lane": (lambda d, m, p: m.sample(KEY, 4, hyper={"agent.alpha": 1.0}), 'unknown float "agent.alpha"'),
     "a task": (lambda d, m, p: pgd.evaluate(lambda obs: obs, "pendulm"), 'did you mean "pendulum"'),
     "a run of arrays": (lambda d, m, p: pgd.train_denoiser(arrays(), p / "x"), "is in memory; write it to a file"),
     "a run on memory": (lambda d, m, p: pgd.train_agent(d, m, workdir=p / "x", **AGENT), "the denoiser is in memory"),
@@ -239,9 +285,9 @@ def test_windows_of_a_dataset_are_its_rows(data):
 
 
 def test_what_follows_a_generated_end_is_no_experience():
-    codec = codecs.fit(np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32) * 0.3, worlds.LAYOUT)
+    normalizer = normalizers.fit(np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32) * 0.3, worlds.LAYOUT)
     rows = np.zeros((1, 5, 6), np.float32)
     rows[0, 2, -1] = 1.0
-    found = windows.generated(codec, codecs.encode(codec, jnp.asarray(rows)))
+    found = windows.generated(normalizer, normalizers.encode(normalizer, jnp.asarray(rows)))
     assert found.valid.tolist() == [[True, True, True, False, False]]
     assert found.transitions().terminal.tolist() == [0.0, 0.0, 1.0]

@@ -5,7 +5,8 @@ import jax
 import numpy as np
 import pytest
 
-from pgd_jax import loop, metrics
+from pgd_jax.runs import metrics
+from pgd_jax.train import loop
 
 NUM_PHASES = 4
 
@@ -32,6 +33,8 @@ def whole(world):
     return in_chunks(world, NUM_PHASES)
 
 
+# Of the program as users have it: at XLA's lowest optimisation, as `make test` compiles, a chunk is fused otherwise.
+@pytest.mark.slow
 @pytest.mark.parametrize("phases_per_chunk", [1, 2])
 def test_chunks_give_the_bits_of_the_whole(world, whole, phases_per_chunk):
     states, results = in_chunks(world, phases_per_chunk)

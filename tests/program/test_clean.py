@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from pgd_jax import loop
+from pgd_jax.train import loop
 from tests import quickly, worlds
 
 CASES = [
@@ -35,7 +35,7 @@ def run_lane(world, num_phases):
 @pytest.mark.parametrize(("agent", "rule", "sampler", "warm_steps", "evaluated"), CASES)
 def test_no_nan_and_no_key_used_twice(agent, rule, sampler, warm_steps, evaluated):
     sampling = dict(sampler=sampler, guidance=rule, warm_steps=warm_steps, num_particles=2)
-    world = worlds.build(worlds.agent_config(sampling, agent=agent, num_seeds=1, sweep="guidance_coefficient=3"))
+    world = worlds.build(worlds.agent_config(sampling, agent=agent, num_seeds=1, hyper={"guidance_coefficient": 3}))
     env = world.program.env if evaluated else None
     state, results = run_lane(world._replace(program=world.program._replace(env=env)), 2)
     chex.assert_tree_all_finite((state.agent, results))
@@ -53,10 +53,10 @@ def not_a_number(key):
 @pytest.mark.parametrize(("faulty", "message"), [(twice, "already consumed"), (not_a_number, "nan")])
 def test_the_checks_see_a_fault(faulty, message):
     """In the update of an agent that does nothing else."""
-    world = worlds.build(worlds.agent_config(num_seeds=1, sweep="", synthetic_per_batch=0))
+    world = worlds.build(worlds.agent_config(num_seeds=1, hyper={}, synthetic_per_batch=0))
     stub = world.program.agent._replace(
         init=lambda key, hyper: jnp.zeros(()), update=lambda key, state, batches, hyper: (state + faulty(key), {})
     )
-    program = world.program._replace(agent=stub, env=None, network=None)
+    program = world.program._replace(agent=stub, env=None, generator=None)
     with pytest.raises(Exception, match=message):
         run_lane(world._replace(program=program), 1)

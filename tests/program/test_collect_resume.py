@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from pgd_jax.cli import entry
-from pgd_jax.data import online, protocol
+from pgd_jax.runs.collect import online, protocol
 
 TIMEOUT_S = 240.0
 # Six chunks of training, of which the last three learn, in a buffer of four; then ten chunks of rollouts.
-PLAN = online.Plan(
+PLAN = online.OnlinePlan(
     num_envs=2, steps_per_chunk=400, num_exploring_steps=1200, batch_size=64, hidden_dim=16, num_hidden=1,
     replay_capacity=1600, num_episodes=1,
 )  # fmt: skip

@@ -15,10 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax import devices, loop
-from pgd_jax.data import memory
-from pgd_jax.diffusion import train
-from pgd_jax.errors import UserError
+from pgd_jax.core import devices, memory
+from pgd_jax.core.errors import UserError
+from pgd_jax.train import denoiser as denoiser_training, loop
 from tests import quickly, worlds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -78,7 +77,7 @@ def test_a_mesh_that_cannot_be_is_refused(choice, wanted):
 def world_on(mesh: str) -> worlds.World:
     config = worlds.agent_config(SAMPLING, mesh=mesh, **CONFIG)
     world = worlds.build(config)
-    mesh = devices.mesh_of(mesh, len(world.lanes.settings), world.program.plan.num_batches)
+    mesh = devices.mesh_of(mesh, len(world.lanes.settings), world.program.generator.num_batches)
     hypers, seeds = devices.place((world.lanes.hypers, world.lanes.seeds), mesh, devices.LANES)
     lanes = world.lanes._replace(hypers=hypers, seeds=seeds)
     return worlds.World(world.program._replace(mesh=mesh), devices.place(world.shared, mesh), lanes)
@@ -90,9 +89,22 @@ def guided_from_the_start(states: loop.LaneState) -> loop.LaneState:
 
 def collectives(compiled) -> str:
     """Each with the groups of devices that take part."""
-    pattern = rf"= [^=]*? ({COLLECTIVES})(?:-start)?\(.*?replica_groups=(\{{.*?\}}\}}|\S+?),"
+    groups = r"\{.*?\}\}|mesh\[.*?\] \{.*?\}|\S+?"
+    pattern = rf"= [^=]*? ({COLLECTIVES})(?:-start)?\(.*?replica_groups=({groups}),"
     found = re.findall(pattern, compiled.as_text())
-    return ", ".join(" ".join(one) for one in found) or "none"
+    return ", ".join(f"{name} {listed(one)}" for name, one in found) or "none"
+
+
+def listed(groups: str) -> str:
+    """XLA's newer mesh['a'=2,'b'=4] {'b'} written out as the older {{0,1,2,3},{4,5,6,7}}."""
+    if not groups.startswith("mesh"):
+        return groups
+    mesh, chosen = groups.split("] ")
+    sizes = {name: int(size) for name, size in re.findall(r"('\w+')=(\d+)", mesh)}
+    axes = [axis for axis, name in enumerate(sizes) if name in chosen]
+    numbers = np.moveaxis(np.arange(np.prod([*sizes.values()])).reshape([*sizes.values()]), axes, range(-len(axes), 0))
+    rows = numbers.reshape(-1, np.prod([size for name, size in sizes.items() if name in chosen]))
+    return "{" + ",".join("{" + ",".join(map(str, row)) + "}" for row in rows) + "}"
 
 
 def on_one_device() -> tuple[loop.LaneState, loop.Metrics]:
@@ -115,12 +127,16 @@ def compare_meshes(what: str, expected: tuple[loop.LaneState, loop.Metrics]) -> 
 def compare_training() -> None:
     network, _ = worlds.network_and_params()
     config = worlds.denoiser_config("").training
-    windows = train.Windows(jax.random.normal(jax.random.key(2), (200, worlds.LAYOUT.dim)), jnp.arange(0, 190, 2))
+    windows = denoiser_training.TrainingWindows(
+        jax.random.normal(jax.random.key(2), (200, worlds.LAYOUT.dim)), jnp.arange(0, 190, 2)
+    )
     results = []
     for mesh in (None, devices.batch_mesh_of(config.batch_size)):
-        state = devices.place(train.init(jax.random.key(0), network, config), mesh)
+        state = devices.place(denoiser_training.init(jax.random.key(0), network, config), mesh)
         placed = devices.place(windows, mesh)
-        trained = train.train_chunk(state, placed, length=worlds.WINDOW, network=network, config=config, mesh=mesh)
+        trained = denoiser_training.train_chunk(
+            state, placed, length=worlds.WINDOW, network=network, config=config, mesh=mesh
+        )
         results.append(jax.device_get(trained))
     assert mesh.shape == {"windows": 8}
     chex.assert_tree_all_finite(results[0][0].params)  # NaN would be as NaN below

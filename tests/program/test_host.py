@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from pgd_jax import checkpoint, experiment, metrics
+from pgd_jax.core.errors import UserError
 from pgd_jax.envs.base import ENVS, HOST_ENVS
-from pgd_jax.errors import UserError
+from pgd_jax.runs import agent as agent_runs, checkpoint, experiment, metrics
 from tests import worlds
 from tests.program.test_resume import content
 
@@ -35,21 +35,22 @@ def compiled_once(tmp_path_factory):
 
 
 def config_of(dataset, **changes):
-    base = worlds.agent_config(denoiser="", dataset=dataset, synthetic_per_batch=0, num_phases=NUM_PHASES, num_seeds=1)
+    settings = dict(denoiser="", dataset=dataset, synthetic_per_batch=0, num_phases=NUM_PHASES, num_seeds=1)
+    base = worlds.agent_config(hyper={"alpha": (2.5, 2.5)}, **settings)
     return dataclasses.replace(base, **changes)
 
 
 @pytest.fixture(scope="module")
 def plain(dataset, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "plain"
-    assert experiment.fit(config_of(dataset), path)
+    assert agent_runs.fit(config_of(dataset), path)
     return path
 
 
 @pytest.fixture(scope="module")
 def judged(dataset, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "judged"
-    assert experiment.fit(config_of(dataset, host_episodes=3), path)
+    assert agent_runs.fit(config_of(dataset, host_episodes=3), path)
     return path
 
 
@@ -71,7 +72,7 @@ def test_the_rows_describe_pendulum(judged):
     rows = host_rows(judged)
     assert {row["host_episode_length_mean"] for row in rows} == {200.0}
     assert all(-16.3 * 200 < row["host_return_mean"] < row["host_discounted_return_mean"] < 0.0 for row in rows)
-    # Each lane and phase has its own episodes: the 2 coefficients act alike without synthetic data.
+    # Each lane and phase has its own episodes: the 2 lanes are alike.
     assert len({row["host_return_mean"] for row in rows}) == NUM_PHASES
 
 
@@ -90,14 +91,14 @@ def test_killed_and_resumed_is_undisturbed(judged, dataset, tmp_path, monkeypatc
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(checkpoint, "save", dies)
-        experiment.fit(config_of(dataset, host_episodes=3), tmp_path / "run")
+        agent_runs.fit(config_of(dataset, host_episodes=3), tmp_path / "run")
     assert len(host_rows(tmp_path / "run")) == 3 * 2
-    assert experiment.fit(config_of(dataset, host_episodes=3), tmp_path / "run")
+    assert agent_runs.fit(config_of(dataset, host_episodes=3), tmp_path / "run")
     assert content(tmp_path / "run") == content(judged)
 
 
 def test_only_the_last_phase_of_a_chunk_is_judged_and_alike(judged, dataset, tmp_path):
-    assert experiment.fit(config_of(dataset, host_episodes=3, phases_per_chunk=2), tmp_path / "run")
+    assert agent_runs.fit(config_of(dataset, host_episodes=3, phases_per_chunk=2), tmp_path / "run")
     found, expected = (np.reshape(np.array(host_rows(path)), (NUM_PHASES, 2)) for path in (tmp_path / "run", judged))
     assert not any(found[[0, 2]].ravel())
     assert found[[1, 3]].tolist() == expected[[1, 3]].tolist()
@@ -105,7 +106,7 @@ def test_only_the_last_phase_of_a_chunk_is_judged_and_alike(judged, dataset, tmp
 
 def test_a_task_without_a_twin_is_judged_on_the_host_alone(dataset, tmp_path, monkeypatch, capfd):
     monkeypatch.delitem(ENVS._entries, "pendulum")
-    assert experiment.fit(config_of(dataset, phases_per_chunk=2), tmp_path / "run")
+    assert agent_runs.fit(config_of(dataset, phases_per_chunk=2), tmp_path / "run")
     assert "judged on the host, 2 episodes a lane after each chunk" in capfd.readouterr().err
     rows = metrics.read(tmp_path / "run" / "metrics.jsonl")
     assert not any("return_mean" in row for row in rows)

@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax import loop
+from pgd_jax.train import loop
 from tests import worlds
 
-SWEEP = "guidance_coefficient=0,2; agent.alpha=1,2.5"
+HYPER = {"guidance_coefficient": (0, 2), "alpha": (1, 2.5)}
 
 
 def lane(tree, i):
@@ -17,7 +17,7 @@ def lane(tree, i):
 
 def test_a_lane_of_eight_is_a_single_run():
     """Over ten updates of TD3+BC on guided data; later, rounding that differs under vmap has grown."""
-    eight = worlds.build(worlds.agent_config(updates_per_phase=10, sweep=SWEEP))
+    eight = worlds.build(worlds.agent_config(updates_per_phase=10, hyper=HYPER))
 
     def guided_from_the_start(states):
         return states.replace(phase=jnp.ones_like(states.phase))

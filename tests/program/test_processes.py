@@ -10,8 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from pgd_jax import denoiser, experiment, metrics, processes
-from pgd_jax.errors import UserError
+from pgd_jax.core import processes
+from pgd_jax.core.errors import UserError
+from pgd_jax.runs import agent as agent_runs, denoiser, metrics
 from tests import quickly, worlds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -26,7 +27,7 @@ def fit(trained, folder, choice: str) -> None:
     processes.start(choice)
     dataset = denoiser.load(trained).config.data.dataset
     assert denoiser.fit(worlds.denoiser_config(dataset, num_steps=20), pathlib.Path(folder) / "denoiser")
-    assert experiment.fit(agent_config(trained), pathlib.Path(folder) / "agents")
+    assert agent_runs.fit(agent_config(trained), pathlib.Path(folder) / "agents")
 
 
 def fit_in(num_processes: int, trained, folder) -> list[str]:
@@ -71,8 +72,8 @@ def test_metrics_are_those_of_one_process_and_there_once(runs, name):
 
 
 def test_one_process_reads_what_two_have_written(runs):
-    _, states, phases = experiment.load(runs[1] / "agents")
-    _, expected, _ = experiment.load(runs[0] / "agents")
+    _, states, phases = agent_runs.load(runs[1] / "agents")
+    _, expected, _ = agent_runs.load(runs[0] / "agents")
     assert phases == 2
     np.testing.assert_array_equal(states.phase, expected.phase)
 

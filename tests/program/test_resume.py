@@ -12,9 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-from pgd_jax import config as configs, denoiser, experiment, metrics
 from pgd_jax.cli import entry
-from pgd_jax.errors import UserError
+from pgd_jax.core import config as configs, hyper as floats
+from pgd_jax.core.errors import UserError
+from pgd_jax.runs import agent as agent_runs, denoiser, experiment, metrics
 from tests import worlds
 
 TIMEOUT_S = 240.0
@@ -22,7 +23,10 @@ TIMEOUT_S = 240.0
 
 def flags(config, prefix="config"):
     for name, value in configs.to_dict(config).items():
-        if isinstance(value, dict):
+        if name == "hyper":
+            for float_name, values in floats.flatten(experiment.complete(config).hyper).items():
+                yield f"--{prefix}.hyper.{float_name}={','.join(map(repr, values))}"
+        elif isinstance(value, dict):
             yield from flags(getattr(config, name), f"{prefix}.{name}")
         else:
             yield f"--{prefix}.{name}={value}"
@@ -68,7 +72,7 @@ def content(path):
     rows = metrics.read(path / "metrics.jsonl")
     rows = [{key: value for key, value in row.items() if not key.startswith("wall_")} for row in rows]
     kind = json.loads((path / "config.json").read_text())["kind"]
-    tree = experiment.load(path)[1] if kind == experiment.KIND else denoiser.load(path)[2:]
+    tree = agent_runs.load(path)[1] if kind == agent_runs.KIND else denoiser.load(path)[2:]
     leaves = {jax.tree_util.keystr(name): leaf for name, leaf in jax.tree_util.tree_leaves_with_path(tree)}
     return rows, {name: bits(leaf) for name, leaf in leaves.items()}
 
@@ -109,11 +113,11 @@ def test_sigterm_ends_cleanly_and_resumes(undisturbed, tmp_path):
 def test_a_finished_run_is_left_alone_and_another_config_refused(undisturbed, capfd):
     config, path = undisturbed.config, undisturbed.path
     before = {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file() and p.name != "lock"}
-    assert experiment.fit(config, path)
+    assert agent_runs.fit(config, path)
     assert f"{path}: already finished" in capfd.readouterr().err
     changed = dataclasses.replace(config, num_phases=48, sampling=dataclasses.replace(config.sampling, num_steps=4))
     with pytest.raises(UserError) as error:
-        experiment.fit(changed, path)
+        agent_runs.fit(changed, path)
     assert "num_phases: run has 24, command has 48" in str(error.value)
     assert "sampling.num_steps: run has 3, command has 4" in str(error.value)
     assert {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file() and p.name != "lock"} == before

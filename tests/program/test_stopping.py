@@ -10,8 +10,9 @@ import time
 
 import pytest
 
-from pgd_jax import config as configs, metrics, rundir
 from pgd_jax.cli import entry
+from pgd_jax.core import config as configs
+from pgd_jax.runs import metrics, rundir
 from tests import quickly, worlds
 
 TIMEOUT_S = 240.0
@@ -58,8 +59,8 @@ COMMANDS = [
     ["-m", "pgd_jax.cli.sample", "--denoiser=none", "--out=new"],
     ["-m", "pgd_jax.cli.report", "--runs=none", "--out=new"],
     ["-m", "pgd_jax.cli.collect", "--out=new"],
-    ["-m", "launch.local", "--workdir=new"],
-    ["-m", "experiments.quickstart", "--workdir=new"],
+    ["-m", "pgd_jax.launch.local", "--workdir=new"],
+    ["-m", "pgd_jax.cli.quickstart", "--workdir=new"],
 ]
 
 
@@ -126,7 +127,7 @@ entry.run(lambda: main, "", compiles=False)
 # As in JAX's own callback of the garbage collector, in which an exception is lost.
 COLLECTS = """
 import gc, os, signal
-from pgd_jax import interrupt
+from pgd_jax.core import signals
 from pgd_jax.cli import entry
 def main():
     gc.callbacks.append(lambda phase, info: os.kill(os.getpid(), signal.SIGINT) if phase == "start" else None)
@@ -134,7 +135,7 @@ def main():
     gc.callbacks.clear()
     print("goes on", flush=True)
     for _ in range(1000):
-        interrupt.check()
+        signals.check()
         import time; time.sleep(0.01)
     print("went on to its end")
 entry.run(lambda: main, "", compiles=False)
@@ -162,7 +163,7 @@ def test_a_stopped_sweep_is_not_a_finished_one(dataset, tmp_path):
     """Two jobs at work; both stop, and the launcher says so by its last line and its status."""
     base = training(dataset, "", num_steps=1_000_000)[3:]
     base = [flag for flag in base if "training.seed" not in flag]
-    line = ["-m", "launch.local", "--command=train_denoiser", "--grid=training.seed=0,1", "--num_parallel=2"]
+    line = ["-m", "pgd_jax.launch.local", "--command=train_denoiser", "--grid=training.seed=0,1", "--num_parallel=2"]
     process = start(*line, f"--workdir={tmp_path}", "--", *base)
     jobs = [tmp_path / f"training.seed={seed}" for seed in (0, 1)]
     wait_for(process, lambda: all((job / "checkpoints").is_dir() for job in jobs))
@@ -175,7 +176,7 @@ def test_a_stopped_sweep_is_not_a_finished_one(dataset, tmp_path):
 
 
 def test_a_job_that_was_stopped_alone_is_not_a_finished_one(dataset, tmp_path):
-    line = ["-m", "launch.local", "--command=train_denoiser", f"--workdir={tmp_path}", "--"]
+    line = ["-m", "pgd_jax.launch.local", "--command=train_denoiser", f"--workdir={tmp_path}", "--"]
     process = start(*line, *training(dataset, "", num_steps=1_000_000)[3:])
     job = tmp_path / "train_denoiser"
     wait_for(process, lambda: (job / "checkpoints").is_dir())
@@ -220,7 +221,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize(
-    "line", [["-m", "experiments.study"], ["-m", "launch.study"], ["study.py", "-m", "launch.local"]]
+    "line", [["-m", "experiments.study"], ["-m", "launch.study"], ["study.py", "-m", "pgd_jax.launch.local"]]
 )
 def test_a_user_s_own_program_keeps_its_signals(line, tmp_path):
     for name in ("experiments", "launch"):
@@ -235,10 +236,10 @@ def test_a_user_s_own_program_keeps_its_signals(line, tmp_path):
 
 
 BUSY = """
-from pgd_jax import interrupt
+from pgd_jax.core import signals
 from pgd_jax.cli import entry
 def main():
-    with interrupt.at_once():
+    with signals.at_once():
         import threading
         print("busy", flush=True)
         threading.Event().wait(60)

@@ -7,20 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.bench import (
-    baseline,
-    baseline_agent,
-    baseline_sampler,
-    baseline_unet,
-)
+from experiments.bench import baseline, baseline_agent, baseline_sampler, baseline_unet, setting as settings
 from pgd_jax.agents.base import AGENTS, AgentPlan
-from pgd_jax.bench import setting as settings
-from pgd_jax.data import codec as codecs
+from pgd_jax.core.types import Transition
+from pgd_jax.data import normalizer as normalizers
 from pgd_jax.diffusion import edm, guidance, samplers, schedules
 from pgd_jax.envs import evaluate as evaluation
 from pgd_jax.envs.base import EvalEnv
 from pgd_jax.networks import unet
-from pgd_jax.types import Transition
 
 SETTING = settings.Setting(
     obs_dim=2, window_length=8, width=8, num_blocks=1, num_steps=3, num_windows=8, hidden_dim=16, num_hidden=1,
@@ -29,10 +23,11 @@ SETTING = settings.Setting(
 LAYOUT = SETTING.layout
 AGENT = AGENTS.get("td3_bc").build(LAYOUT.obs_dim, LAYOUT.action_dim, AgentPlan(SETTING.hidden_dim, SETTING.num_hidden))
 HYPER = AGENTS.get("td3_bc").hyper()
-CODEC = codecs.fit(settings.rows(SETTING, 64), LAYOUT)
+CODEC = normalizers.fit(settings.rows(SETTING, 64), LAYOUT)
 PLAIN = CODEC.replace(mean=np.zeros(LAYOUT.dim, np.float32), std=np.ones(LAYOUT.dim, np.float32))
 NUM_STEPS = 5
-SIGMAS = schedules.karras(NUM_STEPS)
+EDM = dict(sigma_min=0.002, sigma_max=80.0)
+SIGMAS = schedules.karras(NUM_STEPS, **EDM)
 SHAPE = (1, SETTING.window_length, LAYOUT.dim)
 
 
@@ -89,7 +84,7 @@ def test_the_unet_is_the_library_s(key):
 
 
 def test_the_noise_levels_are_the_library_s():
-    np.testing.assert_allclose(baseline_sampler.karras(16), schedules.karras(16), rtol=1e-5)
+    np.testing.assert_allclose(baseline_sampler.karras(16), schedules.karras(16, **EDM), rtol=1e-5)
 
 
 def network(x, c_noise):
@@ -105,9 +100,12 @@ def test_guided_windows_are_the_library_s(sampler, key):
 
     def ours(key):
         log_prob = functools.partial(AGENT.log_prob, our_agent)
-        guided = guidance.guide(edm.precondition(network), log_prob, CODEC, jnp.float32(1.0), NUM_STEPS, rule="paper")
+        everywhere = guidance.Interval(sigma_max=guidance.EVERY_SIGMA)
+        guided = guidance.guide(
+            edm.precondition(network), log_prob, CODEC, jnp.float32(1.0), NUM_STEPS, "paper", interval=everywhere
+        )
         sample = samplers.SAMPLERS.get(sampler).sample
-        return sample(key, guided.denoise, SIGMAS, SHAPE, guided.options(SHAPE))[0]
+        return sample(key, guided.denoise, SIGMAS, SHAPE, guided.options())[0]
 
     def theirs(key, coefficient):
         key_start, key_steps = jax.random.split(key)
@@ -177,7 +175,7 @@ def test_weights_start_within_one_over_the_root_of_the_inputs(key):
 
 def test_rows_are_the_library_s_valid_transitions():
     windows = np.random.default_rng(0).standard_normal((6, 5, LAYOUT.dim), np.float32)
-    transition, valid = codecs.to_transitions(PLAIN, windows)
+    transition, valid = normalizers.to_transitions(PLAIN, windows)
     found = baseline.to_rows(PLAIN, windows)
     assert 0 < np.sum(found.terminal) < found.terminal.size < valid.size
     for a, b in zip(found, transition, strict=True):

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax import behaviour, checkpoint, config as configs, denoiser, metrics, rundir
 from pgd_jax.agents import adam, cloned
-from pgd_jax.data import codec as codecs, episodes, sources
-from pgd_jax.diffusion import train
-from pgd_jax.errors import UserError
+from pgd_jax.core import config as configs
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import Layout, Normalizer
+from pgd_jax.data import episodes, loading, normalizer as normalizers
 from pgd_jax.networks.base import Network
-from pgd_jax.types import Codec, Layout
+from pgd_jax.runs import behaviour, checkpoint, denoiser, metrics, rundir
+from pgd_jax.train import denoiser as denoiser_training
 from tests import worlds
 
 NUM_ROWS, EPISODE_LENGTH = 6_000, 200
@@ -54,12 +55,12 @@ def dataset(tmp_path_factory):
 def trained_denoiser(dataset, tmp_path_factory):
     """The run directory of a denoiser whose weights are its first: nothing here looks at them."""
     config, path = worlds.denoiser_config(str(dataset)), tmp_path_factory.mktemp("runs") / "denoiser"
-    codec = denoiser.prepare(config).codec
-    network = denoiser.network_of(config, codec.layout)
-    state = jax.jit(lambda key: train.init(key, network, config.training))(jax.random.key(0))
+    normalizer = denoiser.prepare(config).normalizer
+    network = denoiser.network_of(config, normalizer.layout)
+    state = jax.jit(lambda key: denoiser_training.init(key, network, config.training))(jax.random.key(0))
     with rundir.open_run(path, denoiser.KIND, configs.to_dict(config)) as directory:
-        metadata = {"layout": dataclasses.asdict(codec.layout)}
-        checkpoint.save(directory.checkpoints_path, 6, denoiser.Saved(state, codec), metadata)
+        metadata = {"layout": dataclasses.asdict(normalizer.layout)}
+        checkpoint.save(directory.checkpoints_path, 6, denoiser.Saved(state, normalizer), metadata)
         directory.mark_finished()
     return path
 
@@ -92,11 +93,12 @@ def log_prob():
     return jax.jit(functools.partial(cloned.log_prob, network, jax.jit(network.init)(jax.random.key(1))))
 
 
+@pytest.mark.slow
 def test_learns_the_mean_and_spread_of_each_state(finished, trained_denoiser):
-    trained = behaviour.load(finished, denoiser.load(trained_denoiser).codec)
+    trained = behaviour.load(finished, denoiser.load(trained_denoiser).normalizer)
     axis = np.linspace(-0.9, 0.9, 7)
     obs = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    encoded = codecs.encode_obs(trained.codec, jnp.asarray(5.0 + 3.0 * obs, jnp.float32))
+    encoded = normalizers.encode_obs(trained.normalizer, jnp.asarray(5.0 + 3.0 * obs, jnp.float32))
     mean, log_std = jax.device_get(trained.network.apply(trained.params, encoded))
     true_mean, true_std = true_policy(obs)
     # Of 5,700 rows, as many as 100 tell of one state: their mean is known to 0.02, their log std to 0.07.
@@ -118,7 +120,7 @@ def test_over_fitting_shows(trained_denoiser):
     config = config_of(trained_denoiser, hidden_dim=64)
     data = behaviour.prepare(config)
     few = jax.tree.map(lambda x: x[:32], data.training)
-    network = behaviour.network_of(config, data.codec.layout)
+    network = behaviour.network_of(config, data.normalizer.layout)
     state = behaviour.TrainState(jax.random.key(0), adam.init(jax.jit(network.init)(jax.random.key(1))))
     state, learned = behaviour.train_chunk(state, few, network=network, config=config)
     assert learned > behaviour.log_likelihood(state.policy.params, data.validation, network=network) + 0.5
@@ -126,8 +128,8 @@ def test_over_fitting_shows(trained_denoiser):
 
 def test_the_split_is_the_denoisers(trained_denoiser, dataset):
     data = behaviour.prepare(config_of(trained_denoiser))
-    trained, raw = denoiser.load(trained_denoiser), sources.load(str(dataset))
-    encoded = codecs.encode_obs(jax.device_get(trained.codec), raw.observations)
+    trained, raw = denoiser.load(trained_denoiser), loading.load(str(dataset))
+    encoded = normalizers.encode_obs(jax.device_get(trained.normalizer), raw.observations)
     row_of = {row.tobytes(): i for i, row in enumerate(encoded)}
     rows = [np.array([row_of[obs.tobytes()] for obs in np.asarray(part.obs)]) for part in data[1:]]
     for part, row in zip(data[1:], rows, strict=True):
@@ -188,17 +190,21 @@ def ask_to_stop():
 @pytest.mark.parametrize("event", [crash, ask_to_stop])
 def test_an_interrupted_run_ends_as_an_undisturbed_one(event, undisturbed, tmp_path, monkeypatch):
     config, whole = undisturbed
-    calls, train_chunk = [], behaviour.train_chunk
+    calls, job_of = [], behaviour._job
 
-    def disturbed(*arguments, **keywords):
-        calls.append(1)
-        if len(calls) == 3:
-            event()
-        return train_chunk(*arguments, **keywords)
+    def disturbed(*arguments):
+        job = job_of(*arguments)
 
-    disturbed.trace = train_chunk.trace  # by which its memory is estimated
+        def advance(state):
+            calls.append(1)
+            if len(calls) == 3:
+                event()
+            return job.advance(state)
+
+        return job._replace(advance=advance)
+
     with monkeypatch.context() as patch:
-        patch.setattr(behaviour, "train_chunk", disturbed)
+        patch.setattr(behaviour, "_job", disturbed)
         if event is crash:
             pytest.raises(RuntimeError, behaviour.fit, config, tmp_path / "run")
         else:
@@ -211,13 +217,13 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(event, undisturbed, tmp_p
 
 
 def test_another_denoisers_policy_is_refused(finished):
-    codec = behaviour.load(finished).codec
-    behaviour.load(finished, codec)
-    wider = Codec(jnp.zeros(7), jnp.ones(7), Layout(3, 2))
+    normalizer = behaviour.load(finished).normalizer
+    behaviour.load(finished, normalizer)
+    wider = Normalizer(jnp.zeros(7), jnp.ones(7), Layout(3, 2))
     sizes = "it was trained on observations of 2 and actions of 2, the denoiser on observations of 3 and actions of 2"
     for other, difference in (
-        (codec.replace(mean=codec.mean.at[0].add(1e-3)), "other means and standard deviations"),
-        (codec.replace(std=codec.std.at[1].multiply(1.01)), "other means and standard deviations"),
+        (normalizer.replace(mean=normalizer.mean.at[0].add(1e-3)), "other means and standard deviations"),
+        (normalizer.replace(std=normalizer.std.at[1].multiply(1.01)), "other means and standard deviations"),
         (wider, sizes),
     ):
         with pytest.raises(UserError) as error:

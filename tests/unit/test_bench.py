@@ -9,46 +9,52 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax import devices
+from experiments.bench import (
+    __main__ as bench,
+    compare,
+    curves,
+    dispatches,
+    flops,
+    parts,
+    setting as settings,
+    speed,
+)
 from pgd_jax.agents.base import AGENTS, AgentPlan
-from pgd_jax.bench import compare, curves, dispatches, flops, parts, setting as settings, speed, unet_counts
-from pgd_jax.cli import bench
-from pgd_jax.errors import UserError
+from pgd_jax.core import devices
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import Transition
 from pgd_jax.networks import convolution, unet
-from pgd_jax.types import Transition
 
 
-def xla_flops(function, *args):
-    """Of a function without loops: XLA counts a loop's body once, whatever its length."""
-    return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
+@pytest.mark.parametrize("is_tiled, products", [(True, 6), (False, 12)])
+def test_unet_flops_are_those_of_its_products_by_hand(is_tiled, products, key, monkeypatch):
+    """Four rows of one column, one block of width 128: a tile of four rows takes 6 products, the direct sum 12.
 
-
-SHAPES = [(32, 11, 64, 3), (20, 16, 64, 2)]
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("is_tiled", [True, False])
-def test_unet_counts_agree_with_xla(shape, is_tiled, key, monkeypatch):
-    """XLA counts sums too, and bytes of the padding and of kernels that are cut in two."""
+    XLA counts sums too: a few per cent, more where there are tiles.
+    """
     if not is_tiled:
         monkeypatch.setattr(unet, "convolve", convolution.direct)
-    network, shape, batch = unet.build(*shape, "float32"), unet_counts.Shape(*shape), 64
-    params = jax.eval_shape(network.init, key)
-    x, c_noise = jnp.zeros((batch, shape.window_length, shape.dim)), jnp.zeros(batch)
-    apply = functools.partial(network.apply)  # not the one that another case has traced
-    costs = jax.jit(apply).lower(params, x, c_noise).compile().cost_analysis()
-    flops_by_hand = batch * (unet_counts.flops(shape, is_tiled) + unet_counts.embedding_flops(shape))
-    assert 1.0 < costs["flops"] / flops_by_hand < 1.1
-    assert 1.0 < costs["bytes accessed"] / unet_counts.num_bytes(shape, batch, is_tiled) < 1.3
+    network, batch = unet.build(4, 1, 128, 1, "float32"), 64
+    apply = jax.jit(functools.partial(network.apply))  # not the one that the other case has traced
+    cost = speed.cost_of(apply, jax.eval_shape(network.init, key), jnp.zeros((batch, 4, 1)), jnp.zeros(batch))
+    of_rows = 12 * 1 * 128 + products * 128 * (128 + 128) + 4 * 128 * 128 + 4 * 128 * 1  # the block's residual, the end
+    of_level = 128 * 512 + 512 * 128  # the noise level's embedding, and that in the block
+    assert 1.0 < cost.flops / (2 * batch * (of_rows + of_level)) < 1.05
+    weights = 3 * 128 + 3 * 128 * (128 + 128) + 128 * 128 + 128 + of_level
+    assert cost.num_bytes > 4 * (weights + 2 * batch * 4)  # read once at least, as are the windows, and written
 
 
-def test_unet_flops_by_hand():
-    """A block of width 32 on 4 rows of 1 column: a tile takes 6 products, the direct sum 12, as in the first layer."""
-    shape = unet_counts.Shape(window_length=4, dim=1, width=32, num_blocks=1)
-    others = 12 * 1 * 32 + 4 * 32 * 32 + 4 * 32 * 1  # the first layer, the residual, the last layer
-    assert unet_counts.flops(shape, is_tiled=False) == 2 * (12 * (32 * 32 + 32 * 32) + others)
-    assert unet_counts.flops(shape, is_tiled=True) == 2 * (6 * (32 * 32 + 32 * 32) + others)
-    assert unet_counts.embedding_flops(shape) == 2 * (32 * 128 + 128 * 32)
+def test_a_part_s_flops_are_those_of_its_pieces():
+    """By hand where they are, else by XLA."""
+    x, double = jnp.zeros((4, 8)), jax.jit(lambda x: x + x)
+    pieces = (parts.Piece(double, (x,), 3.0), parts.Piece(double, (x,), 2.0, flops=100.0))
+    (found,) = speed.time_all([parts.Part("", "calls", 1.0, double, (x,), pieces)], num_repeats=1)
+    assert (found.flops, found.xla_flops) == (3 * 32 + 2 * 100, 5 * 32)
+    (found,) = speed.time_all([parts.Part("", "calls", 1.0, double, (x,))], num_repeats=1)
+    assert found.flops == 32
+    small = dataclasses.replace(settings.SETTINGS["cpu"], num_real=300, num_windows=8, num_updates=4)
+    learning = parts.learning(small, "td3_bc", num_lanes=2)
+    assert learning.flops_by_hand == 2 * 4 * small.batch_size * flops.td3_bc(4, 2, 256, 2)
 
 
 def test_the_training_that_is_timed_takes_its_steps():
@@ -66,7 +72,8 @@ def test_iql_flops_agree_with_xla(key):
     state = jax.eval_shape(agent.init, key, family.hyper())
     row = jnp.zeros((1, batch))
     obs, action = jnp.zeros((1, batch, 11)), jnp.zeros((1, batch, 3))
-    counted = xla_flops(agent.update, key, state, Transition(obs, action, row, obs, row), family.hyper())
+    batches = Transition(obs, action, row, obs, row)
+    counted = speed.cost_of(jax.jit(agent.update), key, state, batches, family.hyper()).flops
     np.testing.assert_allclose(batch * flops.iql(11, 3, 128, 2), counted, rtol=0.1)
 
 
@@ -103,7 +110,7 @@ def test_every_part_is_traced_once_and_measured_in_turns():
 
     def part(name):
         function = jax.jit(lambda x: calls.append(name) or x + 1.0)
-        return parts.Part(name, "calls", 1.0, 1.0, function, (jnp.float32(0.0),), ())
+        return parts.Part(name, "calls", 1.0, function, (jnp.float32(0.0),))
 
     timings = speed.time_all([part("a"), part("b")], num_repeats=3)
     assert calls == ["a", "b"] and [len(timing.seconds) for timing in timings] == [3, 3]
@@ -152,7 +159,7 @@ def test_a_curve_times_its_first_value_with_each(monkeypatch):
     def build(setting, value):
         return [setting._replace(name=f"of {value}, 1 lane")]
 
-    part = parts.Part("", "calls", 1.0, 1.0, jax.jit(jnp.sin), (jnp.zeros(3),))
+    part = parts.Part("", "calls", 1.0, jax.jit(jnp.sin), (jnp.zeros(3),))
     monkeypatch.setitem(curves.CURVES, "width", curves.Curve("width", (1, 2), build))
     rows = curves.measure("width", part, num_repeats=2)
     assert [(row["value"], row["part"]) for row in rows] == [(1, "of 1"), (2, "of 2")]

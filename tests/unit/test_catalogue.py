@@ -8,11 +8,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from pgd_jax import judges
+from pgd_jax.core.errors import UserError
 from pgd_jax.data import catalogue
 from pgd_jax.data.base import RawDataset
 from pgd_jax.envs.base import ENVS
-from pgd_jax.errors import UserError
+from pgd_jax.runs import evaluators
 
 LEFT_OUT = ("bullet-", "minigrid-", "flow-", "carla-")
 FAMILIES = {
@@ -175,5 +175,5 @@ def test_an_agent_is_judged_over_episodes_of_its_datasets_length():
         ("", 300),
         ("hopper-medium-v2", 300),
     ):
-        env = judges.in_graph("maze2d-umaze", RawDataset("x", "maze2d-umaze", reference, *columns))
+        env = evaluators.in_graph("maze2d-umaze", RawDataset("x", "maze2d-umaze", reference, *columns))
         assert env.horizon == horizon

@@ -16,8 +16,8 @@ import optax
 import pytest
 from flax import struct
 
-from pgd_jax import array_store, checkpoint
-from pgd_jax.errors import UserError
+from pgd_jax.core.errors import UserError
+from pgd_jax.runs import array_store, checkpoint
 
 
 class Stats(NamedTuple):
@@ -125,7 +125,7 @@ def test_a_bound_template_leaf_decides_the_device(tmp_path):
 RESTORE_SHARDED = """
 import sys
 import jax, jax.numpy as jnp
-from pgd_jax import array_store, checkpoint
+from pgd_jax.runs import array_store, checkpoint
 mesh = jax.sharding.Mesh(jax.devices(), ("lanes",))
 sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("lanes"))
 keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 8))
@@ -352,7 +352,7 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_written(tmp_path):
 SAVE_FOREVER = """
 import itertools, sys
 import jax, jax.numpy as jnp
-from pgd_jax import array_store, checkpoint
+from pgd_jax.runs import array_store, checkpoint
 for step in itertools.count(int(sys.argv[2])):
     checkpoint.save(sys.argv[1], step, {"w": jnp.full((20_000,), step, jnp.float32), "key": jax.random.key(step)})
     print(step, flush=True)

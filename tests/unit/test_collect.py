@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax.analysis.dynamics_error import dynamics_error
-from pgd_jax.data import catalogue, collect, episodes, sources, wander
+from pgd_jax.core.errors import UserError
+from pgd_jax.data import catalogue, episodes, loading
+from pgd_jax.data.mazes import collect, wander
 from pgd_jax.envs import maze2d
 from pgd_jax.envs.base import ENVS
-from pgd_jax.errors import UserError
+from pgd_jax.measures.dynamics import dynamics_error
 
 LENGTH = wander.STREAM_LENGTH
 NUM_ROWS = 2 * LENGTH + 500  # two whole streams and the beginning of a third
@@ -36,6 +37,7 @@ def successive(rows):
     return (rows.next_observations[:-1] == rows.observations[1:]).all(axis=1)
 
 
+@pytest.mark.slow
 def test_rows_are_the_environment_s_own_transitions(maze, pendulum):
     for name, rows in (("maze2d-umaze", maze), ("pendulum", pendulum)):
         assert rows.observations.dtype == rows.rewards.dtype == np.float32
@@ -99,18 +101,18 @@ def test_same_seed_same_bytes(maze):
 
 def test_built_in_name_is_generated_once_and_read_back(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PGD_JAX_CACHE_DIR", str(tmp_path))
-    raw = sources.load("pendulum-mixed-v0")
+    raw = loading.load("pendulum-mixed-v0")
     assert (raw.name, raw.env, raw.reference) == ("pendulum-mixed-v0", "pendulum", "")
     assert raw.observations.shape == raw.next_observations.shape == (100_000, 3) and raw.timeouts.sum() == 500
     assert "generating pendulum-mixed-v0" in capsys.readouterr().err
     monkeypatch.setattr(collect, "generate", None)
-    np.testing.assert_array_equal(sources.load("pendulum-mixed-v0").actions, raw.actions)
+    np.testing.assert_array_equal(loading.load("pendulum-mixed-v0").actions, raw.actions)
 
 
 def test_written_file_says_what_judges_it(tmp_path):
     path = tmp_path / "some.hdf5"
     collect.write("maze2d-umaze-dense-waypoint-v0", path, num_rows=300)
-    raw = sources.load(str(path))
+    raw = loading.load(str(path))
     assert (raw.env, raw.reference, len(raw.rewards)) == ("maze2d-umaze-dense", "maze2d-umaze-dense-v1", 300)
     before = path.read_bytes()
     with pytest.raises(UserError, match="some.hdf5 exists already"):
@@ -132,6 +134,7 @@ def test_every_maze2d_name_of_d4rl_has_a_recipe():
             assert reference in catalogue.TASKS and reference.startswith(f"{stem}-v")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["maze2d-large-v1", "maze2d-medium-dense-v0", "maze2d-open-v0"])
 def test_a_maze2d_file_has_d4rl_s_layout(name, tmp_path):
     path, num_rows = tmp_path / "maze.hdf5", LENGTH + 1000
@@ -158,7 +161,7 @@ def test_a_maze2d_file_has_d4rl_s_layout(name, tmp_path):
     reached = np.cumsum(length)[length < task.horizon] - 1
     reached = reached[(reached != LENGTH - 1) & (reached != num_rows - 1)]
     assert len(reached) > 2 and distance[reached].max() < 0.1
-    raw = sources.load(str(path))
+    raw = loading.load(str(path))
     assert (raw.env, raw.reference) == (task.env, name)
     np.testing.assert_array_equal(episodes.segments(raw).stop, np.flatnonzero(timeouts) + 1)
 

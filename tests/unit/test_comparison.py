@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax import checkpoint, config as configs, denoiser, experiment, loop, metrics, report, rundir
-from pgd_jax.analysis import comparison, timing, windows
-from pgd_jax.data import collect
-from pgd_jax.diffusion import train
+from pgd_jax.core import config as configs
+from pgd_jax.data.mazes import collect
+from pgd_jax.generators import base, diffusion
+from pgd_jax.report import comparison, timing, windows, writer
+from pgd_jax.runs import agent as agent_runs, checkpoint, denoiser, experiment, metrics, rundir
+from pgd_jax.train import denoiser as denoiser_training
 from tests.runs import FINAL, SYNTHETIC_LANES, write_run
 
 
@@ -25,12 +27,12 @@ def run(tmp_path_factory):
     collect.write("pendulum-mixed-v0", folder / "data.hdf5", num_rows=800)
     data = configs.DataConfig(dataset=str(folder / "data.hdf5"), window_length=8, validation_fraction=0.3)
     config = configs.DenoiserConfig(data, configs.UNetConfig(width=8, num_blocks=1))
-    codec = denoiser.prepare(config).codec
+    normalizer = denoiser.prepare(config).normalizer
     with rundir.open_run(folder / "denoiser", denoiser.KIND, configs.to_dict(config)) as directory:
-        network = denoiser.network_of(config, codec.layout)
-        weights = jax.jit(lambda key: train.init(key, network, config.training))(jax.random.key(0))
-        metadata = {"layout": dataclasses.asdict(codec.layout)}
-        checkpoint.save(directory.checkpoints_path, 1, denoiser.Saved(weights, codec), metadata)
+        network = denoiser.network_of(config, normalizer.layout)
+        weights = jax.jit(lambda key: denoiser_training.init(key, network, config.training))(jax.random.key(0))
+        metadata = {"layout": dataclasses.asdict(normalizer.layout)}
+        checkpoint.save(directory.checkpoints_path, 1, denoiser.Saved(weights, normalizer), metadata)
         with metrics.MetricsWriter(directory.metrics_path) as writer:
             writer.write(
                 [{"phase": 0, "step": 100 * i, "train_loss": 1.0 / i, "validation_loss": 1.1 / i} for i in (1, 2)]
@@ -40,16 +42,16 @@ def run(tmp_path_factory):
     base = dict(updates_per_phase=8, batch_size=16, synthetic_per_batch=12, num_episodes=2, num_hidden=1, hidden_dim=16)
     path = write_run(
         folder / "run", [FINAL], SYNTHETIC_LANES, denoiser=str(folder / "denoiser"), dataset="", num_seeds=3,
-        sampling=sampling, sweep="guidance_coefficient=0,3", **base,
+        sampling=sampling, hyper={"guidance_coefficient": (0, 3)}, **base,
     )  # fmt: skip
-    made = experiment.assemble(configs.from_dict(configs.AgentConfig, rundir.load_config(path, experiment.KIND)))
-    checkpoint.save(path / "checkpoints", 1, experiment.initial_states(made))
+    made = experiment.assemble(configs.from_dict(configs.AgentConfig, rundir.load_config(path, agent_runs.KIND)))
+    checkpoint.save(path / "checkpoints", 1, agent_runs.initial_states(made))
     return path
 
 
 @pytest.fixture(scope="module")
 def loaded(run):
-    return experiment.load(run)
+    return agent_runs.load(run)
 
 
 def test_the_controlled_comparison_is_one_policy_with_and_without_guidance(loaded, key):
@@ -58,14 +60,20 @@ def test_the_controlled_comparison_is_one_policy_with_and_without_guidance(loade
     assert found.coefficients.tolist() == [3.0] * 6  # the unguided lanes' policies guide with the run's largest
     assert found.windows.shape == (6, 2, 32, 8, 6) and found.num_windows == 32  # twice a phase's
     # By hand for lane 1: the same key, once with 0 and once with 3. Batches are half the run's.
-    plan = made.program.plan._replace(trajectories_per_batch=4, num_trajectories=32, dynamics_windows=32)
-    program = made.program._replace(plan=plan)
-    agent, hyper = jax.tree.map(lambda leaf: leaf[1], (states.agent, made.lanes.hypers))
-    log_prob = functools.partial(program.agent.log_prob, agent)
-    generate = jax.jit(lambda key, coefficient: loop.generate(key, log_prob, coefficient, hyper, made.shared, program))
+    plan, shared = made.program.generator.plan, made.shared
+    sampling = dataclasses.replace(plan.sampling, trajectories_per_batch=4, num_trajectories=32)
+    plan = plan._replace(sampling=sampling, guided_batches=None)
+    agent, hyper = jax.tree.map(lambda leaf: leaf[1], (states.agent, made.lanes.hypers.generator))
+    log_prob = functools.partial(made.program.agent.log_prob, agent)
+
+    @jax.jit
+    def generate(key, coefficient):
+        return diffusion.sample(plan, key, log_prob, coefficient, hyper, shared.model, shared.normalizer)
+
     for index, coefficient in enumerate((0.0, 3.0)):
         generated = generate(jax.random.split(key, 6)[1], jnp.float32(coefficient))
-        wanted = loop.describe(loop.flatten(made.shared.codec, generated), log_prob, made.shared, program)
+        synthetic = diffusion.flatten(shared.normalizer, generated)
+        wanted = base.describe(synthetic, log_prob, shared.normalizer, made.program.env, 8, 32)
         for name in ("synthetic_log_likelihood", "dynamics_error"):
             np.testing.assert_allclose(found.metrics[name][1, index], wanted[name], rtol=1e-3)
     by_window = found.metrics["dynamics_error_by_window"]
@@ -104,9 +112,13 @@ def test_parts_are_scaled_to_a_phase(loaded, key, monkeypatch):
     monkeypatch.setattr(timing, "_time", lambda *_: (next(seconds), lengths))
     generate, learn, evaluate = timing.measure(key, made, states)
     # 2 batches of 8 windows, one timed; 8 updates, 4 timed; 6 lanes x 2 episodes of 150 steps, all timed.
-    assert generate[:4] == ("generate", 1.0, 96, "trajectories") and generate.measured_share == 0.5
-    assert learn[:4] == ("learn", 4.0, 48, "updates") and learn.measured_share == 0.5 and learn.rate == 12.0
-    assert evaluate[:4] == ("evaluate", 3.0, 1_800, "environment steps") and evaluate.rate == 600.0
+    assert dataclasses.astuple(generate)[:4] == ("generate", 1.0, 96, "trajectories") and generate.measured_share == 0.5
+    assert (
+        dataclasses.astuple(learn)[:4] == ("learn", 4.0, 48, "updates")
+        and learn.measured_share == 0.5
+        and learn.rate == 12.0
+    )
+    assert dataclasses.astuple(evaluate)[:4] == ("evaluate", 3.0, 1_800, "environment steps") and evaluate.rate == 600.0
 
 
 def digests(path):
@@ -114,13 +126,13 @@ def digests(path):
 
 
 def test_a_whole_report_only_reads_its_runs(run, loaded, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "load", lambda path: loaded)  # the same, but its programs are compiled already
+    monkeypatch.setattr(agent_runs, "load", lambda path: loaded)  # the same, but its programs are compiled already
     before, out = digests(run), tmp_path / "report"
-    page = report.write(out, [run]).read_text()
+    page = writer.write(out, [run]).read_text()
     assert digests(run) == before
-    assert {path.name for path in out.iterdir()} == {report.PAGE, report.NUMBERS, *report.FIGURES}
-    assert all(f"]({name})" in page for name in report.FIGURES)
-    numbers = json.loads((out / report.NUMBERS).read_text())
+    assert {path.name for path in out.iterdir()} == {writer.PAGE, writer.NUMBERS, *writer.FIGURES}
+    assert all(f"]({name})" in page for name in writer.FIGURES)
+    numbers = json.loads((out / writer.NUMBERS).read_text())
     assert numbers["task"]["environment"] == "pendulum" and not numbers["notes"]
     guided = numbers["controlled"]["guided λ=3"]
     assert min(guided["log_likelihood"]["difference"]["values"]) > 0.0  # guidance raises it, in every seed

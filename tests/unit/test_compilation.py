@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from pgd_jax import compilation
-from pgd_jax.errors import UserError
+from pgd_jax.core import compilation
+from pgd_jax.core.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # A command. "early" among its arguments: JAX is imported before the flags are parsed, as some experiments do.
@@ -226,13 +226,24 @@ finally:
 
 @pytest.mark.parametrize(
     "module, kind",
-    [*((module, "script") for module in scripts()), ("experiments.quickstart", "-m"), ("launch.local", "-m")],
+    [*((module, "script") for module in scripts()), ("pgd_jax.cli.quickstart", "-m"), ("pgd_jax.launch.local", "-m")],
 )
-def test_help_shows_the_flags_and_does_not_wait_for_jax(module, kind):
+def test_help_shows_the_flags_and_waits_for_jax_only_where_it_must(module, kind):
     line = [sys.executable, "-c", HELP, module, kind, "--help"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert "\n  --" in done.stdout.partition("flags:")[2], done.stderr
-    assert done.stdout.splitlines()[-1] == "imported:"
+    # Which floats there are, the agent and the generator know, which are JAX.
+    is_quick = module != "pgd_jax.cli.train_agent"
+    assert (done.stdout.splitlines()[-1] == "imported:") == is_quick
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_an_import_that_comes_too_late_for_the_choice_is_told_of(is_late):
+    code = "import jax; jax.devices(); import pgd_jax" if is_late else "import jax, pgd_jax; jax.devices()"
+    own = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
+    has_choice = compilation.importlib.metadata.version("jaxlib").startswith(compilation.YNN_RELEASES)
+    assert ("was imported after JAX had started" in done.stderr) == (is_late and has_choice)
 
 
 def test_matrices_are_multiplied_by_eigen():
@@ -247,7 +258,8 @@ def test_matrices_are_multiplied_by_eigen():
         ("0.10.2", "", f"{compilation.YNN_FLAG}="),
         ("0.11.2", "--other=1", f"--other=1 {compilation.YNN_FLAG}="),
         ("0.10.2", f"{compilation.YNN_FLAG}=dot", f"{compilation.YNN_FLAG}=dot"),
-        ("0.12.0", "--other=1", "--other=1"),  # an unknown flag would end the process
+        ("0.12.0.1", "", f"{compilation.YNN_FLAG}="),
+        ("0.12.1", "--other=1", "--other=1"),  # an unknown flag would end the process
     ],
 )
 def test_flags_that_are_set_or_unknown_stay(jaxlib, before, after, monkeypatch):

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from pgd_jax import config as configs
-from pgd_jax.config import (
+from pgd_jax.core import config as configs
+from pgd_jax.core.config import (
     AgentConfig,
     BehaviourConfig,
     DataConfig,
@@ -13,14 +13,14 @@ from pgd_jax.config import (
     TrainingConfig,
     UNetConfig,
 )
-from pgd_jax.errors import UserError
+from pgd_jax.core.errors import UserError
 
 
 @pytest.mark.parametrize(
     "config",
     [
         DenoiserConfig(DataConfig(dataset="x.hdf5"), UNetConfig(width=64), TrainingConfig(learning_rate=1e-4)),
-        AgentConfig(denoiser="runs/x", sampling=SamplingConfig(sampler="euler", num_steps=8), sweep="agent.alpha=1"),
+        AgentConfig(denoiser="runs/x", sampling=SamplingConfig(sampler="euler", num_steps=8), hyper={"agent.alpha": 1}),
     ],
 )
 def test_a_config_survives_json(config):
@@ -110,7 +110,6 @@ AGENT = [
     (dict(sampling=dict(num_steps=1)), "sampling.num_steps=1 must be at least 2"),
     (dict(sampling=dict(num_steps=0)), "num_steps=0 must be at least 1"),
     (dict(sampling=dict(num_trajectories=100)), "=100 must be a multiple of sampling.trajectories_per_batch=512"),
-    (dict(denoiser=""), "name the run directory of train_denoiser, or set synthetic_per_batch=0"),
 ]  # fmt: skip
 
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from pgd_jax.data import d4rl, episodes, sources
-from pgd_jax.errors import UserError
-from pgd_jax.types import Codec, Layout
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import Layout, Normalizer
+from pgd_jax.data import d4rl, episodes, loading
 from tests.d4rl_files import content, write
 
 
 def load(folder, name, **arrays):
-    return sources.load(write(folder / name, arrays))
+    return loading.load(write(folder / name, arrays))
 
 
 def test_columns_doubles_and_float_flags_are_read_as_rows(tmp_path):
@@ -44,8 +44,8 @@ def test_the_last_row_of_a_file_is_cut_without_a_flag(tmp_path):
         np.testing.assert_array_equal(pieces.stop, [4, 6])
         np.testing.assert_array_equal(pieces.ends_in_terminal, [True, False])
         assert not pieces.ends_in_timeout.any() and not raw.timeouts.any()
-        codec = Codec(np.zeros(5, np.float32), np.ones(5, np.float32), Layout(2, 1))
-        taken = episodes.transitions(raw, pieces, codec)
+        normalizer = Normalizer(np.zeros(5, np.float32), np.ones(5, np.float32), Layout(2, 1))
+        taken = episodes.transitions(raw, pieces, normalizer)
         assert len(taken.reward) == (5 if next_obs is None else 6)
         np.testing.assert_array_equal(taken.next_obs[-1], last_next)
 
@@ -214,7 +214,7 @@ def test_adroit_has_a_limit_for_each_name_of_a_file(tmp_path, monkeypatch):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
     write(tmp_path / "door-v0_demos_clipped.hdf5", content(700, 39, 28, terminals=np.zeros(700, bool)))
     for name, cuts in (("door-human-v0", [199, 399, 599]), ("door-human-longhorizon-v0", [299, 599])):
-        raw = sources.load(name)
+        raw = loading.load(name)
         assert (raw.name, raw.env, raw.reference) == (name, "door", name)
         np.testing.assert_array_equal(np.flatnonzero(raw.timeouts), cuts)
 

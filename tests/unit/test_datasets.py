@@ -5,9 +5,9 @@ import re
 
 import pytest
 
+from pgd_jax.core.errors import UserError
 from pgd_jax.data import catalogue, listing
 from pgd_jax.data.base import DATASETS
-from pgd_jax.errors import UserError
 from tests.d4rl_files import content, write
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pgd_jax.analysis import distances
-from pgd_jax.errors import UserError
+from pgd_jax.core.errors import UserError
+from pgd_jax.measures import distances
 
 of_windows = jax.jit(distances.of_windows)
 

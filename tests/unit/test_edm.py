@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from pgd_jax.config import TrainingConfig
-from pgd_jax.diffusion import edm, train
+from pgd_jax.core.config import TrainingConfig
+from pgd_jax.diffusion import edm
 from pgd_jax.networks import base, unet
+from pgd_jax.train import denoiser as denoiser_training
 
 
 def test_preconditioning_by_hand():
@@ -101,14 +102,15 @@ def irreducible_loss() -> float:
 
 def gaussian_windows(key, num_rows=4_000):
     rows = jnp.sqrt(jnp.asarray(VARIANCES, jnp.float32))[None] * jax.random.normal(key, (num_rows, 3))
-    return train.Windows(rows, jnp.arange(num_rows - LENGTH, dtype=jnp.int32))
+    return denoiser_training.TrainingWindows(rows, jnp.arange(num_rows - LENGTH, dtype=jnp.int32))
 
 
 def small(key, config):
     network = unet.build(LENGTH, 3, width=16, num_blocks=2, compute_dtype="float32")
-    return network, train.init(key, network, config)
+    return network, denoiser_training.init(key, network, config)
 
 
+@pytest.mark.slow
 def test_training_reaches_the_irreducible_loss_of_a_gaussian(key):
     config = TrainingConfig(num_steps=600, steps_per_chunk=200, batch_size=64, learning_rate=5e-3, ema_decay=0.9)
     network, state = small(key, config)
@@ -116,14 +118,14 @@ def test_training_reaches_the_irreducible_loss_of_a_gaussian(key):
 
     def validation(params):
         return float(
-            train.validation_loss(
+            denoiser_training.validation_loss(
                 jax.random.key(3), params, held_out, length=LENGTH, network=network, num_windows=8_192, batch_size=512
             )
         )
 
     losses = [validation(state.ema)]
     for _ in range(3):
-        state, _ = train.train_chunk(state, windows, length=LENGTH, network=network, config=config)
+        state, _ = denoiser_training.train_chunk(state, windows, length=LENGTH, network=network, config=config)
         losses.append(validation(state.ema))
     # 8,192 windows of 12 numbers: the standard error is below 0.005; a network can only be worse than the optimum.
     assert losses[0] == pytest.approx(untrained_loss(), abs=0.02)
@@ -132,13 +134,14 @@ def test_training_reaches_the_irreducible_loss_of_a_gaussian(key):
     assert irreducible_loss() - 0.015 < losses[-1] < irreducible_loss() + 0.03
 
 
+@pytest.mark.slow
 def test_the_average_moves_once_a_period(key):
     """ema <- decay ema + (1 - decay) params after each `ema_period` steps, not after each step."""
     config = TrainingConfig(num_steps=6, steps_per_chunk=3, batch_size=8, ema_decay=0.75, ema_period=3)
     network, state = small(key, config)
     first = jax.tree.map(jnp.copy, state.ema)
     windows = gaussian_windows(key, 64)
-    chunk = functools.partial(train.train_chunk, length=LENGTH, network=network, config=config)
+    chunk = functools.partial(denoiser_training.train_chunk, length=LENGTH, network=network, config=config)
     state, _ = chunk(state, windows)
     after_one = jax.tree.map(jnp.copy, state)
     state, _ = chunk(state, windows)
@@ -155,7 +158,7 @@ def test_the_average_moves_once_a_period(key):
 def test_learning_rate_warms_up_and_falls_to_zero():
     """Adam's first step is the rate times the sign: 10 % warm-up of 100 steps to 0.5, then a cosine to 0."""
     config = TrainingConfig(num_steps=100, learning_rate=0.5)
-    optimiser, params = train.optimiser(config), jnp.zeros(())
+    optimiser, params = denoiser_training.optimiser(config), jnp.zeros(())
     state, rates = optimiser.init(params), []
     with jax.numpy_dtype_promotion("standard"):
         for _ in range(101):
@@ -169,8 +172,10 @@ def test_learning_rate_warms_up_and_falls_to_zero():
 
 def test_windows_are_gathered_by_their_start():
     rows = jnp.arange(20.0).reshape(10, 2)
-    windows = train.Windows(rows, jnp.array([0, 3, 7], jnp.int32))
-    np.testing.assert_array_equal(train.gather(windows, jnp.array([2, 1]), 3)[..., 0], [[14, 16, 18], [6, 8, 10]])
+    windows = denoiser_training.TrainingWindows(rows, jnp.array([0, 3, 7], jnp.int32))
+    np.testing.assert_array_equal(
+        denoiser_training.gather(windows, jnp.array([2, 1]), 3)[..., 0], [[14, 16, 18], [6, 8, 10]]
+    )
 
 
 def test_batches_come_from_the_windows_and_from_all_of_them(key):
@@ -178,8 +183,8 @@ def test_batches_come_from_the_windows_and_from_all_of_them(key):
     drawn = []
     network = base.Network(lambda key: {"w": jnp.zeros(())}, lambda params, x, c_noise: params["w"] * x)
     rows = jnp.repeat(jnp.arange(6.0)[:, None], 2, axis=1)
-    windows = train.Windows(rows, jnp.array([1, 4], jnp.int32))
-    original = train.gather
+    windows = denoiser_training.TrainingWindows(rows, jnp.array([1, 4], jnp.int32))
+    original = denoiser_training.gather
 
     def spy(windows, index, length):
         found = original(windows, index, length)
@@ -188,7 +193,7 @@ def test_batches_come_from_the_windows_and_from_all_of_them(key):
 
     config = TrainingConfig(num_steps=10, steps_per_chunk=10, batch_size=32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "gather", spy)
-        state = train.init(key, network, config)
-        train.train_step(state, key, windows, 2, network, config)
+        patch.setattr(denoiser_training, "gather", spy)
+        state = denoiser_training.init(key, network, config)
+        denoiser_training.train_step(state, key, windows, 2, network, config)
     assert set(drawn[0].tolist()) == {1.0, 4.0}

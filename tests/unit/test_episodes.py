@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from pgd_jax.data import codec as codecs, episodes
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import Layout
+from pgd_jax.data import episodes, normalizer as normalizers
 from pgd_jax.data.base import RawDataset
-from pgd_jax.errors import UserError
-from pgd_jax.types import Layout
 
 # 22 rows: 0-7 terminal, 8-14 timeout, 15-18 cut without a flag (row 19 does not continue row 18), 19-21 end of file.
 CUTS = [8, 15, 19, 22]
@@ -136,13 +136,13 @@ def test_rows_are_obs_action_reward_terminal(raw):
     np.testing.assert_array_equal(table[14], [14, -14, 0.5, 140, 0])  # a timeout is no terminal
 
 
-def _codec(raw: RawDataset) -> codecs.Codec:
-    return codecs.fit(episodes.rows(raw), Layout(2, 1))
+def _normalizer(raw: RawDataset) -> normalizers.Normalizer:
+    return normalizers.fit(episodes.rows(raw), Layout(2, 1))
 
 
 def test_transitions_take_next_observations_where_the_file_has_them(raw):
-    codec, pieces = _codec(raw), episodes.segments(raw)
-    made = episodes.transitions(raw, episodes.take(pieces, np.array([0, 2])), codec)
+    normalizer, pieces = _normalizer(raw), episodes.segments(raw)
+    made = episodes.transitions(raw, episodes.take(pieces, np.array([0, 2])), normalizer)
     assert all(type(field) is np.ndarray and field.dtype == np.float32 for field in made)
     np.testing.assert_array_equal(made.reward, 10.0 * np.array([0, 1, 2, 3, 4, 5, 6, 7, 15, 16, 17, 18]))
     np.testing.assert_array_equal(made.terminal, np.eye(12)[7])
@@ -154,9 +154,9 @@ def test_transitions_take_next_observations_where_the_file_has_them(raw):
 
 def test_transitions_without_next_observations_drop_what_is_unknown(raw):
     raw = dataclasses.replace(raw, next_observations=None)
-    codec, pieces = _codec(raw), episodes.segments(raw)
-    made = episodes.transitions(raw, pieces, codec)
+    normalizer, pieces = _normalizer(raw), episodes.segments(raw)
+    made = episodes.transitions(raw, pieces, normalizer)
     kept = [t for t in range(22) if t not in (14, 21)]  # the timeout's and the file's last row have no next obs
     np.testing.assert_array_equal(made.reward, 10.0 * np.array(kept))
-    after = jax.device_get(codecs.decode_obs(codec, made.next_obs))[:, 0]
+    after = jax.device_get(normalizers.decode_obs(normalizer, made.next_obs))[:, 0]
     np.testing.assert_allclose(after, [7 if t == 7 else t + 1 for t in kept], atol=1e-5)  # the terminal row: itself

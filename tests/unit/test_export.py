@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax.data import codec as codecs, episodes, export, sources
-from pgd_jax.errors import UserError
-from pgd_jax.types import Codec, Layout
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import Layout, Normalizer
+from pgd_jax.data import episodes, export, loading, normalizer as normalizers
 
 # Observations are 10 + 2 x; the other columns are encoded as they are (actions pre-tanh).
-CODEC = Codec(jnp.array([10.0, 0, 0, 0]), jnp.array([2.0, 1, 1, 1]), Layout(1, 1))
+CODEC = Normalizer(jnp.array([10.0, 0, 0, 0]), jnp.array([2.0, 1, 1, 1]), Layout(1, 1))
 
 
 def windows() -> jnp.ndarray:
@@ -27,7 +27,7 @@ def windows() -> jnp.ndarray:
 
 
 def flat() -> export.Flat:
-    return export.flatten_windows(CODEC, *codecs.to_transitions(CODEC, windows()))
+    return export.flatten_windows(CODEC, *normalizers.to_transitions(CODEC, windows()))
 
 
 def test_each_window_is_one_episode_of_its_valid_transitions():
@@ -44,7 +44,7 @@ def test_each_window_is_one_episode_of_its_valid_transitions():
 def test_a_written_file_loads_back(tmp_path):
     rows, path = flat(), tmp_path / "new" / "synthetic.hdf5"
     export.write_hdf5(path, *rows, metadata={"env": "pendulum", "reference": "maze2d-umaze-v1", "source": "test"})
-    raw = sources.load(str(path))
+    raw = loading.load(str(path))
     assert (raw.name, raw.env, raw.reference) == ("synthetic", "pendulum", "maze2d-umaze-v1")
     for key, array in rows._asdict().items():
         np.testing.assert_array_equal(getattr(raw, key), array, err_msg=key)

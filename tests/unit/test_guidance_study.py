@@ -9,8 +9,8 @@ import pytest
 from experiments.guidance_study import fitted, frontier, grid, setting, tables
 from experiments.guidance_study.cells import Cell
 from experiments.guidance_study.frontier import ERROR, LIKELIHOOD
-from pgd_jax import config as configs
-from pgd_jax.program import ProgramHyper
+from pgd_jax.core import config as configs
+from pgd_jax.generators import diffusion
 
 
 def point(likelihood, error, coefficient=1.0, cell=None):
@@ -63,10 +63,10 @@ def test_every_cell_of_the_grid_is_measured_once():
 
 def test_the_chosen_setting_is_the_default_of_the_library():
     chosen = grid.cell(grid.CANDIDATES[grid.CHOSEN])
-    config, hyper = configs.SamplingConfig(), ProgramHyper(None)
+    config = configs.SamplingConfig()
     names = ("sampler", "num_steps", "noise_schedule", "guidance_schedule")
     assert {n: getattr(chosen, n) for n in names} == {n: getattr(config, n) for n in names}
-    assert chosen.rule == config.guidance and chosen.hyper.replace(guidance_coefficient=10.0) == hyper
+    assert chosen.rule == config.guidance and chosen.hyper == diffusion.Hyper()
 
 
 def test_tables_of_points_that_are_there():

@@ -1,9 +1,13 @@
+import importlib.util
+
 import gymnasium
 import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from pgd_jax.core.errors import UserError
 from pgd_jax.envs import base, classic, gymnax as adapter
 
 
@@ -60,3 +64,9 @@ def test_mountain_car_is_gymnasium_s_also_at_the_left_wall():
 def test_every_task_has_its_name():
     assert sorted(adapter.TASKS) == sorted(classic.NAMES)
     assert base.ENVS.get("pendulum")() is adapter.make("pendulum")
+
+
+def test_the_absent_extra_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r'"pendulum" needs the package "gymnax".*pip install "pgd_jax\[gymnax\]"'):
+        base.ENVS.get("pendulum")()

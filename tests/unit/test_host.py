@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from pgd_jax.core.errors import UserError
 from pgd_jax.envs import base, gymnasium as gymnasium_envs, host
-from pgd_jax.errors import UserError
 
 mujoco = pytest.importorskip("mujoco")
 

@@ -7,9 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from pgd_jax import config as configs, judges
+from pgd_jax.core import config as configs
 from pgd_jax.data.base import RawDataset
 from pgd_jax.envs import base, host, robotics
+from pgd_jax.runs import evaluators
 
 mujoco = pytest.importorskip("mujoco")
 pytest.importorskip("gymnasium_robotics")
@@ -87,7 +88,7 @@ def test_a_random_policy_scores_what_d4rl_says(task, wanted, error):
 def test_episodes_are_as_long_as_d4rls_of_the_dataset(name, horizon):
     rows = [np.zeros((4, 45), np.float32), np.zeros((4, 24), np.float32), np.zeros(4, np.float32), None]
     raw = RawDataset(name, "pen", name, *rows, terminals=np.zeros(4, bool), timeouts=np.zeros(4, bool))
-    plan = judges.on_host("pen", raw, configs.AgentConfig(num_episodes=3), has_twin=False)
+    plan = evaluators.on_host("pen", raw, configs.AgentConfig(num_episodes=3), has_twin=False)
     assert plan.num_episodes == 3 and plan.env.horizon == horizon
     held = plan.env.make()
     held.reset(seed=0)

@@ -2,7 +2,8 @@
 
 import json
 
-from pgd_jax import metrics, report, rundir
+from pgd_jax.report import writer
+from pgd_jax.runs import metrics, rundir
 from tests.runs import REAL_LANES, write_run
 
 
@@ -19,7 +20,7 @@ def judged(path, with_twin, **config):
 
 
 def written(path, out):
-    page = report.write(out, [path]).read_text()
+    page = writer.write(out, [path]).read_text()
     return page, json.loads((out / "report.json").read_text())
 
 

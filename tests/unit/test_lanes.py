@@ -3,66 +3,89 @@ import numpy as np
 import pytest
 from flax import struct
 
-from pgd_jax import lanes
-from pgd_jax.errors import UserError
-from pgd_jax.loop import ProgramHyper
-
-KNOWN = ["guidance_coefficient", "agent.alpha", "agent.discount"]
+from pgd_jax.core import hyper as floats
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.hyper import Float, setting
+from pgd_jax.generators import diffusion
+from pgd_jax.train import lanes
+from pgd_jax.train.loop import ProgramHyper
 
 
 @struct.dataclass
 class AgentHyper:
-    alpha: float = 2.5
-    discount: float = 0.99
+    alpha: Float = setting(2.5, "weight")
+    discount: Float = setting(0.99, "gamma")
+
+
+HYPER = ProgramHyper(AgentHyper(), diffusion.Hyper())
+KNOWN = floats.names(HYPER)
 
 
 def test_names_are_dotted_paths_in_the_order_of_the_leaves():
-    hyper = ProgramHyper(AgentHyper())
-    names = lanes.names(hyper)
-    assert {"agent.alpha", "agent.discount", "guidance_coefficient", "reward_scale", "noise.churn"} <= set(names)
-    values = dict(zip(names, jax.tree.leaves(hyper), strict=True))
-    assert values["agent.alpha"] == 2.5 and values["noise.churn"] == 80.0 and values["guidance_coefficient"] == 10.0
+    assert {"agent.alpha", "agent.discount", "generator.guidance_coefficient", "reward_scale"} <= set(KNOWN)
+    values = dict(zip(KNOWN, jax.tree.leaves(HYPER), strict=True))
+    assert values["agent.alpha"] == 2.5 and values["generator.noise.churn"] == 80.0
+    assert values["generator.guidance_coefficient"] == 10.0
+    assert all(text for _, _, text in floats.described(HYPER)), "every float says what it means"
 
 
-def test_parse_sweep():
-    parsed = lanes.parse_sweep(" guidance_coefficient = 0, 1.5e-1 ;agent.alpha=2; ", KNOWN)
-    assert parsed == {"guidance_coefficient": [0.0, 0.15], "agent.alpha": [2.0]}
-    assert lanes.parse_sweep("", KNOWN) == {}
+def test_a_name_may_be_cut_to_its_last_words():
+    for name in KNOWN:
+        assert floats.full(floats.short(name, KNOWN), KNOWN) == name == floats.full(name, KNOWN)
+    assert floats.short("agent.alpha", KNOWN) == "alpha"
+    assert floats.full("sigma_max", KNOWN) == "generator.sigma_max"  # fewer words than generator.guidance.sigma_max
+    assert floats.short("generator.guidance.sigma_max", KNOWN) == "guidance.sigma_max"
+
+
+def test_values_are_those_given_or_the_defaults():
+    found = floats.values(HYPER, {"guidance_coefficient": [0, 0.15], "agent": {"alpha": 2}})
+    assert found["generator.guidance_coefficient"] == (0.0, 0.15) and found["agent.alpha"] == (2.0,)
+    assert found["agent.discount"] == (0.99,) and list(found) == KNOWN
+    assert floats.values(HYPER, floats.nest(found)) == found
 
 
 @pytest.mark.parametrize(
-    ("sweep", "message"),
+    ("given", "message"),
     [
-        ("agent.alpha", '"agent.alpha" must read name=value'),
-        ("agent.alpha=", '"agent.alpha=" must read name=value'),
-        ("agent.alhpa=1", 'unknown hyperparameter "agent.alhpa"; did you mean "agent.alpha"'),
-        ("agent.alpha=1;agent.alpha=2", '"agent.alpha" is given twice'),
-        ("agent.alpha=1,two", '"agent.alpha=1,two" has a value that is not a number'),
-        ("agent.alpha=1,,2", '"agent.alpha=1,,2" has a value that is not a number'),
-        ("agent.alpha=inf", '"agent.alpha=inf" has a value that is not finite'),
-        ("agent.alpha=nan", '"agent.alpha=nan" has a value that is not finite'),
+        ({"agent.alhpa": 1}, 'unknown float "agent.alhpa"; did you mean "agent.alpha"'),
+        ({"alhpa": 1}, 'unknown float "alhpa"; did you mean "alpha"'),
+        ({"alpha": 1, "agent": {"alpha": 2}}, 'the float "agent.alpha" is given twice'),
+        ({"alpha": (1, "two")}, "hyper.alpha=(1, 'two') must be a finite number"),
+        ({"alpha": ()}, "hyper.alpha=() must be a finite number"),
+        ({"alpha": "1"}, "hyper.alpha='1' must be a finite number"),
+        ({"alpha": None}, "hyper.alpha=None must be a finite number"),
+        ({"alpha": True}, "hyper.alpha=True must be a finite number"),
+        ({"alpha": [[1.0]]}, "hyper.alpha=[[1.0]] must be a finite number"),
+        ({"alpha": (1, float("inf"))}, "hyper.alpha=(1, inf) must be a finite number"),
+        ({"alpha": float("nan")}, "hyper.alpha=nan must be a finite number"),
     ],
 )
-def test_bad_sweeps_are_refused(sweep, message):
+def test_bad_values_are_refused(given, message):
     with pytest.raises(UserError) as error:
-        lanes.parse_sweep(sweep, KNOWN)
-    assert message in str(error.value) and str(error.value).startswith("sweep: ")
+        lanes.build(HYPER, given, num_seeds=1, first_seed=0)
+    assert message in str(error.value)
+
+
+def test_an_ambiguous_name_is_refused():
+    with pytest.raises(UserError, match='"x" may be a.x or b.x: write more of the name'):
+        floats.full("x", ["a.x", "b.x"])
 
 
 def test_a_lane_for_each_combination_and_seed():
-    """Seeds run fastest, then the last of the swept names."""
-    sweep = "guidance_coefficient=0,1; agent.alpha=2,3"
-    built = lanes.build(ProgramHyper(AgentHyper()), sweep, num_seeds=2, first_seed=7)
+    """Seeds run fastest, then the last of the names in the order of the settings."""
+    built = lanes.build(HYPER, {"guidance_coefficient": (0, 1), "alpha": (2, 3)}, num_seeds=2, first_seed=7)
     np.testing.assert_array_equal(built.seeds, [7, 8] * 4)
-    np.testing.assert_array_equal(built.hypers.guidance_coefficient, [0, 0, 0, 0, 1, 1, 1, 1])
-    np.testing.assert_array_equal(built.hypers.agent.alpha, [2, 2, 3, 3, 2, 2, 3, 3])
+    np.testing.assert_array_equal(built.hypers.agent.alpha, [2, 2, 2, 2, 3, 3, 3, 3])
+    np.testing.assert_array_equal(built.hypers.generator.guidance_coefficient, [0, 0, 1, 1, 0, 0, 1, 1])
     np.testing.assert_array_equal(built.hypers.agent.discount, np.full(8, np.float32(0.99)))
-    np.testing.assert_array_equal(built.hypers.noise.churn_scale, np.full(8, np.float32(1.003)))
-    assert built.settings[5] == {"guidance_coefficient": 1.0, "agent.alpha": 2.0}
+    np.testing.assert_array_equal(built.hypers.generator.noise.churn_scale, np.full(8, np.float32(1.003)))
+    assert built.settings[3] == {"alpha": 2.0, "guidance_coefficient": 1.0}
     assert all(leaf.shape == (8,) and leaf.dtype == np.float32 for leaf in jax.tree.leaves(built.hypers))
     assert built.seeds.dtype == np.uint32
 
 
-def test_without_a_sweep_the_lanes_are_the_seeds():
-    built = lanes.build(ProgramHyper(AgentHyper()), "", num_seeds=3, first_seed=0)
-    assert built.settings == [{}, {}, {}] and built.seeds.tolist() == [0, 1, 2]
+def test_lanes_tell_what_differs_or_is_no_default():
+    assert lanes.build(ProgramHyper(AgentHyper()), {}, 3, 0).settings == [{}, {}, {}]
+    assert lanes.build(ProgramHyper(AgentHyper()), {"alpha": 1}, 1, 0).settings == [{"alpha": 1.0}]
+    # Reports compare by lambda, whatever it is.
+    assert lanes.build(HYPER, {}, 1, 0).settings == [{"guidance_coefficient": 10.0}]

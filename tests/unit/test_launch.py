@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from launch import local, sweep
-from pgd_jax.config import AgentConfig
-from pgd_jax.errors import UserError
+from pgd_jax.core.config import AgentConfig
+from pgd_jax.core.errors import UserError
+from pgd_jax.launch import local, sweep
 
 # "iql" fails. Under hidden_dim=64 a job waits for the other agent's job to have begun, so both must run at once.
 STUB = """
@@ -42,7 +42,7 @@ def stub(tmp_path, monkeypatch):
 def run(stub, base, num_parallel, say=None):
     lines = []
     jobs = sweep.jobs("stub", base, {"agent": ["iql", "td3_bc"]}, stub)
-    return local.run(jobs, stub, num_parallel, say or lines.append), lines
+    return local.run_jobs(jobs, stub, num_parallel, say or lines.append), lines
 
 
 def test_a_job_for_every_combination():
@@ -68,7 +68,7 @@ def test_an_empty_grid_is_one_job():
     [
         ("train_agnet", [], "", 'did you mean "train_agent"'),
         ("train_agent", [], "sampling.num_step=8", 'did you mean "sampling.num_steps"'),
-        ("train_agent", [], "guidance_coefficient=0,1", "--config.sweep"),
+        ("train_agent", [], "guidance_coefficient=0,1", "--config.hyper.generator.guidance_coefficient=0,10"),
         ("train_agent", [], "hidden_dim=64,wide", "hidden_dim=wide"),
         ("train_agent", [], "download=yes", "download=yes"),
         ("train_agent", [], "agent=iql; agent=td3_bc", '"agent=td3_bc"'),
@@ -118,7 +118,7 @@ def test_sigterm_reaches_the_children_and_starts_no_more(stub):
 
 
 def test_the_command_line_hands_flags_to_the_jobs_and_its_status_tells(tmp_path):
-    command = [sys.executable, "-m", "launch.local", "--grid=agent=iql", f"--workdir={tmp_path}", "--"]
+    command = [sys.executable, "-m", "pgd_jax.launch.local", "--grid=agent=iql", f"--workdir={tmp_path}", "--"]
     result = subprocess.run([*command, "--config.batch_sise=8"], capture_output=True, text=True, timeout=60)
     assert result.returncode == 1 and "0 of 1 jobs finished, 1 failed" in result.stdout
     assert 'unknown flag "--config.batch_sise"' in result.stdout

@@ -8,9 +8,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from pgd_jax.data import waypoint
+from pgd_jax.core.errors import UserError
+from pgd_jax.data.mazes import waypoint
 from pgd_jax.envs import maze2d, point_mass
-from pgd_jax.errors import UserError
 
 MUJOCO_2_1, AS_INSTALLED = "MuJoCo 2.1", "as installed"
 
@@ -121,6 +121,7 @@ def test_defaults_are_not_the_installed_contacts():
     assert np.abs(one_step("umaze", obs, action)[1] - one_step("umaze", obs, action, AS_INSTALLED)[1]).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["umaze", "large"])
 def test_no_rollout_enters_a_wall(layout):
     env = maze2d.make(layout)
@@ -144,6 +145,7 @@ def test_no_rollout_enters_a_wall(layout):
     assert 0.1 - 0.0708 < float(jnp.min(distance)) < 0.1
 
 
+@pytest.mark.slow
 def test_waypoint_controller_reaches_the_same_goals_in_mujoco():
     layout, num_starts = "umaze", 6
     env, built = maze2d.make(layout), model("umaze")

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from pgd_jax.data import codec as codecs, columns, episodes, memory, sources
-from pgd_jax.errors import UserError
-from pgd_jax.types import Layout
+from pgd_jax.core import memory
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import Layout
+from pgd_jax.data import columns, episodes, loading, normalizer as normalizers
 from tests.d4rl_files import content, write
 
 
@@ -21,9 +22,9 @@ def test_a_read_takes_the_float32_arrays_and_a_block(tmp_path, monkeypatch, stor
     arrays = content(40_000, 17, 3) | {"infos/qpos": np.zeros((40_000, 40))}
     path = write(tmp_path / "large.hdf5", arrays, **storage)
     kept = 40_000 * (4 * (17 + 3 + 1) + 2)
-    sources.load(path)
+    loading.load(path)
     tracemalloc.start()
-    raw = sources.load(path)
+    raw = loading.load(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     np.testing.assert_array_equal(raw.observations, np.float32(arrays["observations"]))
@@ -44,14 +45,14 @@ def test_blocks_are_whole_chunks_and_cover_every_row_once(tmp_path, monkeypatch)
 def test_the_estimate_holds_what_is_made_of_a_dataset(tmp_path):
     """By hand, for 1,000 rows of 5 + 2 + 2 columns; and at least what the arrays themselves take."""
     arrays = content(1000, 5, 2, next_observations=np.arange(5000.0).reshape(1000, 5))
-    raw = sources.load(write(tmp_path / "x.hdf5", arrays))
+    raw = loading.load(write(tmp_path / "x.hdf5", arrays))
     need = memory.estimate(1000, 5, 2, has_next=True)
     assert need == (1000 * (4 * (5 + 5 + 2 + 1) + 2 + 4 * (5 + 2 + 1 + 5 + 1)), 1000 * 2 * 4 * 9)
     assert memory.estimate(1000, 5, 2, has_next=False).host == need.host - 1000 * 4 * 5
     as_read = sum(array.nbytes for array in vars(raw).values() if isinstance(array, np.ndarray))
     rows = episodes.rows(raw)
-    codec = codecs.fit(rows, Layout(5, 2))
-    taken = episodes.transitions(raw, episodes.segments(raw), codec)
+    normalizer = normalizers.fit(rows, Layout(5, 2))
+    taken = episodes.transitions(raw, episodes.segments(raw), normalizer)
     transitions = sum(leaf.nbytes for leaf in jax.tree.leaves(taken))
     assert as_read + max(rows.nbytes, transitions) <= need.host < as_read + 1.01 * transitions + 56
     assert max(2 * rows.nbytes, transitions) == need.device
@@ -69,23 +70,25 @@ def peak_of(function, *arguments):
 @pytest.mark.parametrize("has_next", [False, True])
 def test_what_is_made_of_a_dataset_is_made_block_by_block(monkeypatch, tmp_path, has_next):
     """Rows take 5.3 MB, transitions 9.9; blocks of 256 rows 70 kB in float64, row numbers and flags 1.3 MB."""
-    monkeypatch.setattr(codecs, "ROWS_PER_BLOCK", 256)
+    monkeypatch.setattr(normalizers, "ROWS_PER_BLOCK", 256)
     monkeypatch.setattr(episodes, "ROWS_PER_BLOCK", 256)
     arrays = content(40_000, 29, 2)
     if has_next:
         arrays["next_observations"] = arrays["observations"] + 29.0
-    raw = sources.load(write(tmp_path / "x.hdf5", arrays))
+    raw = loading.load(write(tmp_path / "x.hdf5", arrays))
     rows, pieces = episodes.rows(raw), episodes.segments(raw)
-    codec, peak = peak_of(codecs.fit, rows, Layout(29, 2))
+    normalizer, peak = peak_of(normalizers.fit, rows, Layout(29, 2))
     assert peak < 0.1 * rows.nbytes
     columns_ = rows.astype(np.float64)
     columns_[:, 29:31] = np.arctanh(np.clip(columns_[:, 29:31], -0.999, 0.999))
-    np.testing.assert_allclose(codec.mean, columns_.mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(codec.std, np.maximum(columns_.std(axis=0), codecs.STD_FLOOR), rtol=1e-6)
-    made, peak = peak_of(episodes.transitions, raw, pieces, codec)
+    np.testing.assert_allclose(normalizer.mean, columns_.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(normalizer.std, np.maximum(columns_.std(axis=0), normalizers.STD_FLOOR), rtol=1e-6)
+    made, peak = peak_of(episodes.transitions, raw, pieces, normalizer)
     assert peak < sum(leaf.nbytes for leaf in made) + 1.8e6
-    np.testing.assert_array_equal(made.obs[:1000], codecs.encode_obs(jax.device_get(codec), raw.observations[:1000]))
-    following = jax.device_get(codec).mean[:29] + made.next_obs[4:100] * jax.device_get(codec).std[:29]
+    np.testing.assert_array_equal(
+        made.obs[:1000], normalizers.encode_obs(jax.device_get(normalizer), raw.observations[:1000])
+    )
+    following = jax.device_get(normalizer).mean[:29] + made.next_obs[4:100] * jax.device_get(normalizer).std[:29]
     np.testing.assert_allclose(following, raw.observations[5:101], rtol=1e-5, atol=0.1)
 
 
@@ -95,9 +98,9 @@ def test_what_does_not_fit_is_refused_before_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: memory.Bytes(0.5 * need, 0.5 * need))
     monkeypatch.setattr(columns, "read", lambda *_: pytest.fail("read"))
     with pytest.raises(UserError, match=r"large\.hdf5: 1000 rows take about .* GB.*max_rows=450$"):
-        sources.load(path)
+        loading.load(path)
     monkeypatch.undo()
-    assert len(sources.load(path, max_rows=450).rewards) == 450
+    assert len(loading.load(path, max_rows=450).rewards) == 450
 
 
 def test_a_small_accelerator_counts_apart(monkeypatch):

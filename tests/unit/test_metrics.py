@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax import metrics
-from pgd_jax.errors import UserError
+from pgd_jax.core.errors import UserError
+from pgd_jax.runs import metrics
 
 
 def rows_of(*phases):

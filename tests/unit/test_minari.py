@@ -13,8 +13,9 @@ import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from pgd_jax.data import episodes, memory, minari, sources
-from pgd_jax.errors import UserError
+from pgd_jax.core import memory
+from pgd_jax.core.errors import UserError
+from pgd_jax.data import episodes, loading, minari
 
 library = pytest.importorskip("minari", reason="the extra minari is not installed")
 collector = pytest.importorskip("minari.data_collector")
@@ -55,7 +56,7 @@ def test_episodes_become_rows():
     """Three steps and a terminal; two steps, cut without a flag: nothing follows, so it is a timeout."""
     terminal = dict(terminations=np.array([False, False, True]), truncations=np.zeros(3, bool))
     create("toy/box-v0", [episode(3, **terminal), episode(2, truncations=np.zeros(2, bool))])
-    raw = sources.load("minari:toy/box-v0")
+    raw = loading.load("minari:toy/box-v0")
     assert (raw.name, raw.env, raw.reference) == ("minari:toy/box-v0", "", "")
     np.testing.assert_array_equal(raw.observations, [[30], [31], [32], [20], [21]])
     np.testing.assert_array_equal(raw.next_observations, [[31], [32], [33], [21], [22]])
@@ -65,7 +66,7 @@ def test_episodes_become_rows():
     np.testing.assert_array_equal(raw.timeouts, [0, 0, 0, 0, 1])
     assert {a.dtype for a in (raw.observations, raw.actions, raw.rewards)} == {np.dtype(np.float32)}
     np.testing.assert_array_equal(episodes.segments(raw).stop, [3, 5])
-    np.testing.assert_array_equal(sources.load("minari:toy/box-v0", max_rows=4).rewards, [0, 1, 2, 0])
+    np.testing.assert_array_equal(loading.load("minari:toy/box-v0", max_rows=4).rewards, [0, 1, 2, 0])
 
 
 def goal_space(observation, achieved, desired):
@@ -279,9 +280,9 @@ def test_fetched_only_when_asked(remote, tmp_path, capsys):
     with pytest.raises(UserError, match="the `download` setting"):
         minari.load("far/away-v0")
     assert remote == []
-    raw = sources.load("minari:far/away-v0", download=True)
+    raw = loading.load("minari:far/away-v0", download=True)
     assert len(raw.rewards) == 2 and remote == ["far/away-v0"]
-    sources.load("minari:far/away-v0", download=True)
+    loading.load("minari:far/away-v0", download=True)
     assert remote == ["far/away-v0"]
     assert capsys.readouterr().out == ""
     names = sorted(path.name for path in (tmp_path / "minari" / "far").iterdir())

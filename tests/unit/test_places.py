@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from pgd_jax import places
-from pgd_jax.data import catalogue, collect, export, fetch, minari_export, sources
-from pgd_jax.errors import UserError
+from pgd_jax.core import places
+from pgd_jax.core.errors import UserError
+from pgd_jax.data import catalogue, export, fetch, loading, minari_export
+from pgd_jax.data.mazes import collect
 from tests import worlds
 
 
@@ -104,7 +105,7 @@ def test_so_it_is_for_minari_datasets_and_for_d4rl_s_cache(tmp_path, monkeypatch
     with pytest.raises(UserError, match="mine-v0 is a link to /nowhere/mine"):
         minari_export.check_new("mine-v0")
     with pytest.raises(UserError, match=f"{file.name} is a link to /nowhere/hopper.hdf5"):
-        sources.load("hopper-medium-v2", download=True)
+        loading.load("hopper-medium-v2", download=True)
     assert file.is_symlink()
 
 
@@ -119,5 +120,5 @@ def test_two_first_uses_of_a_built_in_dataset_both_have_it(tmp_path, monkeypatch
         return recording
 
     monkeypatch.setattr(collect, "generate", meanwhile)
-    assert len(sources.load("pendulum-mixed-v0").rewards) == 400
+    assert len(loading.load("pendulum-mixed-v0").rewards) == 400
     assert list(tmp_path.iterdir()) == [path]

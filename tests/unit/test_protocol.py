@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from pgd_jax.analysis.dynamics_error import dynamics_error
-from pgd_jax.data import catalogue, episodes, online, online_run, parts, protocol, sources
+from pgd_jax.core.errors import UserError
+from pgd_jax.data import catalogue, episodes, loading
 from pgd_jax.envs.base import ENVS
-from pgd_jax.errors import UserError
+from pgd_jax.measures.dynamics import dynamics_error
+from pgd_jax.runs.collect import online, online_run, parts, protocol
 
 # One episode of 200 steps a stream and chunk; the replay buffer wraps after two chunks.
-PLAN = online.Plan(
+PLAN = online.OnlinePlan(
     num_envs=2, steps_per_chunk=400, num_exploring_steps=400, batch_size=16, hidden_dim=8, num_hidden=1,
     replay_capacity=800, num_episodes=2,
 )  # fmt: skip
@@ -50,7 +51,7 @@ def content(path):
 
 def refuses_to_cross(path, length=200):
     """Every segment that the loader finds is one episode, and follows its environment."""
-    raw = sources.load(str(path))
+    raw = loading.load(str(path))
     pieces = episodes.segments(raw)
     assert (pieces.length == length).all() and pieces.ends_in_timeout.all()
     env = ENVS.get("pendulum")()
@@ -59,6 +60,7 @@ def refuses_to_cross(path, length=200):
     return raw
 
 
+@pytest.mark.slow
 def test_medium_replay_is_what_training_did(folder):
     path = collect(folder, "medium-replay")
     raw = refuses_to_cross(path)

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax.analysis import quality
-from pgd_jax.data import codec as codecs, collect, episodes
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import Layout, Normalizer
+from pgd_jax.data import episodes, normalizer as normalizers
 from pgd_jax.data.base import RawDataset
+from pgd_jax.data.mazes import collect
 from pgd_jax.envs.base import ENVS, EvalEnv
-from pgd_jax.errors import UserError
-from pgd_jax.types import Codec, Layout
+from pgd_jax.measures import quality
 
 # The next observation is obs + action, the reward 2 action, except at 7, where there is none; 10 is out of reach.
 ADDER = EvalEnv(
@@ -30,7 +31,7 @@ ADDER = EvalEnv(
     from_obs=lambda obs: obs,
     is_reachable=lambda obs: obs[0] < 10.0,
 )
-CODEC = Codec(jnp.zeros(4), jnp.array([2.0, 1.0, 4.0, 1.0]), Layout(1, 1), squash=False)
+CODEC = Normalizer(jnp.zeros(4), jnp.array([2.0, 1.0, 4.0, 1.0]), Layout(1, 1), squash=False)
 
 # obs, action, reward, terminal; what is wrong with a row is said behind it.
 BY_HAND = np.array(
@@ -72,12 +73,12 @@ def action_or_infinity(obs, action):
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 5, 6))
-def measure(windows, log_prob, env, codec, reference, dynamics_windows, reward_of=None):
-    return quality.measure(windows, log_prob, codec, env, reference, dynamics_windows, reward_of)
+def measure(windows, log_prob, env, normalizer, reference, dynamics_windows, reward_of=None):
+    return quality.measure(windows, log_prob, normalizer, env, reference, dynamics_windows, reward_of)
 
 
 def test_worked_by_hand():
-    windows = codecs.encode(CODEC, jnp.asarray(BY_HAND))
+    windows = normalizers.encode(CODEC, jnp.asarray(BY_HAND))
     found = measure(windows, action_or_infinity, ADDER, CODEC, REFERENCE, 5)
     expected = {
         "log_likelihood": (1 + 1 + 1 + 1 + 1 + 2 + 5 + 3 + 0 + 0) / 10,
@@ -100,7 +101,7 @@ def test_worked_by_hand():
 
 
 def test_only_the_first_windows_are_stepped():
-    windows = codecs.encode(CODEC, jnp.asarray(BY_HAND))
+    windows = normalizers.encode(CODEC, jnp.asarray(BY_HAND))
     found = measure(windows, action_or_infinity, ADDER, CODEC, REFERENCE, 2)
     np.testing.assert_allclose(found["dynamics_error"], (0 + 1 / 4 + 4) / 3, rtol=1e-6)
     np.testing.assert_allclose(found["dynamics_error_median"], (1 / 8 + 4) / 2, rtol=1e-6)  # of an even number
@@ -108,7 +109,7 @@ def test_only_the_first_windows_are_stepped():
 
 
 def test_what_an_environment_cannot_answer_is_not_asked():
-    windows = codecs.encode(CODEC, jnp.asarray(BY_HAND))
+    windows = normalizers.encode(CODEC, jnp.asarray(BY_HAND))
     blind = ADDER._replace(from_obs=None, is_reachable=None)
     for env, num in ((None, 5), (blind, 5), (ADDER, 0)):
         found = measure(windows, action_or_infinity, env, CODEC, REFERENCE, num)
@@ -120,14 +121,14 @@ def test_what_an_environment_cannot_answer_is_not_asked():
 
 def test_windows_that_end_at_once_are_finite():
     rows = jnp.zeros((4, 3, 4)).at[:, 0, 3].set(1.0)
-    found = measure(codecs.encode(CODEC, rows), action_or_infinity, ADDER, CODEC, REFERENCE, 4)
+    found = measure(normalizers.encode(CODEC, rows), action_or_infinity, ADDER, CODEC, REFERENCE, 4)
     assert all(np.isfinite(value).all() for value in found.values())
     assert found["early_terminal_share"] == found["impossible_share"] == 1.0
     assert found["dynamics_error"] == found["dynamics_error_median"] == found["reward_error"] == 0.0
 
 
 def test_a_lane_is_a_single_run():
-    lanes = codecs.encode(CODEC, jnp.stack([jnp.asarray(BY_HAND), jnp.asarray(BY_HAND[::-1]) + 0.5]))
+    lanes = normalizers.encode(CODEC, jnp.stack([jnp.asarray(BY_HAND), jnp.asarray(BY_HAND[::-1]) + 0.5]))
     policy = jnp.array([1.0, -2.0])
 
     def lane(windows, scale):
@@ -148,13 +149,13 @@ def test_shapes_that_do_not_fit_are_refused():
 
 
 def real_windows(recording, layout, rewards=None):
-    """(codec, windows f32[M, 8, D] in network space) of recorded rows, as training cuts them; in random order."""
+    """(normalizer, windows f32[M, 8, D] in network space) of recorded rows, as training cuts them; in random order."""
     flat = recording.flat._asdict() | ({} if rewards is None else {"rewards": rewards})
     raw = RawDataset("recorded", "", "", **flat)
     rows, starts = episodes.rows(raw), episodes.window_starts(episodes.segments(raw), 8, 4)
-    codec = codecs.fit(rows, layout)
+    normalizer = normalizers.fit(rows, layout)
     starts = np.random.default_rng(0).permutation(starts)[:240]
-    return codec, codecs.encode(codec, jnp.asarray(rows[starts[:, None] + np.arange(8)]))
+    return normalizer, normalizers.encode(normalizer, jnp.asarray(rows[starts[:, None] + np.arange(8)]))
 
 
 def log_prob(obs, action):
@@ -167,9 +168,9 @@ def pendulum():
 
 
 def test_real_windows_of_pendulum_are_true_and_their_own_law(pendulum):
-    codec, windows = pendulum
-    found = measure(windows, log_prob, ENVS.get("pendulum")(), codec, windows, len(windows))
-    # What is left is the codec's, which clips actions of 1 to 0.999.
+    normalizer, windows = pendulum
+    found = measure(windows, log_prob, ENVS.get("pendulum")(), normalizer, windows, len(windows))
+    # What is left is the normalizer's, which clips actions of 1 to 0.999.
     assert max(found["dynamics_error"], found["reward_error"], found["wasserstein"]) < 1e-6
     assert found["dynamics_defined_share"] == 1.0 and found["impossible_share"] == 0.0
     np.testing.assert_allclose([found["diversity"], found["nearest_distance"]], 1.0, rtol=1e-6)
@@ -178,10 +179,10 @@ def test_real_windows_of_pendulum_are_true_and_their_own_law(pendulum):
 
 def test_a_known_mistake_is_found_where_it_is(pendulum):
     """The last observation is off by a standard deviation, the third reward by half of one."""
-    codec, windows = pendulum
-    layout = codec.layout
+    normalizer, windows = pendulum
+    layout = normalizer.layout
     wrong = windows.at[:, -1, layout.obs].add(1.0).at[:, 2, layout.reward].add(0.5)
-    found = measure(wrong, log_prob, ENVS.get("pendulum")(), codec, windows, len(windows))
+    found = measure(wrong, log_prob, ENVS.get("pendulum")(), normalizer, windows, len(windows))
     np.testing.assert_allclose(found["dynamics_error_by_position"], [0, 0, 0, 0, 0, 0, 1.0], atol=1e-3)
     np.testing.assert_allclose(found["reward_error_by_position"], [0, 0, 0.25, 0, 0, 0, 0], atol=1e-3)
     np.testing.assert_allclose(found["dynamics_error"], 1.0 / 7.0, rtol=1e-3)
@@ -191,6 +192,7 @@ def test_a_known_mistake_is_found_where_it_is(pendulum):
     np.testing.assert_allclose(found["wasserstein_by_column"][layout.reward], 0.5 / 8.0, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_maze2d_pays_by_either_rule():
     """Rows recorded here are paid for obs[t + 1], D4RL's files were relabelled by obs[t]: both are true to the maze."""
     recording = collect.generate("maze2d-umaze-waypoint-v0", 1_500)
@@ -200,9 +202,9 @@ def test_maze2d_pays_by_either_rule():
 
     error = {}
     for name, rewards in (("recorded", None), ("relabelled", relabelled)):
-        codec, windows = real_windows(recording, Layout(4, 2), rewards)
+        normalizer, windows = real_windows(recording, Layout(4, 2), rewards)
         for rule in (None, env.reward_of):
-            found = measure(windows, log_prob, env, codec, windows, len(windows), rule)
+            found = measure(windows, log_prob, env, normalizer, windows, len(windows), rule)
             assert found["dynamics_error"] < 1e-6 and found["unreachable_share"] == 0.0
             error[name, rule is None] = float(found["reward_error"])
     assert max(error["recorded", True], error["recorded", False], error["relabelled", False]) < 1e-6

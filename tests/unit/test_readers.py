@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 
-from pgd_jax import denoiser, synthesis
 from pgd_jax.cli import sample
-from pgd_jax.data import export, minari_export, sources
-from pgd_jax.errors import UserError
+from pgd_jax.core.errors import UserError
+from pgd_jax.data import export, loading, minari_export
+from pgd_jax.runs import denoiser, synthesis
 from tests import worlds
 from tests.contract.test_bad_input import run
 
@@ -118,7 +118,7 @@ def test_d4rl_makes_episodes(d4rl_dataset, offline_env, readers):
 
 def test_synthetic_to_hdf5_and_back(tmp_path):
     export.write_hdf5(tmp_path / "x.hdf5", *rows(), metadata=METADATA)
-    raw = sources.load(str(tmp_path / "x.hdf5"))
+    raw = loading.load(str(tmp_path / "x.hdf5"))
     assert (raw.env, raw.reference) == ("hopper", "hopper-medium-v2")
     for key, array in rows()._asdict().items():
         np.testing.assert_array_equal(getattr(raw, key), array, err_msg=key)
@@ -185,7 +185,7 @@ def test_synthetic_to_minari_and_back():
     """All fields but one flag: the cut without a flag, row 8, is a timeout in Minari, whose episodes end there."""
     pytest.importorskip("minari")
     minari_export.write("pgd/hopper-guided-v0", rows(), METADATA)
-    raw = sources.load("minari:pgd/hopper-guided-v0")
+    raw = loading.load("minari:pgd/hopper-guided-v0")
     assert (raw.env, raw.reference) == ("hopper", "hopper-medium-v2")
     expected = rows()
     expected.timeouts[8] = True
@@ -217,7 +217,7 @@ def sampled(tmp_path, monkeypatch):
     """Stands for a trained denoiser and what it generates."""
     dataset, seen = worlds.write_dataset(tmp_path / "good.hdf5"), []
     config = worlds.denoiser_config(dataset)
-    trained = types.SimpleNamespace(config=config, network=None, params=None, codec=None)
+    trained = types.SimpleNamespace(config=config, network=None, params=None, normalizer=None)
     monkeypatch.setattr(denoiser, "load", lambda path: trained)
     monkeypatch.setattr(synthesis, "_rows", lambda *arguments: seen.append(arguments) or worlds.rows())
     return seen
@@ -228,7 +228,7 @@ def test_the_command_writes_both_formats_with_the_same_rows(sampled, tmp_path, c
     assert not run(sample, "--denoiser=trained", f"--out={tmp_path / 'x.hdf5'}")
     assert not run(sample, "--denoiser=trained", "--out=minari:pgd/pendulum-v0")
     assert str(tmp_path / "minari" / "pgd" / "pendulum-v0") in capsys.readouterr().out
-    file, dataset = sources.load(str(tmp_path / "x.hdf5")), sources.load("minari:pgd/pendulum-v0")
+    file, dataset = loading.load(str(tmp_path / "x.hdf5")), loading.load("minari:pgd/pendulum-v0")
     assert file.env == dataset.env == "pendulum"
     for key in export.Flat._fields:
         np.testing.assert_array_equal(getattr(file, key), getattr(dataset, key), err_msg=key)

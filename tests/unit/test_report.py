@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from pgd_jax import report
-from pgd_jax.analysis import provenance, results, stats, summary
-from pgd_jax.errors import UserError
+from pgd_jax.core.errors import UserError
+from pgd_jax.report import origins, results, stats, summary, writer
 from tests.runs import FINAL, REAL_LANES, SYNTHETIC_LANES, write_run
 
 
@@ -24,8 +23,8 @@ def numbers_of(out):
 
 
 def test_the_last_phase_decides_and_words_follow_the_intervals(written, tmp_path):
-    report.write(tmp_path / "report", written[:1])
-    page = report.write(tmp_path / "report", written).read_text()  # replaces the older report
+    writer.write(tmp_path / "report", written[:1])
+    page = writer.write(tmp_path / "report", written).read_text()  # replaces the older report
     numbers = numbers_of(tmp_path / "report")
     assert [*numbers["groups"]] == ["real", "unguided", "guided λ=3"] and numbers["updates"] == 50
     last = {name: group["last"]["return_mean"]["mean"] for name, group in numbers["groups"].items()}
@@ -52,7 +51,7 @@ def test_the_end_of_the_run_is_averaged_beside_it(tmp_path):
 def test_runs_of_unequal_length_are_compared_at_the_same_updates(tmp_path):
     short = write_run(tmp_path / "short", [[1.0] * 6, [2.0] * 6], SYNTHETIC_LANES, finished=False)
     long = write_run(tmp_path / "long", [[5.0] * 3, [6.0] * 3, [70.0] * 3], REAL_LANES, synthetic_per_batch=0)
-    page = report.write(tmp_path / "report", [short, long]).read_text()
+    page = writer.write(tmp_path / "report", [short, long]).read_text()
     numbers = numbers_of(tmp_path / "report")
     assert numbers["updates"] == 20 and numbers["groups"]["real"]["last"]["return_mean"]["mean"] == 6.0
     assert f"`{short}` is not finished (2 of 2 phases)" in page
@@ -60,7 +59,7 @@ def test_runs_of_unequal_length_are_compared_at_the_same_updates(tmp_path):
 
 def test_runs_without_evaluation_are_reported_without_scores(tmp_path):
     path = write_run(tmp_path / "run", [[None] * 6], SYNTHETIC_LANES)
-    page = report.write(tmp_path / "report", [path]).read_text()
+    page = writer.write(tmp_path / "report", [path]).read_text()
     assert "No scores" in page and numbers_of(tmp_path / "report")["differences"] == []
     assert not (tmp_path / "report" / "learning_curves.png").exists()
 
@@ -81,14 +80,14 @@ def test_seeds_of_two_runs_are_pooled_and_never_counted_twice(tmp_path):
 def test_what_cannot_be_compared_or_read_is_refused(tmp_path, written):
     other = write_run(tmp_path / "iql", [[1.0] * 3], REAL_LANES, agent="iql", hidden_dim=64)
     with pytest.raises(UserError, match="different agents"):
-        report.write(tmp_path / "report", [*written, other])
+        writer.write(tmp_path / "report", [*written, other])
     with pytest.raises(UserError, match="named twice"):
-        report.write(tmp_path / "report", [other, tmp_path / "." / "iql"])
+        writer.write(tmp_path / "report", [other, tmp_path / "." / "iql"])
     with pytest.raises(UserError, match="not a run directory"):
-        report.write(tmp_path / "report", [tmp_path / "nothing"])
+        writer.write(tmp_path / "report", [tmp_path / "nothing"])
     (write_run(tmp_path / "young", [], []) / "metrics.jsonl").touch()
     with pytest.raises(UserError, match="first phase"):
-        report.write(tmp_path / "report", [tmp_path / "young"])
+        writer.write(tmp_path / "report", [tmp_path / "young"])
     assert not (tmp_path / "report").exists()
 
 
@@ -97,7 +96,7 @@ def test_a_directory_with_other_things_is_left_alone(tmp_path, written):
     out.mkdir()
     (out / "thesis.md").write_text("x")
     with pytest.raises(UserError, match=r"thesis\.md"):
-        report.write(out, written)
+        writer.write(out, written)
     assert [path.name for path in out.iterdir()] == ["thesis.md"]
 
 
@@ -107,20 +106,20 @@ def test_files_with_a_report_s_names_are_not_a_report(tmp_path, written):
     for name in ("report.md", "windows.png", "report.json"):
         (out / name).write_text('{"made_by": "me"}')
         with pytest.raises(UserError, match=name):
-            report.write(out, written)
+            writer.write(out, written)
         assert [path.read_text() for path in out.iterdir()] == ['{"made_by": "me"}']
         (out / name).unlink()
 
 
 def test_a_report_that_was_cut_short_is_replaced(tmp_path, written, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(report, "_draw", lambda *_: (_ for _ in ()).throw(RuntimeError()))
-        report.write(tmp_path / "report", written)
-    assert report.write(tmp_path / "report", written).exists()
+        patch.setattr(writer, "_draw", lambda *_: (_ for _ in ()).throw(RuntimeError()))
+        writer.write(tmp_path / "report", written)
+    assert writer.write(tmp_path / "report", written).exists()
 
 
 def test_the_command_repeats_the_settings(written):
-    command = provenance.command(results.read(written[1]))
+    command = origins.command(results.read(written[1]))
     assert command.startswith(f"pgd-train-agent --workdir={written[1]} ")
     assert "--config.synthetic_per_batch=0" in command and "hidden_dim" not in command  # its default
 

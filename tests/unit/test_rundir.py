@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from pgd_jax import metrics, processes, provenance, rundir
-from pgd_jax.errors import UserError
+from pgd_jax.core import processes, provenance
+from pgd_jax.core.errors import UserError
+from pgd_jax.runs import metrics, rundir
 
 CONFIG = {"lr": 0.1, "dims": (64, 32), "agent": {"tau": 0.005, "name": "iql"}}
 
@@ -136,7 +137,7 @@ def test_finished_is_remembered(tmp_path):
 
 HOLD = """
 import sys
-from pgd_jax import rundir
+from pgd_jax.runs import rundir
 run = rundir.open_run(sys.argv[1], "agent", {"lr": 0.1})
 print("open", flush=True)
 sys.stdin.read()

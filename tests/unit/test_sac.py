@@ -8,8 +8,8 @@ import scipy.stats
 
 from pgd_jax.agents import adam, sac
 from pgd_jax.agents.base import AgentPlan
+from pgd_jax.core.types import Transition
 from pgd_jax.networks.base import Network
-from pgd_jax.types import Transition
 
 
 def linear(mean=0.5, log_std=-1.0, weight=2.0):
@@ -81,6 +81,7 @@ def test_one_update(terminal, key):
     np.testing.assert_allclose(after.log_temperature.params, -30.0 - 3e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_temperature_widens_the_policy(key):
     """Where actions do not matter, the log-likelihood alone moves the policy: its spread grows at once."""
     networks = linear(weight=0.0)
@@ -96,6 +97,7 @@ def test_the_temperature_widens_the_policy(key):
     np.testing.assert_allclose(logs["entropy"], expected, atol=0.1)
 
 
+@pytest.mark.slow
 def test_built_shapes(key):
     agent = sac.build(5, 2, AgentPlan(hidden_dim=16, num_hidden=2))
     state = agent.init(key)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from pgd_jax.analysis import stats
+from pgd_jax.report import stats
 
 T3, T2 = 3.182446, 4.302653  # tables of Student's t, 97.5 %: 3 and 2 degrees of freedom
 

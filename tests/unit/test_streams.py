@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax.data import online, parts, streams
+from pgd_jax.core.errors import UserError
 from pgd_jax.envs.base import EvalEnv
-from pgd_jax.errors import UserError
+from pgd_jax.runs.collect import online, parts, streams
 
 HORIZON = 4
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax.errors import UserError
+from pgd_jax.core.errors import UserError
 from pgd_jax.networks import unet
 
 LENGTH, DIM = 8, 3

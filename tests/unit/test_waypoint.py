@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax.data import waypoint
+from pgd_jax.data.mazes import waypoint
 from pgd_jax.envs import maze2d
 
 

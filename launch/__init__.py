@@ -1,3 +1,0 @@
-from pgd_jax import interrupt
-
-interrupt.begin_if_started("launch")

@@ -1,1 +1,0 @@
-"""How fast the program is, and how far from what the machine could do: what `pgd_jax.cli.bench` runs."""

@@ -1,0 +1,250 @@
+"""The settings of a run as frozen dataclasses: what the command lines show as `--config.*` flags and config.json keeps.
+
+Ints, strings and choices here are static (they shape the compiled program). Floats that a lane may vary are fields of
+the agent's and the generator's own `Hyper`; `AgentConfig.hyper` has their values.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.registry import nearest
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
+
+NUM_SEEDS = 1 << 32  # jax.random.key takes so many apart
+
+
+def option(default: Any, text: str) -> Any:
+    """A config field with its help text, which `--help` prints."""
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+def nested(factory: type) -> Any:
+    return dataclasses.field(default_factory=factory)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    dataset: str = option("maze2d-umaze-waypoint-v0", "built-in, D4RL or minari:<id> name, or path of an HDF5 file")
+    download: bool = option(False, "fetch a D4RL or Minari dataset that is not here")
+    max_rows: int = option(0, "read only so many rows of the dataset, the first ones; 0: all")
+    window_length: int = option(32, "rows T of a trajectory window (the paper reports 16, its code 32)")
+    window_stride: int = option(8, "rows between the starts of windows along an episode")
+    validation_fraction: float = option(0.05, "share of episodes held out for the validation loss")
+    split_seed: int = option(0, "seed of the choice of held-out episodes")
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetConfig:
+    width: int = option(64, "channels of the first level (the reference: 1024)")
+    num_blocks: int = option(3, "levels; the window is halved one time less")
+    compute_dtype: str = option("float32", "float32 or bfloat16; weights and sampling stay float32")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    num_steps: int = option(20_000, "optimiser steps")
+    steps_per_chunk: int = option(1_000, "steps of one compiled call: progress, validation and checkpoint after each")
+    batch_size: int = option(64, "windows of a step")
+    learning_rate: float = option(2e-3, "Adam's peak rate: warm-up over 10 % of the steps, then a cosine to 0")
+    noise_mean: float = option(-1.2, "mean of ln sigma in training (EDM); lower resolves smaller steps between rows")
+    noise_std: float = option(1.2, "standard deviation of ln sigma in training (EDM)")
+    ema_decay: float = option(0.995, "decay of the averaged weights, per ema_period")
+    ema_period: int = option(10, "steps between updates of the averaged weights")
+    num_validation_windows: int = option(512, "held-out windows of the validation loss")
+    seed: int = option(0, "seed of weights, batches and noise")
+
+
+@dataclasses.dataclass(frozen=True)
+class DenoiserConfig:
+    """One diffusion model of one dataset."""
+
+    data: DataConfig = nested(DataConfig)
+    unet: UNetConfig = nested(UNetConfig)
+    training: TrainingConfig = nested(TrainingConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class BehaviourConfig:
+    """A clone of the policy behind a denoiser's dataset, for guidance that subtracts its score."""
+
+    denoiser: str = option("", "run directory of train_denoiser: gives dataset, held-out episodes and normalizer")
+    download: bool = option(False, "fetch the denoiser's dataset where it is not here")
+    hidden_dim: int = option(256, "width of the policy's network")
+    num_hidden: int = option(2, "hidden layers of the policy's network")
+    num_steps: int = option(20_000, "optimiser steps")
+    steps_per_chunk: int = option(1_000, "steps of one compiled call: progress, validation and checkpoint after each")
+    batch_size: int = option(256, "transitions of a step")
+    learning_rate: float = option(3e-4, "Adam's rate")
+    seed: int = option(0, "seed of weights and batches")
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    sampler: str = option("dpmpp_2m_sde", "integrator of the reverse process")
+    num_steps: int = option(32, "noise steps N of one trajectory")
+    noise_schedule: str = option("karras", "how the noise levels are spaced: karras, log_linear or cosine")
+    guidance: str = option("proximal", "rule that steers sampling by the policy")
+    guidance_schedule: str = option(
+        "constant", "lambda over noise levels: constant, rising or falling (as noise falls)"
+    )
+    num_particles: int = option(8, "of the twisted sampler: windows that are resampled among themselves")
+    warm_steps: int = option(
+        0, "noise steps of a phase that renews the windows of the one before (from warm_sigma on); 0: afresh"
+    )
+    num_trajectories: int = option(8_192, "windows generated in a phase")
+    trajectories_per_batch: int = option(512, "windows sampled at once, a lane: sets peak memory")
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentConfig:
+    """One experiment: an agent trained on synthetic and real data, `lanes` of it in one compiled program."""
+
+    denoiser: str = option("", "run directory of train_denoiser; may be empty when synthetic_per_batch is 0")
+    behaviour: str = option("", "run directory of train_behaviour, for hyper.generator.guidance.behaviour; or empty")
+    dataset: str = option("", "dataset of the real rows; empty: the denoiser's own")
+    download: bool = option(False, "fetch a D4RL or Minari dataset that is not here")
+    max_rows: int = option(0, "read only so many rows, the first ones; 0: all, or the denoiser's of its own dataset")
+    environment: str = option("", 'environment that judges the agent; empty: the dataset\'s own; "none": no evaluation')
+    agent: str = option("td3_bc", "offline RL algorithm")
+    generator: str = option("diffusion", "what makes the synthetic data")
+    hidden_dim: int = option(256, "width of the agent's networks")
+    num_hidden: int = option(2, "hidden layers of the agent's networks")
+    sampling: SamplingConfig = nested(SamplingConfig)
+    num_phases: int = option(100, "generate, learn, evaluate: how many times")
+    phases_per_chunk: int = option(1, "phases of one compiled call: progress and checkpoint after each call")
+    updates_per_phase: int = option(10_000, "gradient updates between two generations")
+    batch_size: int = option(256, "transitions of an update")
+    synthetic_per_batch: int = option(240, "of which synthetic; 0 trains on real data alone and generates nothing")
+    num_episodes: int = option(16, "evaluation episodes after each phase")
+    host_episodes: int = option(
+        0,
+        "episodes on the host (Gymnasium) after each chunk, a cross-check; 0: num_episodes, where nothing else judges",
+    )
+    dynamics_windows: int = option(
+        1_024, "windows of a phase whose transitions are compared with the environment's own; 0: none"
+    )
+    mesh: str = option(
+        "auto", 'devices along each axis, such as "lanes=4,windows=2"; auto: all that divide evenly, of cores by lanes'
+    )
+    num_seeds: int = option(4, "seeds of each combination of floats")
+    first_seed: int = option(0, "the first of them")
+    hyper: dict[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"help": "floats, nested by name: one value, or several for a lane each"}
+    )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[Config], values: dict[str, Any], prefix: str = "") -> Config:
+    """The dataclass from a nested dict; raises UserError for an unknown field, naming the nearest one."""
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for name in values:
+        if name not in fields:
+            raise UserError(f'unknown setting "{prefix}{name}"{nearest(name, fields)}')
+    nested = [field for field in fields.values() if dataclasses.is_dataclass(field.type)]
+    children: dict[str, Any] = {field.name: field.default_factory for field in nested}
+    return cls(
+        **{
+            name: from_dict(children[name], value, f"{prefix}{name}.") if name in children else value
+            for name, value in values.items()
+        }
+    )
+
+
+def require_positive(config: Any, *names: str) -> None:
+    """Raises UserError naming the first of the int fields `names` that is below 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise UserError(f"{name}={getattr(config, name)} must be at least 1")
+
+
+def require_seed(name: str, seed: int) -> None:
+    """Raises UserError for a seed of which JAX's keys would take other bits than the given ones."""
+    if not 0 <= seed < NUM_SEEDS:
+        raise UserError(f"{name}={seed} must be a seed from 0 to {NUM_SEEDS - 1}: random keys are made of 32 bits")
+
+
+def _require_max_rows(config: Any) -> None:
+    if config.max_rows < 0:
+        raise UserError(f"max_rows={config.max_rows} must be a number of rows, or 0 for all of them")
+
+
+def validate_denoiser(config: DenoiserConfig) -> None:
+    """Raises UserError for settings that cannot work, before anything is read or written."""
+    training, data = config.training, config.data
+    require_positive(data, "window_length", "window_stride")
+    _require_max_rows(data)
+    require_positive(config.unet, "width", "num_blocks")
+    require_seed("data.split_seed", data.split_seed)
+    require_seed("training.seed", training.seed)
+    require_positive(training, "num_steps", "steps_per_chunk", "batch_size", "ema_period", "num_validation_windows")
+    if data.window_length < 2:
+        raise UserError(f"data.window_length={data.window_length} must be at least 2: a transition spans two rows")
+    if not 0.0 < data.validation_fraction < 1.0:
+        raise UserError(f"data.validation_fraction={data.validation_fraction} must lie between 0 and 1")
+    if training.steps_per_chunk % training.ema_period or training.num_steps % training.steps_per_chunk:
+        raise UserError(
+            f"training.num_steps={training.num_steps} must be a multiple of training.steps_per_chunk="
+            f"{training.steps_per_chunk}, and that of training.ema_period={training.ema_period}"
+        )
+
+
+def validate_behaviour(config: BehaviourConfig) -> None:
+    """Raises UserError for settings that cannot work, before anything is read or written."""
+    require_seed("seed", config.seed)
+    require_positive(config, "hidden_dim", "num_hidden", "num_steps", "steps_per_chunk", "batch_size")
+    if config.num_steps % config.steps_per_chunk:
+        raise UserError(f"num_steps={config.num_steps} must be a multiple of steps_per_chunk={config.steps_per_chunk}")
+    if not config.denoiser:
+        raise UserError("config.denoiser is empty: name the run directory of train_denoiser")
+
+
+def validate_sampling(sampling: SamplingConfig) -> None:
+    """Raises UserError for a sampling that cannot work."""
+    require_positive(sampling, "num_steps", "num_trajectories", "trajectories_per_batch", "num_particles")
+    for name, least in (("num_steps", sampling.num_steps), ("warm_steps", sampling.warm_steps or 2)):
+        if least < 2:
+            raise UserError(f"sampling.{name}={least} must be at least 2")
+    if sampling.num_trajectories % sampling.trajectories_per_batch:
+        raise UserError(
+            f"sampling.num_trajectories={sampling.num_trajectories} must be a multiple of "
+            f"sampling.trajectories_per_batch={sampling.trajectories_per_batch}"
+        )
+    if sampling.sampler == "twisted" and sampling.trajectories_per_batch % sampling.num_particles:
+        raise UserError(
+            f"sampling.trajectories_per_batch={sampling.trajectories_per_batch} must be a multiple of "
+            f"sampling.num_particles={sampling.num_particles}, which the twisted sampler resamples among themselves"
+        )
+
+
+def validate_agent(config: AgentConfig) -> None:
+    """Raises UserError for settings that cannot work, before anything is read or written."""
+    require_positive(
+        config, "hidden_dim", "num_hidden", "num_phases", "phases_per_chunk", "updates_per_phase", "batch_size",
+        "num_episodes", "num_seeds",
+    )  # fmt: skip
+    if not 0 <= config.synthetic_per_batch <= config.batch_size:
+        raise UserError(
+            f"synthetic_per_batch={config.synthetic_per_batch} must lie between 0 and batch_size={config.batch_size}"
+        )
+    _require_max_rows(config)
+    if config.host_episodes < 0:
+        raise UserError(f"host_episodes={config.host_episodes} must be at least 0")
+    if config.host_episodes and config.environment == "none":
+        raise UserError(f"host_episodes={config.host_episodes}, but environment=none switches evaluation off; set one")
+    if config.dynamics_windows < 0:
+        raise UserError(f"dynamics_windows={config.dynamics_windows} must be 0 or more")
+    require_seed("first_seed", config.first_seed)
+    require_seed("first_seed + num_seeds - 1", config.first_seed + config.num_seeds - 1)
+    if config.num_phases % config.phases_per_chunk:
+        raise UserError(
+            f"num_phases={config.num_phases} must be a multiple of phases_per_chunk={config.phases_per_chunk}"
+        )
+    validate_sampling(config.sampling)

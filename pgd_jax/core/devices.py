@@ -1,0 +1,199 @@
+"""Many devices as a mesh: lanes over one axis, the windows of a phase over the other.
+
+Lanes never talk: each device runs its own as if it were alone. Where there are fewer lanes than devices, several share
+a lane: each samples a part of the phase's windows, one gather a phase gives all of them to each, and the rest of the
+phase is done by each alike. The training of a denoiser divides its batch instead. Random numbers do not depend on the
+mesh, so that results do not either, but for rounding.
+
+The cores of one CPU can pass for devices (`compilation.divide_cpu`), which share its memory and its speed: they divide
+lanes only, as all that each device would do alike, the same cores would do several times.
+
+A mesh of a single device is None: nothing is divided.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from pgd_jax.core import memory, processes
+from pgd_jax.core.errors import UserError
+
+LANES, WINDOWS = "lanes", "windows"
+AUTO = "auto"
+SHARE_OF_FREE = 0.25  # of the free memory of a CPU, for copies of the data beside the first
+
+Tree = Any  # a pytree of arrays
+
+
+def mesh_of(choice: str, num_lanes: int, num_batches: int, copied_bytes: float = 0.0) -> Mesh | None:
+    """The mesh for L lanes whose phase has `num_batches` batches of windows (0: it generates nothing).
+
+    `choice` is "auto", the most devices that divide the work evenly, by lanes where it can be; or a number along each
+    axis, "lanes=4,windows=2". "auto" takes cores by lanes only, and no more than have room for a copy each of the
+    `copied_bytes` that all read. Raises UserError where the choice cannot be.
+    """
+    available: float = len(jax.devices())
+    if choice == AUTO:
+        if are_cores():
+            num_batches = 1
+            available = min(available, 1 + SHARE_OF_FREE * memory.available().host / max(copied_bytes, 1.0))
+        divisors = [(a, b) for a in _divisors(num_lanes) for b in _divisors(num_batches or 1) if a * b <= available]
+        by_lanes, by_windows = max(divisors, key=lambda pair: (pair[0] * pair[1], pair[0]))
+    else:
+        by_lanes, by_windows = _parse(choice)
+        if by_lanes * by_windows > available:
+            raise UserError(f"mesh={choice} needs {by_lanes * by_windows} devices; there are {available}")
+        if num_lanes % by_lanes:
+            raise UserError(f"mesh={choice}: {num_lanes} lanes (values of floats x seeds) do not divide evenly")
+        if by_windows > 1 and (not num_batches or num_batches % by_windows):
+            raise UserError(
+                f"mesh={choice}: the {num_batches} batches of a phase (sampling.num_trajectories / "
+                "sampling.trajectories_per_batch) do not divide evenly"
+            )
+    return _mesh((by_lanes, by_windows), (LANES, WINDOWS))
+
+
+def batch_mesh_of(batch_size: int) -> Mesh | None:
+    """The mesh of a training by batches of windows: the most devices that divide a batch evenly; of cores, one."""
+    if are_cores():
+        return None
+    return _mesh((max(n for n in _divisors(batch_size) if n <= len(jax.devices())),), (WINDOWS,))
+
+
+def are_cores() -> bool:
+    """Whether the devices are those of one CPU."""
+    return jax.default_backend() == "cpu" and not processes.are_several()
+
+
+def sharing_memory(mesh: Mesh | None) -> int:
+    """Devices of the mesh that have one memory."""
+    return mesh.size if mesh is not None and are_cores() else 1
+
+
+def _mesh(sizes: tuple[int, ...], names: tuple[str, ...]) -> Mesh | None:
+    num_devices = math.prod(sizes)
+    if num_devices < len(jax.devices()) and processes.are_several():
+        raise UserError(
+            f"{jax.process_count()} processes have {len(jax.devices())} devices, of which {num_devices} would be used "
+            f"({', '.join(f'{name}={size}' for name, size in zip(names, sizes, strict=True))}): every process must "
+            "have its share; choose lanes, batches of windows or the number of processes so that they divide evenly"
+        )
+    if num_devices == 1:
+        return None
+    auto = (jax.sharding.AxisType.Auto,) * len(names)
+    return jax.make_mesh(sizes, names, auto, devices=jax.devices()[:num_devices])
+
+
+def _divisors(number: int) -> list[int]:
+    return [n for n in range(1, number + 1) if number % n == 0]
+
+
+def _parse(choice: str) -> tuple[int, int]:
+    found = {LANES: 1, WINDOWS: 1}
+    for part in choice.split(","):
+        name, _, number = part.partition("=")
+        if name not in found or not number.isdecimal() or int(number) < 1:
+            raise UserError(f'mesh="{choice}" must be "{AUTO}", or read "{LANES}=4", "{WINDOWS}=2" or both by a comma')
+        found[name] = int(number)
+    return found[LANES], found[WINDOWS]
+
+
+def size(mesh: Mesh | None, axis: str) -> int:
+    """Devices along `axis`."""
+    return 1 if mesh is None else mesh.shape[axis]
+
+
+def place(tree: Tree, mesh: Mesh | None, axis: str | None = None) -> Tree:
+    """`tree` on the devices of the mesh: each leaf's leading axis divided along `axis`, or None: a copy on each."""
+    if mesh is None:
+        return tree
+    sharding = _sharding(mesh, axis)
+    if processes.are_several():  # device_put reaches this process's own devices only
+        return jax.tree.map(functools.partial(_place_across, sharding), tree)
+    return jax.device_put(tree, sharding)
+
+
+def _place_across(sharding: NamedSharding, leaf: jax.Array) -> jax.Array:
+    """This process's part of a leaf that every process holds whole."""
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        words = _place_across(sharding, jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))
+    whole = np.asarray(leaf)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def _sharding(mesh: Mesh, axis: str | None) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec() if axis is None else PartitionSpec(axis))
+
+
+def template(make: Callable[[], Tree], mesh: Mesh | None, axis: str | None = None) -> Tree:
+    """Shapes and dtypes of `make()`, each leaf bound to where `place` would put it."""
+    shapes = jax.eval_shape(make)
+    if mesh is None:
+        return shapes
+    sharding = _sharding(mesh, axis)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+
+
+def in_turn(function: Callable[..., Tree], mesh: Mesh | None) -> Callable[..., Tree]:
+    """`function`, which on the cores of a CPU goes through the lanes of a vmap one after the other.
+
+    For what is bound by arithmetic and memory, not by the number of operations: one lane's arrays stay in the caches of
+    a core, all lanes' do not. The quickstart's phase takes a tenth longer without.
+    """
+    if mesh is None or not are_cores():
+        return function
+    return jax.custom_batching.sequential_vmap(jax.jit(function))  # which asks for it twice; a jit is traced once
+
+
+def by_lane(function: Callable[..., Tree], mesh: Mesh | None, num_by_lane: int, num_copied: int) -> Callable[..., Tree]:
+    """`function` of `num_by_lane` trees with leading axis L, then `num_copied` that all lanes share, on every device.
+
+    What it returns has the leading axis L too.
+    """
+    specs = (PartitionSpec(LANES),) * num_by_lane + (PartitionSpec(),) * num_copied
+    return _over(mesh, function, specs, PartitionSpec(LANES))
+
+
+def on_each(function: Callable[..., Tree], mesh: Mesh | None) -> Callable[..., Tree]:
+    """`function` on every device, of trees that are on each; what it returns must be the same on each."""
+    return _over(mesh, function, PartitionSpec(), PartitionSpec())
+
+
+def _over(
+    mesh: Mesh | None, function: Callable[..., Tree], in_specs: Any, out_specs: PartitionSpec
+) -> Callable[..., Tree]:
+    if mesh is None:
+        return function
+    # Whether results are the same along an axis is not for JAX to prove: after a gather each device goes on alike.
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+
+def mean(tree: Tree, mesh: Mesh | None) -> Tree:
+    """Over the devices that each did their own part of a batch."""
+    return tree if size(mesh, WINDOWS) == 1 else jax.lax.pmean(tree, WINDOWS)
+
+
+def map_windows(function: Callable[[Tree], jax.Array], batches: Tree, mesh: Mesh | None) -> jax.Array:
+    """`lax.map` over batches of windows, leading axis K, each device doing its share; all results on every device."""
+    if size(mesh, WINDOWS) == 1:
+        return jax.lax.map(function, batches)
+    return jax.lax.all_gather(jax.lax.map(function, own(batches, mesh)), WINDOWS, tiled=True)
+
+
+def own(tree: Tree, mesh: Mesh | None) -> Tree:
+    """This device's part of the leading axis, within a function that runs on each device of the mesh."""
+    num_parts = size(mesh, WINDOWS)
+    if num_parts == 1:
+        return tree
+
+    def part(leaf: jax.Array) -> jax.Array:
+        length = leaf.shape[0] // num_parts
+        return jax.lax.dynamic_slice_in_dim(leaf, jax.lax.axis_index(WINDOWS) * length, length)
+
+    return jax.tree.map(part, tree)

@@ -1,0 +1,140 @@
+"""Typed floats: dataclasses whose fields are traced, so that every lane may have its own values.
+
+A field made by `setting` has a default and a meaning. Dataclasses nest; a float's name is its path, such as
+"agent.alpha". A name may be cut to its last words ("alpha"): of several that end in them it is the shortest.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import struct
+
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.registry import nearest
+
+Float = jax.Array | float
+Values = float | Sequence[float]  # one value, or one for each of several lanes
+
+
+def setting(default: float, text: str) -> Any:
+    """A float of a flax.struct.dataclass with its help text, which `--help` prints."""
+    return struct.field(default=default, metadata={"help": text})
+
+
+def group(factory: Any) -> Any:
+    """A dataclass of floats within another."""
+    return struct.field(default_factory=factory)
+
+
+def described(hyper: Any, prefix: str = "") -> Iterator[tuple[str, float, str]]:
+    """(name, default, meaning) of every float of `hyper`, a dataclass instance; None has none."""
+    if hyper is None:
+        return
+    for field in dataclasses.fields(hyper):
+        value = getattr(hyper, field.name)
+        if value is None or dataclasses.is_dataclass(value):
+            yield from described(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, float(value), field.metadata.get("help", "")
+
+
+def names(hyper: Any) -> list[str]:
+    return [name for name, _, _ in described(hyper)]
+
+
+def short(name: str, known: Iterable[str]) -> str:
+    """The fewest last words of `name` that mean it."""
+    known, words = list(known), name.split(".")
+    cuts = (".".join(words[-count:]) for count in range(1, len(words)))
+    return next((cut for cut in cuts if meant(cut, known) == [name]), name)
+
+
+def full(name: str, known: Iterable[str]) -> str:
+    """The whole name of a float given by its last words. Raises UserError for one that is unknown or ambiguous."""
+    known = list(known)
+    found = meant(name, known)
+    if len(found) > 1:
+        raise UserError(f'"{name}" may be {" or ".join(found)}: write more of the name')
+    if not found:
+        close = nearest(name, [*known, *(short(each, known) for each in known)])
+        raise UserError(f'unknown float "{name}"{close} (known: {", ".join(known)})')
+    return found[0]
+
+
+def meant(name: str, known: list[str]) -> list[str]:
+    """The known names that end in these words, of which those with the fewest words before them."""
+    ending = [each for each in known if each == name or each.endswith(f".{name}")]
+    fewest = min((each.count(".") for each in ending), default=0)
+    return [each for each in ending if each.count(".") == fewest]
+
+
+def values(hyper: Any, given: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    """The values of every float: those given (nested, or by names that may be cut), else the default.
+
+    Raises UserError for an unknown name, and for a value that is not a finite number or a list of them.
+    """
+    known = {name: (default,) for name, default, _ in described(hyper)}
+    found: dict[str, tuple[float, ...]] = {}
+    for name, value in flatten(given).items():
+        whole = full(name, known)
+        if whole in found:
+            raise UserError(f'the float "{whole}" is given twice')
+        found[whole] = as_tuple(name, value)
+    return known | found
+
+
+def applicable(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """Of a preset's floats those that there are, by name: another agent, or real data alone, has others."""
+    known = list(known)
+    return {name: value for name, value in flatten(given).items() if meant(name, known)}
+
+
+def as_tuple(name: str, value: Any) -> tuple[float, ...]:
+    """One number or several as a tuple of floats; raises UserError for anything else."""
+    numbers = np.atleast_1d(np.asarray(value)) if _is_numeric(value) else np.zeros(0)
+    if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
+        raise UserError(f"hyper.{name}={value!r} must be a finite number, or several separated by commas")
+    return tuple(numbers.astype(np.float64).tolist())
+
+
+def _is_numeric(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_numeric, value))
+    return np.asarray(value).dtype.kind in "iuf"
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"agent": {"alpha": 1}} -> {"agent.alpha": 1}; names may have dots already."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *path, last = name.split(".")
+        branch = tree
+        for word in path:
+            branch = branch.setdefault(word, {})
+        branch[last] = value
+    return tree
+
+
+def filled(hyper: Any, flat: Mapping[str, Any], prefix: str = "") -> Any:
+    """`hyper` with the floats of `flat`, by whole names."""
+    if hyper is None:
+        return None
+    changes = {}
+    for field in dataclasses.fields(hyper):
+        value, name = getattr(hyper, field.name), prefix + field.name
+        if value is None or dataclasses.is_dataclass(value):
+            changes[field.name] = filled(value, flat, f"{name}.")
+        elif name in flat:
+            changes[field.name] = flat[name]
+    return dataclasses.replace(hyper, **changes)

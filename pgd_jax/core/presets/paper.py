@@ -1,0 +1,39 @@
+"""The reference's own sizes (arXiv 2404.06356 and its released code): for data-centre GPUs.
+
+    pgd-train-denoiser --preset=paper --workdir=runs/hopper/denoiser --config.data.dataset=hopper-medium-replay-v2
+    pgd-train-agent --preset=paper --workdir=runs/hopper/agent --config.denoiser=runs/hopper/denoiser
+
+177 M-parameter-class U-Net (1024 x 3), 256 churned Heun steps with the paper's rule (767 denoiser calls a window),
+8,192 windows every 10,000 updates, 1 M updates. Sampling one run takes about 2e18 FLOP: hours on one such GPU. Expected
+score: not measured here; it needs D4RL's files and, for hopper, an in-graph environment.
+"""
+
+from pgd_jax.core.config import AgentConfig, DataConfig, DenoiserConfig, SamplingConfig, TrainingConfig, UNetConfig
+
+
+def denoiser() -> DenoiserConfig:
+    return DenoiserConfig(
+        data=DataConfig(dataset="hopper-medium-replay-v2", window_length=32, window_stride=8),
+        unet=UNetConfig(width=1024, num_blocks=3, compute_dtype="bfloat16"),
+        training=TrainingConfig(num_steps=100_000, batch_size=32, learning_rate=2e-3),
+    )
+
+
+def agent() -> AgentConfig:
+    return AgentConfig(
+        sampling=SamplingConfig(
+            sampler="churned_heun", num_steps=256, guidance="paper", num_trajectories=8_192,
+            trajectories_per_batch=1_024,
+        ),
+        num_phases=100,
+        updates_per_phase=10_000,
+        batch_size=256,
+        synthetic_per_batch=240,
+        num_seeds=4,
+        # EDM's start, and guidance at every noise level: the defaults are those of experiments/guidance_study.
+        hyper={
+            "generator": {
+                "guidance_coefficient": 1.0, "sigma_min": 0.002, "sigma_max": 80.0, "guidance": {"sigma_max": 1e6},
+            }
+        },
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""The arrays and callables that travel between the parts of the library.
+
+Spaces: *environment space* is what a dataset file or an environment shows (observations in their own units, actions in
+[-1, 1]); *network space* is what networks see (every column standardised with dataset statistics, actions additionally
+taken through arctanh first). Agents see observations in network space and actions in environment space.
+
+Axis letters: L lanes, B batch, T window length, O observation, A action, D = O + A + 2 trajectory columns, N rows.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import struct
+
+Array = np.ndarray | jax.Array  # of what may be on the host or on a device
+
+
+class Transition(NamedTuple):
+    """A batch of experience. Leading axes are free but equal."""
+
+    obs: jax.Array  # f32[..., O] network space
+    action: jax.Array  # f32[..., A] environment space, in [-1, 1]
+    reward: jax.Array  # f32[...] environment units
+    next_obs: jax.Array  # f32[..., O] network space
+    terminal: jax.Array  # f32[...] 1.0 where the MDP ended (never for a time limit)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the parts of a trajectory row are: obs | action | reward | terminal."""
+
+    obs_dim: int
+    action_dim: int
+
+    @property
+    def dim(self) -> int:
+        return self.obs_dim + self.action_dim + 2
+
+    @property
+    def obs(self) -> slice:
+        return slice(0, self.obs_dim)
+
+    @property
+    def action(self) -> slice:
+        return slice(self.obs_dim, self.obs_dim + self.action_dim)
+
+    @property
+    def reward(self) -> int:
+        return self.obs_dim + self.action_dim
+
+    @property
+    def terminal(self) -> int:
+        return self.obs_dim + self.action_dim + 1
+
+
+@struct.dataclass
+class Normalizer:
+    """Environment space <-> network space of a trajectory row; fitted once, stored with the weights.
+
+    `squash` says whether actions are tanh-bounded (the rule for every real task); without it they are only
+    standardised, which makes Gaussian test worlds exact.
+    """
+
+    mean: jax.Array  # f32[D] of the pre-tanh columns
+    std: jax.Array  # f32[D]
+    layout: Layout = struct.field(pytree_node=False)
+    squash: bool = struct.field(pytree_node=False, default=True)
+
+
+# (x f32[B, T, D], sigma f32[] or f32[B]) -> x0 f32[B, T, D], all network space: the posterior mean of the clean window.
+# A batch, not one window: XLA on CPU runs a batched network about twice as fast as a vmapped one.
+Denoise = Callable[[jax.Array, jax.Array], jax.Array]
+
+# (obs [..., O] network space, action [..., A] environment space) -> [...]
+LogProb = Callable[[jax.Array, jax.Array], jax.Array]
+
+# obs [..., O] network space -> action [..., A] environment space
+Policy = Callable[[jax.Array], jax.Array]
+
+Params = Any  # a pytree of arrays

@@ -1,0 +1,67 @@
+"""Where a dataset comes from: a path, a built-in name, a D4RL name, or a Minari dataset."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.registry import nearest
+from pgd_jax.data import catalogue, d4rl, fetch
+from pgd_jax.data.base import DATASETS, RawDataset
+
+MINARI = "minari:"
+
+
+def load(dataset: str, download: bool = False, max_rows: int = 0) -> RawDataset:
+    """The dataset called `dataset`: the path of an HDF5 file, a built-in name, a D4RL name, or "minari:<id>".
+
+    D4RL names are looked for where the d4rl package keeps them ($D4RL_DATASET_DIR, else ~/.d4rl/datasets) and fetched
+    only if `download` is set, from D4RL's server or from $D4RL_MIRROR. Of a dataset of more than `max_rows` rows, the
+    first ones are taken (0: all). Raises UserError for an unknown name, a missing file and anything wrong inside it.
+    """
+    if dataset.startswith(MINARI):
+        from pgd_jax.data import minari  # an extra
+
+        return minari.load(dataset.removeprefix(MINARI), download, max_rows)
+    path = pathlib.Path(dataset).expanduser()
+    if path.is_file() or path.suffix in (".hdf5", ".h5") or os.sep in dataset:
+        return d4rl.read(path, name=path.stem, reference=catalogue.name_of_file(path.name), max_rows=max_rows)
+    if dataset in DATASETS:
+        return first_rows(DATASETS.get(dataset)(), max_rows)
+    if dataset in catalogue.TASKS:
+        path = _cached(catalogue.TASKS[dataset], download)
+        return d4rl.read(path, name=dataset, reference=dataset, max_rows=max_rows)
+    raise UserError(
+        f'unknown dataset "{dataset}"{nearest(dataset, [*DATASETS, *catalogue.TASKS])}; '
+        f"built in: {', '.join(DATASETS) or 'none'}; otherwise a D4RL name (pgd-datasets lists them), "
+        '"minari:<id>", or the path of an HDF5 file'
+    )
+
+
+def first_rows(raw: RawDataset, max_rows: int) -> RawDataset:
+    """`raw` without what follows its first `max_rows` rows; all of it for 0."""
+    if not max_rows:
+        return raw
+    arrays = {name: array for name, array in vars(raw).items() if isinstance(array, np.ndarray)}
+    first: dict[str, Any] = {name: array[:max_rows] for name, array in arrays.items()}
+    return dataclasses.replace(raw, **first)
+
+
+def cache_path(name: str) -> pathlib.Path:
+    """Where the file of D4RL dataset `name` is kept, by the d4rl package too (offline_env.py)."""
+    folder = pathlib.Path(os.environ.get("D4RL_DATASET_DIR", "~/.d4rl/datasets")).expanduser()
+    return folder / catalogue.task(name).file_name
+
+
+def _cached(task: catalogue.Task, download: bool) -> pathlib.Path:
+    path, url = cache_path(task.name), fetch.url_of(task)
+    if not path.is_file():
+        if not download:
+            raise UserError(
+                f'D4RL dataset "{task.name}" is not here: put {url} at {path}, or fetch it with the `download` setting'
+            )
+        fetch.download(url, path)
+    return path

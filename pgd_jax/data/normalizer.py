@@ -1,0 +1,144 @@
+"""Environment space <-> network space of trajectory rows (obs | action | reward | terminal).
+
+Every column is standardised with dataset statistics; actions are clipped to +-0.999 and taken through arctanh before
+that, so that whatever the network generates comes back through tanh as a legal action (PGD, arXiv 2404.06356).
+Everything but `fit` is pure and takes any leading axes.
+"""
+
+from collections.abc import Iterator
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgd_jax.core.types import Layout, Normalizer, Transition
+
+ACTION_LIMIT = 0.999  # arctanh(1) is infinite; D4RL actions touch +-1
+TERMINAL_THRESHOLD = 0.5
+
+# A constant column (terminals of a task that never ends) has std 0, and a flag raised once in a million rows has 1e-3:
+# the floor keeps encoded values finite and below 1e3, and leaves every column of ordinary units alone.
+STD_FLOOR = 1e-3
+
+ROWS_PER_BLOCK = 8_192  # in float64 at once
+
+
+def fit(rows: np.ndarray, layout: Layout, squash: bool = True) -> Normalizer:
+    """Statistics of rows f32[N, D] in environment space; computed in float64 on the host, stored as float32.
+
+    `squash=False` only standardises actions, which keeps Gaussian test worlds Gaussian. Twice through the rows, block
+    by block: in float64 all at once they would take as much as everything else that is made of a dataset.
+    """
+    chex.assert_shape(rows, (None, layout.dim))
+
+    def blocks() -> Iterator[np.ndarray]:
+        for start in range(0, len(rows), ROWS_PER_BLOCK):
+            block = np.array(rows[start : start + ROWS_PER_BLOCK], np.float64)
+            if squash:
+                block[:, layout.action] = np.arctanh(np.clip(block[:, layout.action], -ACTION_LIMIT, ACTION_LIMIT))
+            yield block
+
+    mean = sum(block.sum(axis=0) for block in blocks()) / len(rows)
+    variance = sum(((block - mean) ** 2).sum(axis=0) for block in blocks()) / len(rows)
+    std = np.maximum(np.sqrt(variance), STD_FLOOR)
+    return Normalizer(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32), layout, squash)
+
+
+def _standardise(normalizer: Normalizer, x: jax.Array, part: slice) -> jax.Array:
+    lead = (1,) * (x.ndim - 1)
+    return (x - normalizer.mean[part].reshape(*lead, -1)) / normalizer.std[part].reshape(*lead, -1)
+
+
+def _restore(normalizer: Normalizer, x: jax.Array, part: slice) -> jax.Array:
+    lead = (1,) * (x.ndim - 1)
+    return x * normalizer.std[part].reshape(*lead, -1) + normalizer.mean[part].reshape(*lead, -1)
+
+
+def encode_obs(normalizer: Normalizer, obs: jax.Array) -> jax.Array:
+    """obs [..., O]: environment space -> network space. Numpy in, numpy out when the normalizer holds numpy arrays."""
+    return _standardise(normalizer, obs, normalizer.layout.obs)
+
+
+def decode_obs(normalizer: Normalizer, obs: jax.Array) -> jax.Array:
+    """obs [..., O]: network space -> environment space."""
+    return _restore(normalizer, obs, normalizer.layout.obs)
+
+
+def encode_action(normalizer: Normalizer, action: jax.Array) -> jax.Array:
+    """action [..., A]: environment space -> network space (pre-tanh, standardised)."""
+    if normalizer.squash:
+        action = jnp.arctanh(jnp.clip(action, -ACTION_LIMIT, ACTION_LIMIT))
+    return _standardise(normalizer, action, normalizer.layout.action)
+
+
+def decode_action(normalizer: Normalizer, action: jax.Array) -> jax.Array:
+    """action [..., A]: network space -> environment space, in [-1, 1] (float32 tanh reaches both ends)."""
+    action = _restore(normalizer, action, normalizer.layout.action)
+    return jnp.tanh(action) if normalizer.squash else action
+
+
+def action_range(normalizer: Normalizer) -> tuple[jax.Array, jax.Array]:
+    """(lowest, highest) action that `encode_action` gives, f32[A] each, network space; for normalizers that squash."""
+    limit = jnp.broadcast_to(
+        jnp.arctanh(jnp.asarray(ACTION_LIMIT, normalizer.std.dtype)), (normalizer.layout.action_dim,)
+    )
+    low, high = (_standardise(normalizer, bound, normalizer.layout.action) for bound in (-limit, limit))
+    return low, high
+
+
+def _last_two(layout: Layout) -> slice:
+    return slice(layout.reward, layout.dim)
+
+
+@jax.jit
+def encode(normalizer: Normalizer, rows: jax.Array) -> jax.Array:
+    """rows [..., D]: environment space -> network space. Jitted: step by step it would keep three copies of them."""
+    layout, rest = normalizer.layout, _last_two(normalizer.layout)
+    chex.assert_axis_dimension(rows, -1, layout.dim)
+    obs = encode_obs(normalizer, rows[..., layout.obs])
+    action = encode_action(normalizer, rows[..., layout.action])
+    return jnp.concatenate([obs, action, _standardise(normalizer, rows[..., rest], rest)], axis=-1)
+
+
+def decode(normalizer: Normalizer, x: jax.Array) -> jax.Array:
+    """x [..., D]: network space -> environment space; the terminal column stays a real number."""
+    layout, rest = normalizer.layout, _last_two(normalizer.layout)
+    chex.assert_axis_dimension(x, -1, layout.dim)
+    obs = decode_obs(normalizer, x[..., layout.obs])
+    action = decode_action(normalizer, x[..., layout.action])
+    return jnp.concatenate([obs, action, _restore(normalizer, x[..., rest], rest)], axis=-1)
+
+
+def to_transitions(normalizer: Normalizer, x: jax.Array) -> tuple[Transition, jax.Array]:
+    """Windows x f32[..., T, D] in network space -> (Transition with axes [..., T], valid bool[..., T]).
+
+    Transition t is (row t, obs of row t+1); its terminal is 1 where the decoded column exceeds 0.5. `valid[t]` says
+    that no row before t was terminal (what a generated trajectory holds after its end is not experience), and that the
+    transition is whole: the last row has no successor, so it counts only where it is terminal. Without it no synthetic
+    terminal would ever be seen, as in the data a terminal is always a window's last row. The `next_obs` of a terminal
+    row means nothing and must not be bootstrapped from.
+    """
+    layout = normalizer.layout
+    chex.assert_axis_dimension(x, -1, layout.dim)
+    chex.assert_axis_dimension_gt(x, -2, 1)
+    env_rows = decode(normalizer, x)
+    obs = x[..., layout.obs]
+    is_terminal = env_rows[..., layout.terminal] > TERMINAL_THRESHOLD
+    terminal = is_terminal.astype(jnp.float32)
+    transitions = Transition(
+        obs=obs,
+        action=env_rows[..., layout.action],
+        reward=env_rows[..., layout.reward],
+        next_obs=jnp.concatenate([obs[..., 1:, :], obs[..., -1:, :]], axis=-2),
+        terminal=terminal,
+    )
+    alive = jnp.cumsum(terminal, axis=-1) - terminal == 0.0
+    return transitions, jnp.concatenate([alive[..., :-1], (alive & is_terminal)[..., -1:]], axis=-1)
+
+
+def to_environment_space(normalizer: Normalizer, transitions: Transition) -> Transition:
+    """The same transitions with obs and next_obs in environment space (all else already is); for export and plots."""
+    return transitions._replace(
+        obs=decode_obs(normalizer, transitions.obs), next_obs=decode_obs(normalizer, transitions.next_obs)
+    )

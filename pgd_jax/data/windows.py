@@ -1,0 +1,82 @@
+"""Trajectory windows as a user sees them: numpy arrays in environment space."""
+
+import dataclasses
+import pathlib
+
+import jax
+import numpy as np
+
+from pgd_jax.core.types import Normalizer, Transition
+from pgd_jax.data import episodes, export, minari, minari_export, normalizer as normalizers
+from pgd_jax.data.base import RawDataset
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """N windows of T rows, environment space: observations in their own units, actions in [-1, 1].
+
+    A generated window may end before its last row: what follows its first terminal is not experience, and `valid` is
+    False there. The last row has no successor, so that it is valid only where it is terminal.
+    """
+
+    obs: np.ndarray  # f32[N, T, O]
+    action: np.ndarray  # f32[N, T, A]
+    reward: np.ndarray  # f32[N, T]
+    terminal: np.ndarray  # bool[N, T]
+    valid: np.ndarray  # bool[N, T] rows that are whole transitions
+    obs_std: np.ndarray  # f32[O] of the dataset: the unit of the dynamics error
+    env: str = ""  # name of the task; "" where it is unknown
+    reference: str = ""  # D4RL name whose scores apply
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+    def __repr__(self) -> str:
+        count, length, obs_dim = self.obs.shape
+        return f"Windows({count} of {length} rows, obs {obs_dim}, action {self.action.shape[-1]}, env {self.env!r})"
+
+    def transitions(self) -> Transition:
+        """The valid rows as transitions [K, ...], in order; obs and next_obs in environment space.
+
+        The next_obs of a terminal row means nothing and must not be bootstrapped from.
+        """
+        following = np.concatenate([self.obs[:, 1:], self.obs[:, -1:]], axis=1)
+        fields = (self.obs, self.action, self.reward, following, self.terminal.astype(np.float32))
+        return Transition(*(field[self.valid] for field in fields))
+
+    def save(self, path: str | pathlib.Path) -> str:
+        """Writes the valid rows, an episode a window, to an HDF5 file in D4RL's layout or "minari:<id>"; returns where.
+
+        Raises UserError where something is there already.
+        """
+        rows = self.transitions()
+        last = self.valid.copy()
+        last[:, :-1] &= ~self.valid[:, 1:]
+        terminal = rows.terminal.astype(bool)
+        flat = export.Flat(*rows[:4], terminal, last[self.valid] & ~terminal)
+        metadata = {"source": "pgd_jax windows", "env": self.env, "reference": self.reference}
+        if str(path).startswith(minari.PREFIX):
+            return str(minari_export.write(str(path).removeprefix(minari.PREFIX), flat, metadata))
+        export.write_hdf5(path, *flat, metadata=metadata)
+        return str(path)
+
+
+def generated(normalizer: Normalizer, x: jax.Array, env: str = "", reference: str = "") -> Windows:
+    """Windows x f32[N, T, D] in network space, as a sampler gives them."""
+    transitions, valid = normalizers.to_transitions(normalizer, x)
+    found = jax.device_get(normalizers.to_environment_space(normalizer, transitions))
+    terminal = found.terminal > normalizers.TERMINAL_THRESHOLD
+    std = np.asarray(normalizer.std[normalizer.layout.obs])
+    return Windows(found.obs, found.action, found.reward, terminal, np.asarray(valid), std, env, reference)
+
+
+def recorded(raw: RawDataset, num_windows: int, length: int, key: jax.Array) -> Windows:
+    """Random windows of a dataset, drawn with replacement. Raises UserError where no segment is long enough."""
+    rows = episodes.random_windows(key, raw, length, num_windows)
+    terminal = raw.terminals[rows]
+    valid = np.ones_like(terminal)
+    valid[:, -1] = terminal[:, -1]
+    std = raw.observations.std(axis=0)
+    return Windows(
+        raw.observations[rows], raw.actions[rows], raw.rewards[rows], terminal, valid, std, raw.env, raw.reference
+    )

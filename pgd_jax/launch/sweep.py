@@ -1,0 +1,91 @@
+"""One definition of a sweep: static settings become jobs, each with its own run directory.
+
+Floats need no job of their own: they are lanes of one compiled program (`--config.hyper.*`), and so are seeds.
+"""
+
+import dataclasses
+import itertools
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pgd_jax.core import config as configs
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.registry import nearest
+
+Grid = Mapping[str, Sequence[str]]  # values by setting ("sampling.num_steps"), written as on a command line
+LITERALS = {bool: "true|false", int: r"-?[\d_]+", float: r"[-+.\de]+"}  # how values of a type are written
+
+
+class Command(NamedTuple):
+    module: str
+    config: type  # the dataclass behind its --config.* flags
+
+
+COMMANDS = {
+    "train_denoiser": Command("pgd_jax.cli.train_denoiser", configs.DenoiserConfig),
+    "train_behaviour": Command("pgd_jax.cli.train_behaviour", configs.BehaviourConfig),
+    "train_agent": Command("pgd_jax.cli.train_agent", configs.AgentConfig),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    name: str  # of the run directory and the log: the job's own values
+    argv: tuple[str, ...]  # what follows the Python interpreter
+
+
+def parse_grid(text: str) -> Grid:
+    """`"agent=td3_bc,iql; sampling.num_steps=8,16"` -> Grid. Raises UserError naming the part that is wrong."""
+    grid: dict[str, list[str]] = {}
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        name, _, text_values = (piece.strip() for piece in part.partition("="))
+        values = [value.strip() for value in text_values.split(",")]
+        if name in grid or not all(values) or len(set(values)) < len(values):
+            raise UserError(f'grid: "{part}" must read setting=value or setting=value,value, each of them once')
+        grid[name] = values
+    return grid
+
+
+def jobs(command: str, base: Sequence[str], grid: Grid, workdir: str | pathlib.Path) -> list[Job]:
+    """A job for every combination of the grid's values, the last setting varying fastest; one job for an empty grid.
+
+    `base` are flags that all jobs share, `workdir` is the folder of their run directories. Raises UserError, before
+    anything is started, for a command, setting or value that does not exist.
+    """
+    if command not in COMMANDS:
+        raise UserError(f'unknown command "{command}"{nearest(command, COMMANDS)} (known: {", ".join(COMMANDS)})')
+    module, config = COMMANDS[command]
+    _refuse_bad(base, grid, dict(_leaves(configs.to_dict(config()))))
+    result: dict[str, Job] = {}
+    for values in itertools.product(*grid.values()):
+        own = [f"{name}={value}" for name, value in zip(grid, values, strict=True)]
+        job_name = re.sub(r"[^\w.+=,-]+", "-", ",".join(own)) or command  # a path's "/" would make folders
+        if job_name in result:
+            raise UserError(f'grid: two jobs would share the run directory "{job_name}"; run them as two sweeps')
+        flags = (f"--workdir={pathlib.Path(workdir) / job_name}", *base, *(f"--config.{setting}" for setting in own))
+        result[job_name] = Job(job_name, ("-m", module, *flags))
+    return list(result.values())
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        yield from _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
+
+
+def _refuse_bad(base: Sequence[str], grid: Grid, defaults: dict[str, Any]) -> None:
+    for name, values in grid.items():
+        if name not in defaults:
+            advice = "floats are lanes, after the --: --config.hyper.generator.guidance_coefficient=0,10"
+            raise UserError(f'grid: unknown setting "{name}"{nearest(name, defaults)} ({advice})')
+        for value in values:
+            if not re.fullmatch(LITERALS.get(type(defaults[name]), ".*"), value):
+                raise UserError(f"grid: {name}={value} does not read as the default, {defaults[name]!r}, does")
+    given = [flag.lstrip("-").partition("=")[0] for flag in base if flag.startswith("-")]
+    if twice := [name for name in given if given.count(name) > 1]:
+        raise UserError(f"--{twice[0]} is given more than once after the --; keep the one that is meant")
+    for flag in base:
+        name = flag.lstrip("-").partition("=")[0]
+        if name == "workdir" or name.removeprefix("config.") in grid:
+            raise UserError(f"{flag} after the -- would be given twice: the sweep sets --{name} for every job")

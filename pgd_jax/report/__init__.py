@@ -1,0 +1,1 @@
+"""Finished runs as a page with tables and figures."""

@@ -1,0 +1,118 @@
+"""What a report says about where its numbers come from: the task, the runs, their hardware, versions and commands."""
+
+import dataclasses
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pgd_jax.core import config as configs, hyper as floats
+from pgd_jax.core.errors import UserError
+from pgd_jax.report.results import Run
+from pgd_jax.runs import denoiser as denoisers, experiment as experiments, metrics, rundir
+from pgd_jax.runs.experiment import Experiment
+
+HOST_PACKAGES = ("gymnasium", "mujoco", "gymnasium-robotics")
+
+
+def warnings(run: Run) -> list[str]:
+    """What keeps the run's numbers from being its last word."""
+    found = []
+    if not run.is_finished:
+        found.append(
+            f"`{run.path}` is not finished ({run.phases_done} of {run.config.num_phases} phases): "
+            "its numbers are provisional."
+        )
+    lost = metrics.first_nonfinite(run.rows, dict.fromkeys(key for row in run.rows for key in row))
+    if lost is not None:
+        found.append(f"`{run.path}` diverged: {lost.key} is not finite in lane {lost.lane}, phase {lost.phase}.")
+    return found
+
+
+def task(runs: Sequence[Run], experiments: Sequence[Experiment]) -> dict[str, Any]:
+    """What the runs have in common; UserError where they judge different things."""
+    config = runs[0].config
+    judges = [found.program.env or (found.host and found.host.env) for found in experiments]
+    environments = {env.name for env in judges if env is not None}
+    with_host = [run for run in runs if any("host_return_mean" in row for row in run.rows)]
+    datasets = {run.path: _dataset(run) for run in runs}
+    for what, values in (
+        ("agents", {run.path: run.config.agent for run in runs}),
+        ("datasets", {path: name for path, name in datasets.items() if name}),
+    ):
+        if len(set(values.values())) > 1:
+            listed = ", ".join(f"{path}: {value}" for path, value in values.items())
+            raise UserError(f"these runs have different {what} ({listed}); make one report of each")
+    if len(environments) > 1:
+        raise UserError(
+            f"these runs are judged by different environments ({', '.join(sorted(environments))}); "
+            "make one report of each"
+        )
+    return {
+        "dataset": next(filter(None, datasets.values()), "unknown dataset"),
+        "environment": next(iter(environments), config.environment),
+        "agent": config.agent,
+        "num_episodes": _counts(run.config.num_episodes for run in runs),
+        "num_host_episodes": _counts(run.config.host_episodes or run.config.num_episodes for run in with_host),
+        "host_versions": list(dict.fromkeys(_host_versions(run) for run in with_host)),
+        "hardware": list(dict.fromkeys(_hardware(run) for run in runs)),
+    }
+
+
+def _counts(counts: Iterable[int]) -> str:
+    """ "16", or "16/64" where runs differ; "" for no runs."""
+    return "/".join(dict.fromkeys(map(str, counts)))
+
+
+def _host_versions(run: Run) -> str:
+    versions = run.record["versions"]
+    return ", ".join(f"{name} {versions[name]}" for name in HOST_PACKAGES if name in versions)
+
+
+def _dataset(run: Run) -> str:
+    """The name or path of the run's dataset; "" where only a denoiser run that is gone knew it."""
+    if run.config.dataset:
+        return run.config.dataset
+    try:
+        return rundir.load_config(run.config.denoiser, denoisers.KIND)["data"]["dataset"]
+    except UserError:
+        return ""
+
+
+def _hardware(run: Run) -> str:
+    return f"{run.record['num_devices']} × {run.record['device']}"
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """What it takes to repeat the run."""
+    record = run.record
+    return {
+        "path": str(run.path),
+        "is_finished": run.is_finished,
+        "phases_done": run.phases_done,
+        "num_phases": run.config.num_phases,
+        "created": record.get("created"),
+        "hardware": _hardware(run),
+        "git_commit": record.get("git_commit"),
+        "git_modified": record.get("git_modified"),
+        "versions": record["versions"],
+        "command": command(run),
+    }
+
+
+def command(run: Run) -> str:
+    """The train_agent command line that asks for the run's settings; those at their defaults are left out."""
+    usual = {name: (default,) for name, default, _ in floats.described(experiments.hyper_of(run.config))}
+    flags = [f"--config.{name}={value}" for name, value in _changed(run.config, configs.AgentConfig())]
+    for name, values in floats.flatten(run.config.hyper).items():
+        if tuple(values) != usual.get(name):
+            flags.append(f"--config.hyper.{name}={','.join(f'{value:g}' for value in values)}")
+    return shlex.join(["pgd-train-agent", f"--workdir={run.path}", *flags])
+
+
+def _changed(config: Any, default: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(config):
+        value, usual = getattr(config, field.name), getattr(default, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _changed(value, usual, f"{prefix}{field.name}.")
+        elif value != usual and field.name != "hyper":
+            yield prefix + field.name, value

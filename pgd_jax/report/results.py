@@ -1,0 +1,143 @@
+"""Agent runs read back as groups of lanes: what is compared in a report. Host-side; nothing is written."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pgd_jax.core import config as configs
+from pgd_jax.core.errors import UserError
+from pgd_jax.runs import agent as agent_runs, metrics, rundir
+
+LATE_SHARE = 0.2  # of the updates: the end of a run, averaged as a less noisy number than the last phase
+KINDS = ("real", "unguided", "guided")
+COEFFICIENT = agent_runs.COEFFICIENT
+
+
+class Run(NamedTuple):
+    path: pathlib.Path
+    record: dict[str, Any]  # config.json
+    config: configs.AgentConfig
+    rows: list[dict[str, Any]]
+    is_finished: bool
+
+    @property
+    def phases_done(self) -> int:
+        return max(row["phase"] for row in self.rows) + 1
+
+
+class Group(NamedTuple):
+    """Lanes that differ only by their seed, of one run or of several that differ only by their seeds."""
+
+    name: str
+    kind: str  # one of KINDS
+    coefficient: float  # of guidance; 0 where there is none
+    others: dict[str, float]  # swept floats besides it
+    rows: dict[int, list[dict[str, Any]]]  # by seed, in phase order
+    lanes: dict[int, tuple[pathlib.Path, int]]  # by seed: (run, lane)
+
+
+def read(path: str | os.PathLike) -> Run:
+    """The run in `path`; raises UserError where it is none of ours, or has not finished a phase yet."""
+    path = pathlib.Path(path)
+    record = rundir.load_record(path, agent_runs.KIND)
+    rows = metrics.read(path / "metrics.jsonl")
+    if not rows:
+        raise UserError(f"{path} has not finished its first phase yet; make the report once it has")
+    config = rundir.read_config(configs.AgentConfig, path, agent_runs.KIND)
+    return Run(path, record, config, rows, (path / rundir.FINISHED).exists())
+
+
+def groups(runs: Sequence[Run]) -> list[Group]:
+    """All lanes of the runs by group: real, unguided, guided in order of their coefficient.
+
+    Runs that differ in more than their seeds never share a group: where names collide, the run's directory is added.
+    Raises UserError where a group has a seed twice.
+    """
+    owners: dict[str, set[str]] = {}
+    for run in runs:
+        for row in run.rows:
+            owners.setdefault(_label(row), set()).add(_signature(run))
+    found: dict[str, Group] = {}
+    for run in runs:
+        for row in run.rows:
+            label = _label(row)
+            name = label if len(owners[label]) == 1 else f"{label} ({run.path})"
+            setting = {key: value for key, value in row["setting"].items() if key != COEFFICIENT}
+            group = found.setdefault(name, Group(name, _kind(row), _coefficient(row), setting, {}, {}))
+            origin = (run.path, row["lane"])
+            if group.lanes.setdefault(row["seed"], origin) != origin:
+                raise UserError(
+                    f'{group.lanes[row["seed"]][0]} and {run.path} both hold seed {row["seed"]} of "{name}"; name one'
+                )
+            group.rows.setdefault(row["seed"], []).append(row)
+    return sorted(found.values(), key=lambda group: (KINDS.index(group.kind), group.coefficient))
+
+
+def common_updates(found: Sequence[Group]) -> int:
+    """The last number of updates that every lane of every group has reached."""
+    return min(rows[-1]["updates"] for group in found for rows in group.rows.values())
+
+
+def last(group: Group, key: str, updates: int) -> dict[int, float]:
+    """`key` by seed in the last phase within `updates`; empty where the rows do not have it."""
+    return {seed: values[-1] for seed, values in _within(group, key, 0, updates).items()}
+
+
+def late(group: Group, key: str, updates: int) -> dict[int, float]:
+    """`key` by seed, averaged over the phases of the last fifth of `updates` (the last phase at least)."""
+    final = min(last(group, "updates", updates).values(), default=0)
+    start = min((1.0 - LATE_SHARE) * updates, final - 1)
+    return {seed: float(np.mean(values)) for seed, values in _within(group, key, start, updates).items()}
+
+
+def curve(group: Group, key: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """(updates [P], values [S, P] or [S, P, ...]) over the phases that all seeds have; None where rows lack `key`."""
+    series = [[row for row in rows if key in row] for _, rows in sorted(group.rows.items())]
+    length = min(len(rows) for rows in series)
+    if not length:
+        return None
+    return np.array([row["updates"] for row in series[0][:length]]), np.array(
+        [[row[key] for row in rows[:length]] for rows in series]
+    )
+
+
+def pairs(found: Sequence[Group]) -> list[tuple[Group, Group]]:
+    """What to compare: each guided group with the unguided and real ones, each unguided with the real ones.
+
+    Only where the other swept floats are the same, or the baseline has none.
+    """
+    return [
+        (a, b) for a in found for b in found if KINDS.index(a.kind) > KINDS.index(b.kind) and b.others in ({}, a.others)
+    ]
+
+
+def _within(group: Group, key: str, start: float, stop: int) -> dict[int, list[float]]:
+    picked = {
+        seed: [row[key] for row in rows if key in row and start < row["updates"] <= stop]
+        for seed, rows in group.rows.items()
+    }
+    return {seed: values for seed, values in sorted(picked.items()) if values}
+
+
+def _kind(row: dict[str, Any]) -> str:
+    return row["group"].split()[0]
+
+
+def _coefficient(row: dict[str, Any]) -> float:
+    return row["setting"][COEFFICIENT] if _kind(row) == "guided" else 0.0
+
+
+def _label(row: dict[str, Any]) -> str:
+    """ "guided 3 agent.alpha=1": the kind, the coefficient of guided lanes, and whatever else is swept."""
+    kind = _kind(row)
+    name = [f"guided λ={_coefficient(row):g}"] if kind == "guided" else [kind]
+    return " ".join(name + [f"{key}={value:g}" for key, value in row["setting"].items() if key != COEFFICIENT])
+
+
+def _signature(run: Run) -> str:
+    """The settings that lanes of one group must share."""
+    free = dict.fromkeys(("num_seeds", "first_seed", "hyper", "num_phases", "phases_per_chunk", "download"))
+    return repr({**run.record["config"], **free})

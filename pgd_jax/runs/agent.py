@@ -1,0 +1,183 @@
+"""Agents as a run: an experiment in chunks of phases, and the rows that its metrics become."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from pgd_jax.core import config as configs, devices, logging, processes
+from pgd_jax.data import catalogue
+from pgd_jax.data.base import RawDataset
+from pgd_jax.generators.base import Metrics
+from pgd_jax.runs import checkpoint, denoiser as denoisers, driver, evaluators, footprint, rundir
+from pgd_jax.runs.experiment import Experiment, assemble
+from pgd_jax.train import loop
+
+KIND = "agent"
+COEFFICIENT = "guidance_coefficient"
+SCORES = ("normalised_score", "return_mean", "host_normalised_score", "host_return_mean")  # the first that there is
+
+
+def initial_states(experiment: Experiment) -> loop.LaneState:
+    return loop.init(experiment.program, experiment.lanes.seeds, experiment.lanes.hypers, experiment.shared)
+
+
+class AgentRun(NamedTuple):
+    """An experiment that is ready to start."""
+
+    experiment: Experiment
+    job: driver.Job
+    initial: Callable[[], loop.LaneState]
+    template: Any  # shapes of the states, and where they lie
+    needed: footprint.Footprint
+
+
+def prepare(experiment: Experiment) -> AgentRun:
+    """Puts program and data on the devices, and compiles the program, which says what memory it takes."""
+    placed = on_devices(experiment)
+    initial = functools.partial(initial_states, placed)
+    template = devices.template(initial, experiment.mesh, devices.LANES)
+    config, program, shared = experiment.config, placed.program, placed.shared
+    compiled = footprint.compile(
+        loop.run_chunk, program, config.phases_per_chunk, template, placed.lanes.hypers, shared
+    )
+    needed = footprint.of_agent(config, compiled, program, template, shared)
+    job = _job(experiment, lambda states: compiled(states, placed.lanes.hypers, shared))
+    return AgentRun(experiment, job, initial, template, needed)
+
+
+def fit(config: configs.AgentConfig, path: str | os.PathLike, raw: RawDataset | None = None) -> bool:
+    """Runs the experiment in directory `path`, or resumes, or returns at once; returns whether it is finished.
+
+    `raw` are the rows of the dataset that the config names, where they have been read already.
+    """
+    experiment = assemble(config, raw=raw)
+    recorded = configs.to_dict(experiment.config)
+    if rundir.is_finished(path, KIND, recorded):
+        logging.info(f"{path}: already finished")
+        return True
+    processes.check()
+    run = prepare(experiment)
+    footprint.announce(path, run.needed)
+    with rundir.open_run(path, KIND, recorded) as directory:
+        return driver.run(run.job, directory, run.initial, run.template)
+
+
+def fit_in_memory(
+    config: configs.AgentConfig, trained: denoisers.Trained | None, raw: RawDataset
+) -> tuple[Experiment, loop.LaneState, list[dict[str, Any]]]:
+    """Runs the experiment and keeps nothing on the disk: (experiment, last states, all rows), the numbers of `fit`."""
+    run = prepare(assemble(config, trained, raw))
+    footprint.announce("agents", run.needed)
+    states, rows = driver.run_in_memory(run.job, "agents", run.initial)
+    return run.experiment, states, rows
+
+
+def on_devices(experiment: Experiment) -> Experiment:
+    """The same with program and data on all devices of its mesh."""
+    mesh, lanes_ = experiment.mesh, experiment.lanes
+    hypers, seeds = devices.place((lanes_.hypers, lanes_.seeds), mesh, devices.LANES)
+    return experiment._replace(
+        program=experiment.program._replace(mesh=mesh),
+        shared=devices.place(experiment.shared, mesh),
+        lanes=lanes_._replace(hypers=hypers, seeds=seeds),
+    )
+
+
+def _job(experiment: Experiment, advance: Callable[[loop.LaneState], tuple[loop.LaneState, Metrics]]) -> driver.Job:
+    config, num_lanes = experiment.config, len(experiment.lanes.settings)
+    return driver.Job(
+        advance,
+        rows=functools.partial(_rows, experiment),
+        summary=_summary,
+        num_chunks=config.num_phases // config.phases_per_chunk,
+        phases_per_chunk=config.phases_per_chunk,
+        units_per_chunk=config.phases_per_chunk * config.updates_per_phase * num_lanes,
+        unit="update",
+        metadata={},
+        judge=None if experiment.host is None else _host_judge(experiment),
+    )
+
+
+def _rows(experiment: Experiment, chunk: int, metrics: dict[str, np.ndarray], seconds: float) -> list[dict[str, Any]]:
+    """One row a lane and phase from metrics [L, P, ...]; phases in order, lanes within them."""
+    config, settings = experiment.config, experiment.lanes.settings
+    seeds = np.asarray(experiment.lanes.seeds)
+    rows = []
+    for offset in range(config.phases_per_chunk):
+        phase = chunk * config.phases_per_chunk + offset
+        for lane, setting in enumerate(settings):
+            row: dict[str, Any] = {
+                "lane": lane,
+                "phase": phase,
+                "seed": int(seeds[lane]),
+                "setting": setting,
+                "group": group(config, setting),
+            }
+            row |= {"updates": (phase + 1) * config.updates_per_phase, "wall_s": seconds / config.phases_per_chunk}
+            row |= {name: value[lane, offset] for name, value in metrics.items()}
+            if experiment.reference and "return_mean" in row:
+                row["normalised_score"] = catalogue.normalised_score(experiment.reference, float(row["return_mean"]))
+            rows.append(row)
+    return rows
+
+
+def _host_judge(experiment: Experiment) -> Callable[..., list[dict[str, Any]]]:
+    """Adds the host's measures to the rows of a chunk's last phase: the only one whose policies outlive the chunk."""
+    assert experiment.host is not None
+    judge = evaluators.HostEvaluator(
+        experiment.host, experiment.program.agent, experiment.shared.normalizer, experiment.lanes
+    )
+
+    def judged(chunk: int, states: loop.LaneState, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        last = (chunk + 1) * experiment.config.phases_per_chunk - 1
+        began = time.perf_counter()
+        measures = judge.evaluate(states, last)
+        measures["wall_host_s"] = np.full(len(experiment.lanes.settings), time.perf_counter() - began)
+        if experiment.reference:
+            scores: Any = catalogue.normalised_score(experiment.reference, measures["host_return_mean"])
+            measures["host_normalised_score"] = scores
+        return [
+            row | {name: values[row["lane"]] for name, values in measures.items()} if row["phase"] == last else row
+            for row in rows
+        ]
+
+    return judged
+
+
+def group(config: configs.AgentConfig, setting: dict[str, float]) -> str:
+    """What a report calls lanes of this kind: "real", "unguided", "guided", and whatever else tells them apart."""
+    if config.synthetic_per_batch == 0:
+        kind = "real"
+    else:
+        kind = "unguided" if setting.get(COEFFICIENT, 1.0) == 0.0 else "guided"
+    others = [f"{name}={value:g}" for name, value in setting.items() if name != COEFFICIENT or value not in (0.0, 1.0)]
+    return " ".join([kind, *others])
+
+
+def _summary(rows: list[dict[str, Any]]) -> str:
+    """The mean of the last phase over each group."""
+    last = [row for row in rows if row["phase"] == rows[-1]["phase"]]
+    key = next((key for key in (*SCORES, "critic_loss") if key in last[0]), "phase")
+    groups = dict.fromkeys(row["group"] for row in last)
+    means = {name: np.mean([row[key] for row in last if row["group"] == name]) for name in groups}
+    return f"{key}: " + ", ".join(f"{name} {mean:.1f}" for name, mean in means.items())
+
+
+def load(path: str | os.PathLike) -> tuple[Experiment, loop.LaneState, int]:
+    """(experiment, states, phases done) of the newest whole checkpoint in run `path`, for those that only read it."""
+    config = rundir.read_config(configs.AgentConfig, path, KIND)
+    for what in ("denoiser", "behaviour", "dataset"):
+        if name := getattr(config, what):
+            rundir.say_what_it_names(path, what, name)
+    # To go to the network is for a command's own flags to say.
+    experiment = assemble(dataclasses.replace(config, download=False))
+    template = jax.eval_shape(functools.partial(initial_states, experiment))
+    chunk, states = checkpoint.restore(pathlib.Path(path) / "checkpoints", template)
+    return experiment, states, chunk * config.phases_per_chunk

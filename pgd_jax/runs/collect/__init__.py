@@ -1,0 +1,1 @@
+"""Datasets by D4RL's protocol: online training of SAC, its replay buffer and rollouts."""

@@ -1,0 +1,191 @@
+"""A denoiser as a run: from a dataset to trained weights with the normalizer they belong to."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.stages import Compiled
+
+from pgd_jax.core import config as configs, devices, logging, processes
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import Layout, Normalizer, Params
+from pgd_jax.data import episodes, loading, normalizer as normalizers
+from pgd_jax.data.base import RawDataset
+from pgd_jax.networks import unet
+from pgd_jax.networks.base import Network
+from pgd_jax.runs import checkpoint, driver, footprint, rundir
+from pgd_jax.train import denoiser as denoiser_training
+
+KIND = "denoiser"
+
+
+@struct.dataclass
+class Saved:
+    """What a checkpoint of this kind holds: weights never travel without their statistics."""
+
+    training: denoiser_training.TrainState
+    normalizer: Normalizer
+
+
+class Data(NamedTuple):
+    """A dataset ready for training: windows of both sides of the split, on the device, in network space."""
+
+    raw: RawDataset
+    normalizer: Normalizer
+    training: denoiser_training.TrainingWindows
+    validation: denoiser_training.TrainingWindows | None  # None: a single episode leaves nothing to hold out
+
+
+class Trained(NamedTuple):
+    """A trained denoiser, read back from its run or trained in memory."""
+
+    config: configs.DenoiserConfig
+    network: Network
+    params: Params  # the averaged weights
+    normalizer: Normalizer
+
+
+def layout_of(raw: RawDataset) -> Layout:
+    return Layout(raw.observations.shape[1], raw.actions.shape[1])
+
+
+def network_of(config: configs.DenoiserConfig, layout: Layout) -> Network:
+    return unet.build(
+        config.data.window_length, layout.dim, config.unet.width, config.unet.num_blocks, config.unet.compute_dtype
+    )
+
+
+def prepare(config: configs.DenoiserConfig, raw: RawDataset | None = None) -> Data:
+    """Splits and encodes the dataset, which is loaded unless it is given; statistics are of all rows.
+
+    Raises UserError where it cannot be used.
+    """
+    data = config.data
+    processes.check()
+    raw = loading.load(data.dataset, data.download, data.max_rows) if raw is None else raw
+    pieces = episodes.segments(raw)
+    train_ids, validation_ids = episodes.split(pieces, data.validation_fraction, data.split_seed)
+    try:
+        starts = episodes.window_starts(episodes.take(pieces, train_ids), data.window_length, data.window_stride)
+    except UserError as error:
+        raise UserError(f"{data.dataset}: {error}") from None
+    if config.training.batch_size > len(starts):
+        raise UserError(
+            f"training.batch_size={config.training.batch_size} is larger than the data: {data.dataset} has "
+            f"{len(starts)} training windows of {data.window_length} rows; use a smaller batch or stride"
+        )
+    recorded = episodes.rows(raw)
+    normalizer = normalizers.fit(recorded, layout_of(raw))
+    rows = normalizers.encode(normalizer, jnp.asarray(recorded))
+    try:
+        held_out = episodes.window_starts(episodes.take(pieces, validation_ids), data.window_length, data.window_stride)
+        validation = denoiser_training.TrainingWindows(rows, jnp.asarray(held_out))
+    except UserError:
+        logging.info(f"{raw.name}: no held-out episode has a window of {data.window_length} rows; no validation loss")
+        validation = None
+    logging.info(
+        f"{raw.name}: {len(raw.rewards)} rows, {len(pieces.start)} episodes (longest {pieces.length.max()} rows), "
+        f"{len(starts)} training windows of {data.window_length} rows"
+    )
+    return Data(raw, normalizer, denoiser_training.TrainingWindows(rows, jnp.asarray(starts)), validation)
+
+
+class DenoiserRun(NamedTuple):
+    """A training that is ready to start."""
+
+    network: Network
+    job: driver.Job
+    initial: Callable[[], Saved]
+    template: Any  # shapes of the state, and where it lies
+    needed: footprint.Footprint
+
+
+def ready(config: configs.DenoiserConfig, data: Data) -> DenoiserRun:
+    """Puts the data on the devices, and compiles the training, which says what memory it takes."""
+    network = network_of(config, data.normalizer.layout)
+    mesh = devices.batch_mesh_of(config.training.batch_size)
+    training, validation = devices.place((data.training, data.validation), mesh)
+    make = functools.partial(_initial, config, network, data.normalizer)
+    template = devices.template(make, mesh)
+    compiled = footprint.compile(
+        denoiser_training.train_chunk, template.training, training, length=config.data.window_length, network=network,
+        config=config.training, mesh=mesh,
+    )  # fmt: skip
+    needed = footprint.of_denoiser(config, compiled, template.training, training)
+    job = _job(config, network, compiled, data._replace(training=training, validation=validation))
+    return DenoiserRun(network, job, lambda: devices.place(jax.jit(make)(), mesh), template, needed)
+
+
+def fit(config: configs.DenoiserConfig, path: str | os.PathLike, raw: RawDataset | None = None) -> bool:
+    """Trains a denoiser in the run directory `path`, or resumes, or returns at once; returns whether it is finished.
+
+    `raw` are the rows of the dataset that the config names, where they have been read already.
+    """
+    configs.validate_denoiser(config)
+    data = prepare(config, raw)
+    network_of(config, data.normalizer.layout)  # an impossible one is refused before a finished run is looked at
+    if rundir.is_finished(path, KIND, configs.to_dict(config)):
+        logging.info(f"{path}: already finished")
+        return True
+    processes.check()
+    run = ready(config, data)
+    footprint.announce(path, run.needed)
+    with rundir.open_run(path, KIND, configs.to_dict(config)) as directory:
+        return driver.run(run.job, directory, run.initial, run.template)
+
+
+def fit_in_memory(config: configs.DenoiserConfig, raw: RawDataset) -> Trained:
+    """Trains a denoiser on `raw` and keeps nothing on the disk; the same numbers as `fit`."""
+    configs.validate_denoiser(config)
+    run = ready(config, prepare(config, raw))
+    footprint.announce("denoiser", run.needed)
+    saved, _ = driver.run_in_memory(run.job, "denoiser", run.initial)
+    return Trained(config, run.network, saved.training.ema, saved.normalizer)
+
+
+def _initial(config: configs.DenoiserConfig, network: Network, normalizer: Normalizer) -> Saved:
+    return Saved(denoiser_training.init(jax.random.key(config.training.seed), network, config.training), normalizer)
+
+
+def _job(config: configs.DenoiserConfig, network: Network, train: Compiled, data: Data) -> driver.Job:
+    training, length = config.training, config.data.window_length
+    key_validation = jax.random.key((config.training.seed + 1) % configs.NUM_SEEDS)
+
+    def advance(saved: Saved) -> tuple[Saved, dict[str, jax.Array]]:
+        state, loss = train(saved.training, data.training)
+        losses = {"train_loss": loss}
+        if data.validation is not None:
+            losses["validation_loss"] = denoiser_training.validation_loss(
+                key_validation, state.ema, data.validation, length=length, network=network,
+                num_windows=training.num_validation_windows, batch_size=training.batch_size,
+            )  # fmt: skip
+        return Saved(state, saved.normalizer), losses
+
+    shown = ("train_loss", "validation_loss")
+    return driver.training(advance, training.num_steps, training.steps_per_chunk, shown, metadata_of(data.normalizer))
+
+
+def metadata_of(normalizer: Normalizer) -> dict[str, Any]:
+    """What a checkpoint with this normalizer needs to be read back: `Layout(**metadata["layout"])`."""
+    return {"layout": dataclasses.asdict(normalizer.layout)}
+
+
+def load(path: str | os.PathLike) -> Trained:
+    """The denoiser of the finished run in `path`. Raises UserError for no run, another kind, or one not finished."""
+    config = rundir.read_config(configs.DenoiserConfig, path, KIND)
+    if not (pathlib.Path(path) / rundir.FINISHED).exists():
+        raise UserError(f"{path}: this denoiser is not trained to its end; run its train_denoiser command again first")
+    checkpoints = pathlib.Path(path) / "checkpoints"
+    layout = Layout(**checkpoint.load_metadata(checkpoints)["layout"])
+    network = network_of(config, layout)
+    template = jax.eval_shape(
+        lambda: _initial(config, network, Normalizer(jnp.zeros(layout.dim), jnp.zeros(layout.dim), layout))
+    )
+    saved = checkpoint.restore(checkpoints, template)[1]
+    return Trained(config, network, saved.training.ema, saved.normalizer)

@@ -1,0 +1,152 @@
+"""What an experiment is made of: settings -> program, lanes and data."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from pgd_jax.agents.base import AGENTS, AgentPlan
+from pgd_jax.core import config as configs, devices, hyper as floats, logging, processes
+from pgd_jax.core.errors import UserError
+from pgd_jax.data import catalogue, episodes, loading, normalizer as normalizers
+from pgd_jax.data.base import RawDataset
+from pgd_jax.generators import diffusion
+from pgd_jax.generators.base import GENERATORS, Context
+from pgd_jax.runs import behaviour as behaviours, denoiser as denoisers, evaluators, footprint, rundir
+from pgd_jax.train import lanes, loop
+from pgd_jax.train.program import plan_of
+
+
+class Experiment(NamedTuple):
+    """Everything that `loop.run_chunk` needs, and what its metrics mean."""
+
+    config: configs.AgentConfig
+    program: loop.Program
+    shared: loop.Shared
+    lanes: lanes.Lanes
+    raw: RawDataset
+    reference: str  # D4RL name whose scores normalise returns; "" where none does
+    host: evaluators.HostPlan | None  # what the host evaluates besides
+    mesh: Mesh | None  # devices that a run of it takes
+
+
+def assemble(
+    config: configs.AgentConfig, trained: denoisers.Trained | None = None, raw: RawDataset | None = None
+) -> Experiment:
+    """Loads and checks all that a config names, but for a denoiser and rows that are given.
+
+    Raises UserError, before anything is written, for what cannot work.
+    """
+    configs.validate_agent(config)
+    family = AGENTS.get(config.agent)
+    check_generator(config)
+    evaluators.check_known(config.environment)
+    config = complete(config)
+    lanes_ = lanes.build(hyper_of(config), config.hyper, config.num_seeds, config.first_seed)
+    if trained is None and config.denoiser:
+        trained = denoisers.load(config.denoiser)
+    dataset, max_rows = data_of(config, trained)
+    if raw is None and dataset != config.dataset and trained is not None:
+        rundir.say_what_it_names(config.denoiser, "dataset", dataset)
+    processes.check()
+    raw = loading.load(dataset, config.download, max_rows) if raw is None else raw
+    layout = denoisers.layout_of(raw)
+    if trained is not None and trained.normalizer.layout != layout:
+        raise UserError(
+            f"{dataset} has observations of {layout.obs_dim} and actions of {layout.action_dim}, the denoiser in "
+            f"{config.denoiser} was trained on {trained.normalizer.layout.obs_dim} and "
+            f"{trained.normalizer.layout.action_dim}"
+        )
+    normalizer = trained.normalizer if trained else normalizers.fit(episodes.rows(raw), layout)
+    real = jax.tree.map(jnp.asarray, episodes.transitions(raw, episodes.segments(raw), normalizer))
+    agent = family.build(layout.obs_dim, layout.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
+    name = config.environment or raw.env
+    env = evaluators.in_graph(name, raw)
+    host = evaluators.on_host(name, raw, config, has_twin=env is not None)
+    _say_who_judges(name, raw, env is not None, host)
+    _check_batches(config, agent.batches_per_update, real.reward.shape[0], dataset)
+    generator, model = None, None
+    if config.synthetic_per_batch:
+        cloned = behaviours.load(config.behaviour, normalizer) if config.behaviour else None
+        context = Context(config, trained, cloned, normalizer, real, lanes_.hypers.generator)
+        generator, model = GENERATORS.get(config.generator).build(context)
+    program = loop.Program(plan_of(config), agent, generator, env)
+    shared = loop.Shared(model, normalizer, real)
+    num_batches = 0 if generator is None else generator.num_batches
+    mesh = devices.mesh_of(config.mesh, len(lanes_.settings), num_batches, footprint.tree_bytes(shared))
+    return Experiment(config, program, shared, lanes_, raw, reference_of(raw, name), host, mesh)
+
+
+def check_generator(config: configs.AgentConfig) -> None:
+    """Raises UserError for a generator that is unknown, or cannot do what the config asks for."""
+    family = GENERATORS.get(config.generator)
+    if config.synthetic_per_batch and family.needs_denoiser and not config.denoiser:
+        raise UserError(
+            "config.denoiser is empty: name the run directory of train_denoiser, or set synthetic_per_batch=0 to train "
+            "on real data alone"
+        )
+    diffusion.check(config.sampling)
+
+
+def hyper_of(config: configs.AgentConfig) -> loop.ProgramHyper:
+    """Every float that an experiment of this agent and generator has, at its default."""
+    generator = GENERATORS.get(config.generator).hyper() if config.synthetic_per_batch else None
+    return loop.ProgramHyper(AGENTS.get(config.agent).hyper(), generator)
+
+
+def generator_floats(name: str) -> list[str]:
+    """The names of a generator's floats, as they stand beside an agent's."""
+    return [each for each in floats.names(loop.ProgramHyper(None, GENERATORS.get(name).hyper())) if "." in each]
+
+
+def complete(config: configs.AgentConfig) -> configs.AgentConfig:
+    """The config with a value for every float: what a run keeps, as a default may be another one day.
+
+    Raises UserError for a float that this agent and generator do not have.
+    """
+    if not config.synthetic_per_batch:
+        own = floats.names(hyper_of(config))
+        for name in floats.flatten(config.hyper):
+            if not floats.meant(name, own) and floats.meant(name, generator_floats(config.generator)):
+                why = "is of the generator, but synthetic_per_batch=0 generates nothing"
+                raise UserError(f"hyper.{name} {why}; leave it out")
+    return dataclasses.replace(config, hyper=floats.nest(floats.values(hyper_of(config), config.hyper)))
+
+
+def data_of(config: configs.AgentConfig, trained: denoisers.Trained | None) -> tuple[str, int]:
+    """(name of the dataset of real rows, how many of them at most): the denoiser's own where the config names none."""
+    own = trained.config.data if trained else configs.DataConfig()
+    return (config.dataset, config.max_rows) if config.dataset else (own.dataset, config.max_rows or own.max_rows)
+
+
+def _check_batches(config: configs.AgentConfig, batches_per_update: int, num_rows: int, dataset: str) -> None:
+    num_real = config.batch_size - config.synthetic_per_batch
+    if num_real > num_rows:
+        raise UserError(
+            f"batch_size={config.batch_size} takes {num_real} real rows, but {dataset} has {num_rows}; "
+            "use a smaller batch"
+        )
+    if config.updates_per_phase % batches_per_update:
+        raise UserError(
+            f"updates_per_phase={config.updates_per_phase} must be a multiple of {batches_per_update}, the number of "
+            f"updates that {config.agent} does at once"
+        )
+
+
+def _say_who_judges(name: str, raw: RawDataset, in_graph: bool, host: evaluators.HostPlan | None) -> None:
+    if host is not None and not in_graph:
+        logging.info(
+            f'{raw.name}: "{name}" is not among the in-graph environments; judged on the host, {host.num_episodes} '
+            "episodes a lane after each chunk"
+        )
+    elif not in_graph:
+        why = "environment=none" if name == evaluators.SWITCHED_OFF else f'no environment for "{name or raw.name}"'
+        logging.info(f"{raw.name}: trains without evaluation ({why})")
+
+
+def reference_of(raw: RawDataset, environment: str) -> str:
+    """The D4RL name whose scores normalise returns in `environment`; "" where they are of another task, or of none."""
+    task = catalogue.TASKS.get(raw.reference)
+    return raw.reference if task is not None and task.env == environment else ""

@@ -1,0 +1,127 @@
+"""Synthetic datasets for any offline RL library: windows from a run, as rows in D4RL's or in Minari's format."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from pgd_jax.core import config as configs, places
+from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import LogProb, Normalizer
+from pgd_jax.data import export, loading, minari, minari_export, normalizer as normalizers
+from pgd_jax.data.base import RawDataset
+from pgd_jax.diffusion import guidance
+from pgd_jax.generators import diffusion
+from pgd_jax.runs import agent as agent_runs, denoiser as denoisers, footprint, rundir
+
+
+class Unguided(NamedTuple):
+    denoiser: str  # run directory of train_denoiser
+
+
+class Guided(NamedTuple):
+    """Sampler and steps are the run's own too."""
+
+    run: str  # run directory of train_agent
+    lane: int  # whose policy guides
+    coefficient: float | None  # None: the lane's own; 0 is unguided
+
+
+class Prepared(NamedTuple):
+    """A source, read and checked."""
+
+    raw: RawDataset  # whose task the rows belong to, which readers get back
+    made: dict[str, str]  # how the rows come about
+    sample: Callable[[int], export.Flat]  # by seed
+
+
+def write(out: str, source: Unguided | Guided, sampling: configs.SamplingConfig, seed: int) -> tuple[int, str]:
+    """Samples into `out`, an HDF5 file or minari:<id>; returns the number of rows and where they are.
+
+    Raises UserError, before it samples, where nothing can be written or something is there, for a sampling that cannot
+    work, and where the dataset of the source is gone.
+    """
+    _check_place(out)
+    configs.validate_sampling(sampling)
+    configs.require_seed("seed", seed)
+    raw, made, sample = _guided(source, sampling) if isinstance(source, Guided) else _unguided(source, sampling)
+    flat = sample(seed)
+    origin = {"source": "pgd_jax synthetic", **made, "dataset": raw.name, "env": raw.env, "reference": raw.reference}
+    origin["seed"] = str(seed)
+    if out.startswith(minari.PREFIX):
+        return len(flat.rewards), str(minari_export.write(out.removeprefix(minari.PREFIX), flat, origin))
+    export.write_hdf5(out, *flat, metadata=origin)
+    return len(flat.rewards), out
+
+
+def _check_place(out: str) -> None:
+    path = pathlib.Path(out)
+    if out.startswith(minari.PREFIX):
+        dataset_id = out.removeprefix(minari.PREFIX)
+        minari_export.check_new(dataset_id)
+        path = minari.root() / dataset_id
+    places.require_place(path)
+
+
+def _unguided(source: Unguided, sampling: configs.SamplingConfig) -> Prepared:
+    denoiser = denoisers.load(source.denoiser)
+    data = denoiser.config.data
+    rundir.say_what_it_names(source.denoiser, "dataset", data.dataset)
+    raw = loading.load(data.dataset, max_rows=data.max_rows)
+    diffusion.check(sampling)
+    plan = diffusion.Plan(sampling, data.window_length, denoiser.network)
+    model, strength = diffusion.Model(denoiser.params), jnp.float32(0.0)
+    sample = functools.partial(_rows, plan, guidance.uniform, strength, diffusion.Hyper(), model, denoiser.normalizer)
+    return Prepared(raw, {"run": source.denoiser}, sample)
+
+
+def _guided(source: Guided, sampling: configs.SamplingConfig) -> Prepared:
+    """By one lane's policy, from the newest checkpoint. Raises UserError for a lane that is not there."""
+    experiment, states, _ = agent_runs.load(source.run)
+    if experiment.program.generator is None:
+        raise UserError(
+            f"{source.run} trained on real data alone and has no denoiser; name a run that generates, or a denoiser run"
+        )
+    num_lanes = len(experiment.lanes.settings)
+    if not 0 <= source.lane < num_lanes:
+        raise UserError(f"lane={source.lane}: {source.run} has lanes 0 to {num_lanes - 1}")
+    plan = experiment.program.generator.plan
+    if not isinstance(plan, diffusion.Plan):
+        raise UserError(f"{source.run} generates by {experiment.config.generator}, not by a denoiser; name another run")
+    own, hypers = plan.sampling, experiment.lanes.hypers.generator
+    state, hyper = jax.tree.map(lambda leaf: leaf[source.lane], (states, hypers))
+    own = dataclasses.replace(
+        own, num_trajectories=sampling.num_trajectories, trajectories_per_batch=sampling.trajectories_per_batch
+    )
+    configs.validate_sampling(own)
+    plan = plan._replace(sampling=own, guided_batches=None)
+    hyper = hyper.replace(guided_share=jnp.float32(1.0))  # a dataset of the lane's policy, whatever it learned from
+    strength = hyper.guidance_coefficient if source.coefficient is None else jnp.float32(source.coefficient)
+    log_prob = functools.partial(experiment.program.agent.log_prob, state.agent)
+    made = {"run": source.run, "lane": str(source.lane), "coefficient": str(source.coefficient)}
+    shared = experiment.shared
+    sample = functools.partial(_rows, plan, log_prob, strength, hyper, shared.model, shared.normalizer)
+    return Prepared(experiment.raw, made, sample)
+
+
+def _rows(
+    plan: diffusion.Plan,
+    log_prob: LogProb,
+    coefficient: jax.Array,
+    hyper: diffusion.Hyper,
+    model: diffusion.Model,
+    normalizer: Normalizer,
+    seed: int,
+) -> export.Flat:
+    @jax.jit
+    def generate(key: jax.Array, model: diffusion.Model) -> jax.Array:  # weights are an argument, never a constant
+        return diffusion.sample(plan, key, log_prob, coefficient, hyper, model, normalizer)
+
+    key = jax.random.key(seed)
+    compiled = footprint.compile(generate, key, model)
+    footprint.announce("sampling", footprint.of_sampling(plan.sampling, compiled))
+    return export.flatten_windows(normalizer, *normalizers.to_transitions(normalizer, compiled(key, model)))

@@ -1,0 +1,47 @@
+"""Seeds x hyperparameters as one axis: a lane for every combination of swept floats and seed."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgd_jax.core import hyper as floats
+from pgd_jax.core.errors import UserError
+from pgd_jax.train.program import ProgramHyper
+
+MAX_LANES = 1_000_000  # more are a slip of the pen
+ALWAYS_TOLD = ("generator.guidance_coefficient",)  # what reports compare by
+
+
+class Lanes(NamedTuple):
+    """L lanes: their hyperparameters (leaves f32[L]), seeds u32[L], and what tells each apart."""
+
+    hypers: ProgramHyper
+    seeds: jax.Array
+    settings: list[dict[str, float]]  # the floats of each lane that differ, or are not the default, by short names
+
+
+def build(hyper: ProgramHyper, values: Mapping[str, Any], num_seeds: int, first_seed: int) -> Lanes:
+    """Lanes for each combination of the values (slowest) and each seed (fastest).
+
+    `values` are one number or several a float, by name (`floats.values`); a float that is left out has its default.
+    Raises UserError for an unknown name and for values that are no finite numbers.
+    """
+    complete = floats.values(hyper, values)
+    several = {name: each for name, each in complete.items() if len(each) > 1}
+    if (count := num_seeds * math.prod(map(len, several.values()))) > MAX_LANES:
+        raise UserError(f"num_seeds={num_seeds} and the values make {count} lanes; at most {MAX_LANES} are taken")
+    defaults = {name: default for name, default, _ in floats.described(hyper)}
+    told = [name for name in complete if name in several or complete[name] != (defaults[name],) or name in ALWAYS_TOLD]
+    seeds, settings, rows = range(first_seed, first_seed + num_seeds), [], []
+    for combination in itertools.product(*complete.values()):
+        row = dict(zip(complete, combination, strict=True))
+        settings += [{floats.short(name, complete): row[name] for name in told}] * num_seeds
+        rows += [row] * num_seeds
+    columns = {name: jnp.asarray(np.asarray([row[name] for row in rows], np.float32)) for name in complete}
+    lane_seeds = np.asarray([seed for _ in range(len(rows) // num_seeds) for seed in seeds], np.uint32)
+    return Lanes(floats.filled(hyper, columns), jnp.asarray(lane_seeds), settings)

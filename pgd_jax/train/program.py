@@ -1,0 +1,65 @@
+"""What the program is made of: its static plan, its traced floats, its state and its data."""
+
+from typing import Any, NamedTuple
+
+import jax
+from flax import struct
+from jax.sharding import Mesh
+
+from pgd_jax.agents.base import Agent, Hyper as AgentHyper, State as AgentState
+from pgd_jax.core.config import AgentConfig
+from pgd_jax.core.hyper import Float, setting
+from pgd_jax.core.types import Normalizer, Transition
+from pgd_jax.envs.base import EvalEnv
+from pgd_jax.generators.base import Generator, Model, State as GeneratorState
+
+
+class PhasePlan(NamedTuple):
+    """Loop lengths and sizes of a phase, by the names of `AgentConfig`; agent and generator have their own."""
+
+    updates_per_phase: int
+    batch_size: int
+    synthetic_per_batch: int
+    num_episodes: int
+    dynamics_windows: int  # of a phase, whose transitions are compared with the environment's own; 0 for none
+
+
+def plan_of(config: AgentConfig) -> PhasePlan:
+    return PhasePlan(*(getattr(config, name) for name in PhasePlan._fields))
+
+
+class Program(NamedTuple):
+    """The static argument of `loop.run_chunk`. Build it once and reuse it: its functions are compared by identity."""
+
+    plan: PhasePlan
+    agent: Agent
+    generator: Generator | None  # None: trained on real data alone
+    env: EvalEnv | None  # None: trained without evaluation
+    mesh: Mesh | None = None  # devices of `loop.run_chunk` and `loop.init`; None: one
+
+
+@struct.dataclass
+class ProgramHyper:
+    """Every float of an experiment; traced, so that each is free to differ between lanes."""
+
+    agent: AgentHyper
+    generator: Any = None  # None: nothing is generated
+    reward_scale: Float = setting(1.0, "the agent learns from reward_scale * reward + reward_shift")
+    reward_shift: Float = setting(0.0, "see reward_scale")
+
+
+@struct.dataclass
+class LaneState:
+    key: jax.Array
+    phase: jax.Array  # i32[] phases finished
+    agent: AgentState
+    generator: GeneratorState = None
+
+
+@struct.dataclass
+class Shared:
+    """What all lanes read: an argument of the program, never a constant in it."""
+
+    model: Model  # the generator's; None where nothing is generated
+    normalizer: Normalizer
+    real: Transition  # [N, ...]
