@@ -15,6 +15,8 @@ from pgd_jax.core.errors import UserError
 from pgd_jax.runs import agent as agent_runs, denoiser, metrics
 from tests import quickly, worlds
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 

@@ -16,6 +16,8 @@ from pgd_jax.envs import evaluate as evaluation
 from pgd_jax.envs.base import EvalEnv
 from pgd_jax.networks import unet
 
+pytestmark = pytest.mark.slow
+
 SETTING = settings.Setting(
     obs_dim=2, window_length=8, width=8, num_blocks=1, num_steps=3, num_windows=8, hidden_dim=16, num_hidden=1,
     batch_size=16, synthetic_per_batch=12, num_real=64, num_updates=4, num_episodes=2,
