@@ -14,7 +14,7 @@ matplotlib.use("agg")
 
 @pytest.mark.slow
 def test_fourteen_lines_from_a_dataset_to_the_scores_of_agents(tmp_path, monkeypatch):
-    """On real sizes; two minutes on two idle cores."""
+    """On real sizes; three minutes on two idle cores, most of them for the denoiser."""
     monkeypatch.chdir(tmp_path)
     import jax
 
