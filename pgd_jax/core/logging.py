@@ -61,7 +61,7 @@ def protect() -> None:
 
 
 def stream() -> Tolerant:
-    """Where `say` and progress bars write: stderr as it is now."""
+    """Where `info` and progress bars write: stderr as it is now."""
     return sys.stderr if isinstance(sys.stderr, Tolerant) else Tolerant(sys.stderr or _Nowhere())
 
 
