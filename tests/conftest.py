@@ -3,7 +3,13 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
+
+# Under nohup, or in the background of a script, these two are ignored, and so they would be in every process of a test.
+for number, handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # A command has the cores of a CPU as devices, and a run's lanes divide over them: here, whatever the number of cores.

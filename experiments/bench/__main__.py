@@ -42,7 +42,7 @@ def _main(options: flags.FlagValues) -> None:
     if out is not None and not out.parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {out.parent}; make it first")
     if options.compare:
-        entry.refuse_ignored(("setting", "num_repeats", "out", "curves"), "with --compare, which measures nothing")
+        entry.check_not_given(("setting", "num_repeats", "out", "curves"), "with --compare, which measures nothing")
         _compare([pathlib.Path(path) for path in options.compare])
     elif options.curves:
         _curves(options, out)
@@ -62,7 +62,7 @@ def _parts(options: flags.FlagValues, out: pathlib.Path | None) -> None:
     from experiments.bench import dispatches, parts, setting as settings, speed
 
     if out is not None:
-        places.refuse_taken(out)
+        places.check_free(out)
     setting, about = settings.SETTINGS[options.setting], speed.machine()
     print(speed.header())
     print(", ".join(f"{name}={value}" for name, value in dataclasses.asdict(setting).items()), flush=True)
@@ -90,7 +90,7 @@ def _curves(options: flags.FlagValues, out: pathlib.Path | None) -> None:
     setting, about = settings.SETTINGS[options.setting], {"setting": options.setting} | speed.machine()
     rows = curves.kept(out, about) if out is not None and out.exists() else []
     if out is not None and not rows:
-        places.refuse_taken(out.with_suffix(".png"))
+        places.check_free(out.with_suffix(".png"))
     for size in sizes:
         if size in {row["size"] for row in rows}:
             print(f"{out}: has {size} already")

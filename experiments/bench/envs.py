@@ -82,7 +82,7 @@ def _names(match: list[str]) -> list[str]:
 
 def _main(options: flags.FlagValues) -> None:
     if options.out:
-        places.require_place(options.out)
+        places.check_place(options.out)
     about, rate = speed.machine(), updates_per_s(options.num_repeats)
     print(speed.header())
     print(f"TD3+BC: {rate:.0f} updates/s", flush=True)

@@ -131,7 +131,7 @@ def _prepare() -> Callable[[], None]:
 
 def _main(options: flags.FlagValues) -> None:
     if options.out:
-        places.require_place(options.out)
+        places.check_place(options.out)
     chosen = [pair for pair in pairs() if options.only in pair.name]
     if not chosen:
         raise UserError(f"--only={options.only}: no pair has this in its name ({'; '.join(p.name for p in pairs())})")

@@ -16,14 +16,13 @@ from experiments.guidance_study.cells import Cell
 from pgd_jax.agents.base import Agent
 from pgd_jax.core.types import Normalizer
 from pgd_jax.data import normalizer as normalizers
-from pgd_jax.diffusion import schedules
+from pgd_jax.diffusion import edm, schedules
 from pgd_jax.envs.base import ENVS
 from pgd_jax.generators import diffusion
 from pgd_jax.measures import quality
 from pgd_jax.networks.base import Network
 from pgd_jax.report import windows as real_windows
 from pgd_jax.runs import agent as agent_runs, behaviour as behaviours, denoiser as denoisers
-from pgd_jax.train import denoiser as denoiser_training
 
 KEY_REFERENCE = 18
 
@@ -59,7 +58,7 @@ def load(workdir: pathlib.Path, task: setting.Task, agent: str, sizes: setting.S
     measure = jax.jit(jax.vmap(measure, in_axes=(0, 0, None, None)))
     name = f"fitted to {task.name}"
     if name not in schedules.SCHEDULES:
-        errors = fitted.errors(denoiser_training.denoiser(trained.network, trained.params), reference)
+        errors = fitted.errors(edm.denoiser(trained.network, trained.params), reference)
         schedules.SCHEDULES.add(name, fitted.schedule(errors))
     return Models(
         made.program.agent, states.agent, trained.network, cloned.network,

@@ -62,9 +62,11 @@ def train_denoiser(
     """Trains a diffusion model of the windows of `data`.
 
     With a `workdir` it is the run of `pgd-train-denoiser`: it resumes, and a finished one returns at once. `settings`
-    are those of the command by their last names (num_steps, batch_size, width, window_length, seed, ...), and the
-    defaults are its own, or those of `preset`. Raises UserError for settings that cannot work.
+    are those of the command by their last names (num_steps, batch_size, width, window_length, seed, ...), and so are
+    the defaults. In memory the defaults are those of `preset` "notebook", for a look: half a minute. Raises UserError
+    for settings that cannot work.
     """
+    preset = preset or ("notebook" if workdir is None else "")
     base = configs.to_dict(presets.config(preset, "denoiser") if preset else configs.DenoiserConfig())
     names = {part: list(settings_of) for part, settings_of in base.items()}
     given = {"dataset": data.source, "max_rows": data.max_rows}
@@ -77,8 +79,8 @@ def train_denoiser(
     config = keywords.whole_chunks(keywords.config(configs.DenoiserConfig, base), settings)
     if workdir is None:
         return Denoiser(denoisers.fit_in_memory(config, data), "", data.env, data.reference)
-    _require_source(data, workdir)
-    _require_end(denoisers.fit(config, workdir, data), workdir)
+    _check_source(data, workdir)
+    _check_end(denoisers.fit(config, workdir, data), workdir)
     return load_denoiser(workdir, data)
 
 
@@ -117,12 +119,12 @@ def train_agent(
     config = keywords.agent_config(base, nested, hyper or {}, settings)
     if workdir is None:
         return AgentResult(*agent_runs.fit_in_memory(config, None if denoiser is None else denoiser.trained, data))
-    _require_source(data, workdir)
+    _check_source(data, workdir)
     if denoiser is not None and not denoiser.path:
         raise UserError(
             f"workdir={workdir}: the denoiser is in memory, so that the run could not resume; train it in one too"
         )
-    _require_end(agent_runs.fit(config, workdir, data), workdir)
+    _check_end(agent_runs.fit(config, workdir, data), workdir)
     return load_agents(workdir)
 
 
@@ -145,7 +147,7 @@ def evaluate(policy: Policy, env: str, num_episodes: int = 16, seed: int = 0) ->
     return np.asarray(jax.jit(run)(jax.random.key(seed)).returns)
 
 
-def _require_source(data: Dataset, workdir: str | os.PathLike) -> None:
+def _check_source(data: Dataset, workdir: str | os.PathLike) -> None:
     if not data.source:
         raise UserError(
             f"workdir={os.fspath(workdir)}: a run must read its dataset again, and {data.name} is in memory; "
@@ -153,6 +155,6 @@ def _require_source(data: Dataset, workdir: str | os.PathLike) -> None:
         )
 
 
-def _require_end(is_finished: bool, workdir: str | os.PathLike) -> None:
+def _check_end(is_finished: bool, workdir: str | os.PathLike) -> None:
     if not is_finished:
         raise KeyboardInterrupt(f"{os.fspath(workdir)} was stopped; the same call resumes")

@@ -14,10 +14,9 @@ from pgd_jax.core.errors import UserError
 from pgd_jax.core.types import Layout, LogProb, Params
 from pgd_jax.data import normalizer as normalizers, windows
 from pgd_jax.data.windows import Windows
-from pgd_jax.diffusion import guidance as guiding, likelihood, schedules
+from pgd_jax.diffusion import edm, guidance as guiding, likelihood, schedules
 from pgd_jax.generators import diffusion
 from pgd_jax.runs import denoiser as denoisers, footprint
-from pgd_jax.train import denoiser as train
 
 IN_MEMORY = "in memory"  # stands for a denoiser's run directory
 
@@ -131,7 +130,7 @@ class Denoiser:
 
         @jax.jit
         def run(params: Params, x: jax.Array, sigmas: jax.Array, key: jax.Array) -> jax.Array:
-            denoise = train.denoiser(network, params)
+            denoise = edm.denoiser(network, params)
             return likelihood.log_likelihood(denoise, x, sigmas, key, num_probes)
 
         size = min(windows_per_batch, len(rows))

@@ -14,15 +14,15 @@ from pgd_jax.runs import experiment
 def config(cls: type[configs.Config], nested: Mapping[str, Any]) -> configs.Config:
     """The config with these values, of which each must be of its default's type."""
     made = configs.from_dict(cls, dict(nested))
-    _require_types(made)
+    _check_types(made)
     return made
 
 
-def _require_types(config: Any, prefix: str = "") -> None:
+def _check_types(config: Any, prefix: str = "") -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            _require_types(value, f"{prefix}{field.name}.")
+            _check_types(value, f"{prefix}{field.name}.")
         if field.default is dataclasses.MISSING:  # nested, or floats, which are looked at where they are named
             continue
         wanted = type(field.default)

@@ -33,7 +33,7 @@ def in_network_space(log_prob: LogProb, normalizer: Any) -> LogProb:
             f"log_prob of obs {shapes[0].shape} and action {shapes[1].shape} has shape "
             f"{getattr(found, 'shape', found)}; expected (2, 3): one number for each row"
         )
-    _require_finite(log_prob, normalizer)
+    _check_finite(log_prob, normalizer)
 
     def steer(obs: jax.Array, action: jax.Array) -> jax.Array:
         return log_prob(normalizers.decode_obs(normalizer, obs), action)
@@ -41,7 +41,7 @@ def in_network_space(log_prob: LogProb, normalizer: Any) -> LogProb:
     return steer
 
 
-def _require_finite(log_prob: LogProb, normalizer: Any) -> None:
+def _check_finite(log_prob: LogProb, normalizer: Any) -> None:
     """At states and actions like the dataset's."""
     x = jax.random.normal(jax.random.key(0), (64, 1, normalizer.layout.dim))
     rows = normalizers.decode(normalizer, x)

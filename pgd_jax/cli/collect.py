@@ -67,7 +67,9 @@ def _collect(options: flags.FlagValues) -> int:
         of_training = {
             field.name for cls in (collection.OnlinePlan, collection.Settings) for field in dataclasses.fields(cls)
         }
-        entry.refuse_ignored(sorted({"workdir"} | of_training - {"seed"}), f"with {name}, for which nothing is trained")
+        entry.check_not_given(
+            sorted({"workdir"} | of_training - {"seed"}), f"with {name}, for which nothing is trained"
+        )
         collect.write(name, path, options.num_rows, options.seed, command)
     else:
         plan, settings = _of(collection.OnlinePlan, options), _of(collection.Settings, options)

@@ -141,7 +141,7 @@ def define_optional_path(name: str, help_text: str) -> flags.FlagHolder:
     return holder
 
 
-def refuse_ignored(names: Iterable[str], why: str) -> None:
+def check_not_given(names: Iterable[str], why: str) -> None:
     """Raises UserError where one of these flags was given, which `why` makes meaningless."""
     given = [name for name in names if flags.FLAGS[name].present]
     if given:

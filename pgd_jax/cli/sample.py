@@ -40,9 +40,9 @@ def _sample(options: flags.FlagValues) -> None:
     if bool(options.run) == bool(options.denoiser):
         raise UserError("name one source: --run=<train_agent directory> or --denoiser=<train_denoiser directory>")
     if options.run:
-        entry.refuse_ignored(("sampler", "num_steps"), "with --run, which samples as the run does")
+        entry.check_not_given(("sampler", "num_steps"), "with --run, which samples as the run does")
     else:
-        entry.refuse_ignored(("lane", "coefficient"), "with --denoiser, which samples unguided")
+        entry.check_not_given(("lane", "coefficient"), "with --denoiser, which samples unguided")
     sampling = configs.SamplingConfig(
         sampler=options.sampler, num_steps=options.num_steps, num_trajectories=options.num_trajectories,
         trajectories_per_batch=min(options.trajectories_per_batch, options.num_trajectories),

@@ -158,20 +158,20 @@ def from_dict(cls: type[Config], values: dict[str, Any], prefix: str = "") -> Co
     )
 
 
-def require_positive(config: Any, *names: str) -> None:
+def check_positive(config: Any, *names: str) -> None:
     """Raises UserError naming the first of the int fields `names` that is below 1."""
     for name in names:
         if getattr(config, name) < 1:
             raise UserError(f"{name}={getattr(config, name)} must be at least 1")
 
 
-def require_seed(name: str, seed: int) -> None:
+def check_seed(name: str, seed: int) -> None:
     """Raises UserError for a seed of which JAX's keys would take other bits than the given ones."""
     if not 0 <= seed < NUM_SEEDS:
         raise UserError(f"{name}={seed} must be a seed from 0 to {NUM_SEEDS - 1}: random keys are made of 32 bits")
 
 
-def _require_max_rows(config: Any) -> None:
+def _check_max_rows(config: Any) -> None:
     if config.max_rows < 0:
         raise UserError(f"max_rows={config.max_rows} must be a number of rows, or 0 for all of them")
 
@@ -179,12 +179,12 @@ def _require_max_rows(config: Any) -> None:
 def validate_denoiser(config: DenoiserConfig) -> None:
     """Raises UserError for settings that cannot work, before anything is read or written."""
     training, data = config.training, config.data
-    require_positive(data, "window_length", "window_stride")
-    _require_max_rows(data)
-    require_positive(config.unet, "width", "num_blocks")
-    require_seed("data.split_seed", data.split_seed)
-    require_seed("training.seed", training.seed)
-    require_positive(training, "num_steps", "steps_per_chunk", "batch_size", "ema_period", "num_validation_windows")
+    check_positive(data, "window_length", "window_stride")
+    _check_max_rows(data)
+    check_positive(config.unet, "width", "num_blocks")
+    check_seed("data.split_seed", data.split_seed)
+    check_seed("training.seed", training.seed)
+    check_positive(training, "num_steps", "steps_per_chunk", "batch_size", "ema_period", "num_validation_windows")
     if data.window_length < 2:
         raise UserError(f"data.window_length={data.window_length} must be at least 2: a transition spans two rows")
     if not 0.0 < data.validation_fraction < 1.0:
@@ -198,8 +198,8 @@ def validate_denoiser(config: DenoiserConfig) -> None:
 
 def validate_behaviour(config: BehaviourConfig) -> None:
     """Raises UserError for settings that cannot work, before anything is read or written."""
-    require_seed("seed", config.seed)
-    require_positive(config, "hidden_dim", "num_hidden", "num_steps", "steps_per_chunk", "batch_size")
+    check_seed("seed", config.seed)
+    check_positive(config, "hidden_dim", "num_hidden", "num_steps", "steps_per_chunk", "batch_size")
     if config.num_steps % config.steps_per_chunk:
         raise UserError(f"num_steps={config.num_steps} must be a multiple of steps_per_chunk={config.steps_per_chunk}")
     if not config.denoiser:
@@ -208,7 +208,7 @@ def validate_behaviour(config: BehaviourConfig) -> None:
 
 def validate_sampling(sampling: SamplingConfig) -> None:
     """Raises UserError for a sampling that cannot work."""
-    require_positive(sampling, "num_steps", "num_trajectories", "trajectories_per_batch", "num_particles")
+    check_positive(sampling, "num_steps", "num_trajectories", "trajectories_per_batch", "num_particles")
     for name, least in (("num_steps", sampling.num_steps), ("warm_steps", sampling.warm_steps or 2)):
         if least < 2:
             raise UserError(f"sampling.{name}={least} must be at least 2")
@@ -226,7 +226,7 @@ def validate_sampling(sampling: SamplingConfig) -> None:
 
 def validate_agent(config: AgentConfig) -> None:
     """Raises UserError for settings that cannot work, before anything is read or written."""
-    require_positive(
+    check_positive(
         config, "hidden_dim", "num_hidden", "num_phases", "phases_per_chunk", "updates_per_phase", "batch_size",
         "num_episodes", "num_seeds",
     )  # fmt: skip
@@ -234,15 +234,15 @@ def validate_agent(config: AgentConfig) -> None:
         raise UserError(
             f"synthetic_per_batch={config.synthetic_per_batch} must lie between 0 and batch_size={config.batch_size}"
         )
-    _require_max_rows(config)
+    _check_max_rows(config)
     if config.host_episodes < 0:
         raise UserError(f"host_episodes={config.host_episodes} must be at least 0")
     if config.host_episodes and config.environment == "none":
         raise UserError(f"host_episodes={config.host_episodes}, but environment=none switches evaluation off; set one")
     if config.dynamics_windows < 0:
         raise UserError(f"dynamics_windows={config.dynamics_windows} must be 0 or more")
-    require_seed("first_seed", config.first_seed)
-    require_seed("first_seed + num_seeds - 1", config.first_seed + config.num_seeds - 1)
+    check_seed("first_seed", config.first_seed)
+    check_seed("first_seed + num_seeds - 1", config.first_seed + config.num_seeds - 1)
     if config.num_phases % config.phases_per_chunk:
         raise UserError(
             f"num_phases={config.num_phases} must be a multiple of phases_per_chunk={config.phases_per_chunk}"

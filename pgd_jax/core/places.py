@@ -39,34 +39,34 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 @contextlib.contextmanager
 def creating(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """As `replacing`, for a file that is not there yet. Raises UserError where something is, then or at the end."""
-    refuse_taken(path)
+    check_free(path)
     with replacing(path) as temporary:
         yield temporary
         try:
             os.link(temporary, path)  # unlike a rename it never replaces
         except FileExistsError:
-            refuse_taken(path)
+            check_free(path)
             raise
         except OSError:  # a file system without hard links
-            refuse_taken(path)
+            check_free(path)
 
 
-def refuse_taken(path: str | os.PathLike) -> None:
+def check_free(path: str | os.PathLike) -> None:
     """Raises UserError where anything is at `path`, a link to nothing included."""
-    refuse_dangling(path)
+    check_link(path)
     if os.path.lexists(path):
         raise UserError(f"{os.fspath(path)} exists already; choose another name or remove it first")
 
 
-def require_place(path: str | os.PathLike) -> None:
+def check_place(path: str | os.PathLike) -> None:
     """Raises UserError where no new file or folder can be made at `path`: to be called before long work for it."""
-    refuse_taken(path)
+    check_free(path)
     folder = next(parent for parent in pathlib.Path(path).absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"{os.fspath(path)}: {folder} is not a folder that can be written to; choose another place")
 
 
-def refuse_dangling(path: str | os.PathLike[str]) -> None:
+def check_link(path: str | os.PathLike[str]) -> None:
     """Raises UserError where `path` is a link to what is not there, such as a disk that is not mounted."""
     if os.path.islink(path) and not os.path.exists(path):
         raise UserError(f"{os.fspath(path)} is a link to {os.readlink(path)}, which is not there; restore or remove it")

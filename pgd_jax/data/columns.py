@@ -64,7 +64,7 @@ def convert(source: str, key: str, block: np.ndarray, first_row: int = 0) -> np.
         raise UserError(f"{source}: {key} holds NaN or infinity, first in row {row}; remove or repair it")
     if key == "actions":
         if (outside := np.abs(values).max(axis=1) > 1.0 + ACTION_TOLERANCE).any():
-            row = int(outside.argmax())
+            row = int(np.argmax(outside))
             found = f"row {first_row + row} holds {values[row].tolist()}"
             raise UserError(f"{source}: actions must lie in [-1, 1]; {found}; rescale them")
         return np.clip(values, -1.0, 1.0)

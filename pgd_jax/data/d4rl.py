@@ -71,7 +71,7 @@ def read(path: pathlib.Path, name: str, reference: str, max_rows: int = 0) -> Ra
     Read block by block straight into float32. Raises UserError for a file that is not there, not whole, not a dataset,
     not of the environment that it names, or too large for the memory that is free.
     """
-    _refuse_what_is_no_file(path)
+    _check_is_file(path)
     fetch.verify(path)
     try:
         with h5py.File(path, "r") as file:
@@ -90,12 +90,12 @@ def read(path: pathlib.Path, name: str, reference: str, max_rows: int = 0) -> Ra
     elif "next_observations" not in arrays and not env.startswith("maze2d") and not arrays["timeouts"].any():
         if horizon := _horizon(str(path), metadata, task, env):
             arrays = _with_timeouts(str(path), arrays, horizon)
-    _refuse_what_teaches_nothing(str(path), arrays)
+    _check_content(str(path), arrays)
     columns_: dict[str, Any] = {"next_observations": None} | arrays
     return RawDataset(name, env, reference, **columns_)
 
 
-def _refuse_what_is_no_file(path: pathlib.Path) -> None:
+def _check_is_file(path: pathlib.Path) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a directory; expected the path of a D4RL-format HDF5 file")
     if not path.is_file():
@@ -239,7 +239,7 @@ def _with_timeouts(source: str, arrays: Arrays, horizon: int) -> Arrays:
     return arrays | {"terminals": terminals & ~timeouts, "timeouts": timeouts}
 
 
-def _refuse_what_teaches_nothing(source: str, arrays: Arrays) -> None:
+def _check_content(source: str, arrays: Arrays) -> None:
     """Raises UserError where no row follows another, or all observations are one."""
     if (arrays["terminals"] | arrays["timeouts"])[:-1].all():
         raise UserError(

@@ -74,7 +74,7 @@ def write_hdf5(
     info has other rows or holds NaN or infinity.
     """
     path = pathlib.Path(path)
-    places.refuse_taken(path)
+    places.check_free(path)
     flat = Flat(observations, actions, rewards, next_observations, terminals, timeouts)
     arrays = d4rl.check(f"what was to be written to {path}", flat._asdict())
     infos = infos or {}

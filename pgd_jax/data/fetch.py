@@ -37,7 +37,7 @@ def url_of(task: catalogue.Task) -> str:
 def download(url: str, path: str | pathlib.Path) -> None:
     """Fetches an HDF5 file to `path` with a progress bar. Raises UserError, leaving nothing behind, on any failure."""
     path = pathlib.Path(path)
-    places.refuse_dangling(path)
+    places.check_link(path)
     try:
         with places.replacing(path) as temporary:
             with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, open(temporary, "wb") as file:
@@ -51,7 +51,7 @@ def download(url: str, path: str | pathlib.Path) -> None:
                 raise OSError(f"the connection closed after {found} of {expected} bytes")
             if not h5py.is_hdf5(temporary):
                 raise OSError(f"what came back ({found} bytes) is not an HDF5 file")
-            _require_end(temporary)
+            _check_end(temporary)
             digest = _sha256(temporary)
             if digest_path(path).is_file():
                 _compare(digest, path)
@@ -71,7 +71,7 @@ def _bar(name: str, num_bytes: int) -> tqdm.tqdm:
     return tqdm.tqdm(desc=name, total=num_bytes or None, unit="B", unit_scale=True, file=logging.stream())
 
 
-def _require_end(path: pathlib.Path) -> None:
+def _check_end(path: pathlib.Path) -> None:
     """Raises OSError where an HDF5 file is shorter than it says: a server need not tell a length."""
     try:
         h5py.File(path, "r").close()

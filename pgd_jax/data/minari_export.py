@@ -18,7 +18,7 @@ def check_new(dataset_id: str) -> None:
     if not minari.ID.fullmatch(dataset_id):
         raise UserError(f'"{dataset_id}" is no name of a Minari dataset; expected one such as pgd/hopper-guided-v0')
     minari.library()
-    places.refuse_taken(minari.root() / dataset_id)
+    places.check_free(minari.root() / dataset_id)
 
 
 def write(dataset_id: str, flat: export.Flat, metadata: dict[str, str]) -> pathlib.Path:

@@ -1,11 +1,13 @@
 """EDM: preconditioning and training loss (Karras et al. 2022, arXiv 2206.00364, Table 1; sigma_data 1 unless said)."""
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from pgd_jax.core.types import Denoise
+from pgd_jax.core.types import Denoise, Params
+from pgd_jax.networks.base import Network
 
 SIGMA_DATA = 1.0  # windows are standardised
 NOISE_MEAN, NOISE_STD = -1.2, 1.2  # ln sigma ~ N(P_mean, P_std^2) in training (Table 1)
@@ -27,6 +29,11 @@ def precondition(network: Callable[[jax.Array, jax.Array], jax.Array], sigma_dat
         return c_skip[:, None, None] * x + c_out[:, None, None] * f
 
     return denoise
+
+
+def denoiser(network: Network, params: Params) -> Denoise:
+    """The preconditioned denoiser with weights `params`."""
+    return precondition(functools.partial(network.apply, params))
 
 
 def loss(

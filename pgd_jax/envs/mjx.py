@@ -57,7 +57,7 @@ class Model(NamedTuple):
 @functools.cache
 def load(file_name: str, frame_skip: int) -> Model:
     """The model in one of the files that Gymnasium ships. Raises UserError without the `mujoco` extra."""
-    package = _require_packages()
+    package = _check_packages()
     import mujoco  # imported where it is needed: an extra, and slow to import
 
     with contextlib.redirect_stdout(io.StringIO()):  # it prints that Warp, another backend, is not installed
@@ -95,7 +95,7 @@ def load(file_name: str, frame_skip: int) -> Model:
     )
 
 
-def _require_packages() -> pathlib.Path:
+def _check_packages() -> pathlib.Path:
     """Gymnasium's folder; raises UserError where a package is missing."""
     found: Any = None
     for name in ("mujoco", "mujoco.mjx", "gymnasium"):

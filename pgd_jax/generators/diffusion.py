@@ -133,7 +133,7 @@ def sample(
     num_steps, sigma_max, steps = sampling.num_steps, hyper.sigma_max, plan.guided_steps
     if start is not None:
         num_steps, sigma_max, steps = sampling.warm_steps, hyper.warm_sigma, plan.warm_guided_steps
-    denoise = edm.precondition(functools.partial(plan.network.apply, model.denoiser))
+    denoise = edm.denoiser(plan.network, model.denoiser)
     sampler = samplers.SAMPLERS.get(sampling.sampler)
     sigmas = schedules.SCHEDULES.get(sampling.noise_schedule)(num_steps, hyper.sigma_min, sigma_max, hyper.rho)
     shape = (sampling.trajectories_per_batch, plan.window_length, normalizer.layout.dim)

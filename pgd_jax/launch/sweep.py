@@ -57,7 +57,7 @@ def jobs(command: str, base: Sequence[str], grid: Grid, workdir: str | pathlib.P
     if command not in COMMANDS:
         raise UserError(f'unknown command "{command}"{nearest(command, COMMANDS)} (known: {", ".join(COMMANDS)})')
     module, config = COMMANDS[command]
-    _refuse_bad(base, grid, dict(_leaves(configs.to_dict(config()))))
+    _check_flags(base, grid, dict(_leaves(configs.to_dict(config()))))
     result: dict[str, Job] = {}
     for values in itertools.product(*grid.values()):
         own = [f"{name}={value}" for name, value in zip(grid, values, strict=True)]
@@ -74,7 +74,7 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
         yield from _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
 
 
-def _refuse_bad(base: Sequence[str], grid: Grid, defaults: dict[str, Any]) -> None:
+def _check_flags(base: Sequence[str], grid: Grid, defaults: dict[str, Any]) -> None:
     for name, values in grid.items():
         if name not in defaults:
             advice = "floats are lanes, after the --: --config.hyper.generator.guidance_coefficient=0,10"

@@ -49,7 +49,7 @@ def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike]) -> pathlib
     UserError for what is not a run, or cannot be compared.
     """
     out = pathlib.Path(out)
-    _refuse_strangers(out)
+    _check_own_files(out)
     runs = _read(paths)
     groups = results.groups(runs)
     warnings = [note for run in runs for note in origins.warnings(run)]
@@ -98,7 +98,7 @@ def _read(paths: Sequence[str | os.PathLike]) -> list[results.Run]:
     return [results.read(path) for path in paths]
 
 
-def _refuse_strangers(out: pathlib.Path) -> None:
+def _check_own_files(out: pathlib.Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; the report needs a directory of its own")
     names = {path.name for path in out.iterdir()} if out.exists() else set()

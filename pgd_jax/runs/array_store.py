@@ -28,7 +28,7 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
         return ocp.load(parent / path.name)
 
 
-def require_same(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+def check_same(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Raises OSError where folder `path` does not hold these arrays, bit for bit."""
     try:
         found = load(path)

@@ -11,7 +11,6 @@ LogProb has them.
 
 import functools
 import os
-import pathlib
 from typing import NamedTuple
 
 import jax
@@ -28,7 +27,7 @@ from pgd_jax.data import episodes, loading
 from pgd_jax.data.base import RawDataset
 from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
-from pgd_jax.runs import checkpoint, denoiser as denoisers, driver, footprint, rundir
+from pgd_jax.runs import denoiser as denoisers, driver, footprint, rundir
 
 KIND = "behaviour"
 ADAM_EPS = 1e-8
@@ -127,7 +126,7 @@ def fit(config: configs.BehaviourConfig, path: str | os.PathLike) -> bool:
     if rundir.is_finished(path, KIND, configs.to_dict(config)):
         logging.info(f"{path}: already finished")
         return True
-    initial = functools.partial(_initial, config, network, data.normalizer)
+    initial = functools.partial(_initial, config, data.normalizer)
     state = jax.eval_shape(initial).training
     compiled = footprint.compile(train_chunk, state, data.training, network=network, config=config)
     footprint.announce(path, footprint.of_policy(config, compiled, state, data))
@@ -135,7 +134,8 @@ def fit(config: configs.BehaviourConfig, path: str | os.PathLike) -> bool:
         return driver.run(_job(config, network, compiled, data), directory, jax.jit(initial), jax.eval_shape(initial))
 
 
-def _initial(config: configs.BehaviourConfig, network: Network, normalizer: Normalizer) -> Saved:
+def _initial(config: configs.BehaviourConfig, normalizer: Normalizer) -> Saved:
+    network = network_of(config, normalizer.layout)
     key, key_params = jax.random.split(jax.random.key(config.seed))
     return Saved(TrainState(key, adam.init(network.init(key_params))), normalizer)
 
@@ -189,24 +189,15 @@ def load(path: str | os.PathLike, normalizer: Normalizer | None = None) -> Behav
     Raises UserError for no run, another kind, one not finished, or another denoiser's.
     """
     config = rundir.read_config(configs.BehaviourConfig, path, KIND)
-    if not (pathlib.Path(path) / rundir.FINISHED).exists():
-        raise UserError(
-            f"{path}: this behaviour policy is not trained to its end; run its train_behaviour command again first"
-        )
-    checkpoints = pathlib.Path(path) / "checkpoints"
-    layout = Layout(**checkpoint.load_metadata(checkpoints)["layout"])
-    network = network_of(config, layout)
-    template = jax.eval_shape(
-        lambda: _initial(config, network, Normalizer(jnp.zeros(layout.dim), jnp.zeros(layout.dim), layout))
-    )
-    saved = checkpoint.restore(checkpoints, template)[1]
+    saved = denoisers.restore(path, KIND, functools.partial(_initial, config))
+    network = network_of(config, saved.normalizer.layout)
     trained = Behaviour(config, network, saved.training.policy.params, saved.normalizer)
     if normalizer is not None:
-        require_same_normalizer(path, trained, normalizer)
+        check_same_normalizer(path, trained, normalizer)
     return trained
 
 
-def require_same_normalizer(path: str | os.PathLike, trained: Behaviour, normalizer: Normalizer) -> None:
+def check_same_normalizer(path: str | os.PathLike, trained: Behaviour, normalizer: Normalizer) -> None:
     """Raises UserError where the policy of run `path` reads other observations than one with `normalizer` shows."""
     ours, theirs = jax.device_get((trained.normalizer, normalizer))
     difference = ""

@@ -69,7 +69,7 @@ def save(directory: str | os.PathLike, step: int, tree: Tree, metadata: dict[str
     processes.wait("the checkpoint's folder is clean")
     arrays = jax.tree.map(np.asarray, jax.device_get(stored))
     array_store.save(partial / ARRAYS, arrays)
-    array_store.require_same(partial / ARRAYS, arrays)
+    array_store.check_same(partial / ARRAYS, arrays)
     if not processes.is_first():
         return
     (partial / TREE).write_text(description, encoding="utf-8")
@@ -97,10 +97,10 @@ def restore(directory: str | os.PathLike, template: Tree) -> tuple[int, Tree]:
     number of devices need not be that of the save. Raises UserError where there is no whole checkpoint, or where the
     trees differ (by path: missing, unexpected, shape, dtype).
     """
-    folder = _require_whole(directory)
+    folder = _check_whole(directory)
     description = _description(folder)
     wanted = _flatten(template)
-    _refuse_other_tree(folder, description["leaves"], {name: _spec(name, leaf) for name, leaf in wanted.items()})
+    _check_tree(folder, description["leaves"], {name: _spec(name, leaf) for name, leaf in wanted.items()})
     stored = array_store.load(folder / ARRAYS)
     impls = description["key_impls"]
     leaves = [_place(stored.get(name), impls.get(name), leaf) for name, leaf in wanted.items()]
@@ -109,7 +109,7 @@ def restore(directory: str | os.PathLike, template: Tree) -> tuple[int, Tree]:
 
 def load_metadata(directory: str | os.PathLike) -> dict[str, Any]:
     """The metadata of the newest whole checkpoint; UserError where there is none."""
-    return _description(_require_whole(directory))["metadata"]
+    return _description(_check_whole(directory))["metadata"]
 
 
 def _flatten(tree: Tree) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _place(data: np.ndarray | None, key_impl: str | None, template: Any) -> Any:
     return jax.random.wrap_key_data(jax.device_put(data, target, may_alias=False), impl=key_impl)
 
 
-def _refuse_other_tree(folder: pathlib.Path, held: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_tree(folder: pathlib.Path, held: dict[str, Any], wanted: dict[str, Any]) -> None:
     lines = [f"missing in the checkpoint: {name}" for name in wanted if name not in held]
     lines += [f"unexpected in the checkpoint: {name}" for name in held if name not in wanted]
     for name in wanted.keys() & held.keys():
@@ -244,7 +244,7 @@ def _newest_whole(directory: pathlib.Path) -> pathlib.Path | None:
     return None
 
 
-def _require_whole(directory: str | os.PathLike) -> pathlib.Path:
+def _check_whole(directory: str | os.PathLike) -> pathlib.Path:
     directory = pathlib.Path(directory).absolute()
     newest = _newest_whole(directory)
     if newest is None:

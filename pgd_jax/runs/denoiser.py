@@ -5,7 +5,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from pgd_jax.runs import checkpoint, driver, footprint, rundir
 from pgd_jax.train import denoiser as denoiser_training
 
 KIND = "denoiser"
+T = TypeVar("T")
 
 
 @struct.dataclass
@@ -111,7 +112,7 @@ def ready(config: configs.DenoiserConfig, data: Data) -> DenoiserRun:
     network = network_of(config, data.normalizer.layout)
     mesh = devices.batch_mesh_of(config.training.batch_size)
     training, validation = devices.place((data.training, data.validation), mesh)
-    make = functools.partial(_initial, config, network, data.normalizer)
+    make = functools.partial(_initial, config, data.normalizer)
     template = devices.template(make, mesh)
     compiled = footprint.compile(
         denoiser_training.train_chunk, template.training, training, length=config.data.window_length, network=network,
@@ -149,7 +150,8 @@ def fit_in_memory(config: configs.DenoiserConfig, raw: RawDataset) -> Trained:
     return Trained(config, run.network, saved.training.ema, saved.normalizer)
 
 
-def _initial(config: configs.DenoiserConfig, network: Network, normalizer: Normalizer) -> Saved:
+def _initial(config: configs.DenoiserConfig, normalizer: Normalizer) -> Saved:
+    network = network_of(config, normalizer.layout)
     return Saved(denoiser_training.init(jax.random.key(config.training.seed), network, config.training), normalizer)
 
 
@@ -179,13 +181,18 @@ def metadata_of(normalizer: Normalizer) -> dict[str, Any]:
 def load(path: str | os.PathLike) -> Trained:
     """The denoiser of the finished run in `path`. Raises UserError for no run, another kind, or one not finished."""
     config = rundir.read_config(configs.DenoiserConfig, path, KIND)
+    saved = restore(path, KIND, functools.partial(_initial, config))
+    return Trained(config, network_of(config, saved.normalizer.layout), saved.training.ema, saved.normalizer)
+
+
+def restore(path: str | os.PathLike, kind: str, initial: Callable[[Normalizer], T]) -> T:
+    """The last checkpoint of the finished run in `path`, in the shapes of `initial(normalizer)`.
+
+    Raises UserError for one that is not finished, and for a checkpoint of other shapes.
+    """
     if not (pathlib.Path(path) / rundir.FINISHED).exists():
-        raise UserError(f"{path}: this denoiser is not trained to its end; run its train_denoiser command again first")
+        raise UserError(f"{path}: this {kind} run is not trained to its end; run its train_{kind} command again first")
     checkpoints = pathlib.Path(path) / "checkpoints"
     layout = Layout(**checkpoint.load_metadata(checkpoints)["layout"])
-    network = network_of(config, layout)
-    template = jax.eval_shape(
-        lambda: _initial(config, network, Normalizer(jnp.zeros(layout.dim), jnp.zeros(layout.dim), layout))
-    )
-    saved = checkpoint.restore(checkpoints, template)[1]
-    return Trained(config, network, saved.training.ema, saved.normalizer)
+    normalizer = Normalizer(jnp.zeros(layout.dim), jnp.zeros(layout.dim), layout)
+    return checkpoint.restore(checkpoints, jax.eval_shape(initial, normalizer))[1]

@@ -96,7 +96,7 @@ def run_in_memory(job: Job, name: str, initial: Callable[[], State]) -> tuple[St
             new = job.rows(chunk, jax.device_get(chunk_metrics), time.perf_counter() - began)
             if job.judge is not None:
                 new = job.judge(chunk, state, new)
-            _refuse_nonfinite(name, new)
+            _check_finite(name, new)
             rows += new
             bar.set_postfix_str(job.summary(new), refresh=False)
             bar.update(job.units_per_chunk)
@@ -141,7 +141,7 @@ def _advance(
             if job.judge is not None:
                 rows = job.judge(done - 1, snapshot, rows)
             writer.write(rows)
-        _refuse_nonfinite(directory.path, rows)
+        _check_finite(directory.path, rows)
         checkpoint.save(directory.checkpoints_path, done, snapshot, job.metadata)
         if writer is not None:
             bar.set_postfix_str(job.summary(rows), refresh=False)
@@ -170,7 +170,7 @@ def _advance(
     return chunk
 
 
-def _refuse_nonfinite(name: str | os.PathLike, rows: list[metrics.Row]) -> None:
+def _check_finite(name: str | os.PathLike, rows: list[metrics.Row]) -> None:
     found = metrics.first_nonfinite(rows, dict.fromkeys(key for row in rows for key in row))
     if found is not None:
         row = next(row for row in rows if row["lane"] == found.lane and row["phase"] == found.phase)

@@ -41,7 +41,7 @@ def in_graph(name: str, raw: RawDataset) -> EvalEnv | None:
     if name not in ENVS:
         return None
     env = ENVS.get(name)()
-    _refuse_other_shape(name, env, raw)
+    _check_shape(name, env, raw)
     return env._replace(horizon=_horizon(name, raw) or env.horizon)
 
 
@@ -67,13 +67,13 @@ def on_host(name: str, raw: RawDataset, config: configs.AgentConfig, has_twin: b
     if has_twin and not config.host_episodes:
         return None
     env = HOST_ENVS.get(name)()
-    _refuse_other_shape(name, env, raw)
+    _check_shape(name, env, raw)
     horizon = _horizon(name, raw)
     env = env if horizon in (None, env.horizon) else host.with_horizon(env, horizon)
     return HostPlan(env, config.host_episodes or config.num_episodes)
 
 
-def _refuse_other_shape(name: str, env: EvalEnv | HostEnv, raw: RawDataset) -> None:
+def _check_shape(name: str, env: EvalEnv | HostEnv, raw: RawDataset) -> None:
     dims = raw.observations.shape[1], raw.actions.shape[1]
     if dims != (env.obs_dim, env.action_dim):
         raise UserError(

@@ -108,7 +108,7 @@ def open_run(path: str | os.PathLike, kind: str, config: dict[str, Any]) -> RunD
     if processes.are_several() and not places.PLAIN.fullmatch(str(path.absolute())):
         raise UserError(f"{path}: with several processes a path may hold letters, digits and / . , ; = + @ - _ only")
     config = _as_json(config)
-    _refuse_other_run(path, kind, config)
+    _holds_run(path, kind, config)
     processes.wait("looked at the run")
     lock = failure = None
     if processes.is_first():
@@ -123,7 +123,7 @@ def open_run(path: str | os.PathLike, kind: str, config: dict[str, Any]) -> RunD
 
 def is_finished(path: str | os.PathLike, kind: str, config: dict[str, Any]) -> bool:
     """Whether this very run is in `path` and at its end. Only reads; errors as `open_run`."""
-    return _refuse_other_run(_path(path), kind, _as_json(config)) and (_path(path) / FINISHED).exists()
+    return _holds_run(_path(path), kind, _as_json(config)) and (_path(path) / FINISHED).exists()
 
 
 def _path(path: str | os.PathLike) -> pathlib.Path:
@@ -138,7 +138,7 @@ def _begin(path: pathlib.Path, kind: str, config: dict[str, Any]) -> _Lock:
     lock = _Lock(path / LOCK)
     try:
         # Between the first look and the lock another process may have made the run.
-        if _refuse_other_run(path, kind, config):
+        if _holds_run(path, kind, config):
             _warn_of_versions(path, load_record(path, kind)["versions"])
         else:
             replace_text(path / CONFIG, json.dumps(_record(kind, config), indent=2) + "\n")
@@ -186,7 +186,7 @@ def say_what_it_names(path: str | os.PathLike, what: str, name: str) -> None:
     logging.info(f"{path}: its {CONFIG} names the {what} {name}, which is read")
 
 
-def _refuse_other_run(path: pathlib.Path, kind: str, config: dict[str, Any]) -> bool:
+def _holds_run(path: pathlib.Path, kind: str, config: dict[str, Any]) -> bool:
     """Whether this very run is in `path` already; UserError where anything else is."""
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file; a run needs a directory")

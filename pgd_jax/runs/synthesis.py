@@ -47,7 +47,7 @@ def write(out: str, source: Unguided | Guided, sampling: configs.SamplingConfig,
     """
     _check_place(out)
     configs.validate_sampling(sampling)
-    configs.require_seed("seed", seed)
+    configs.check_seed("seed", seed)
     raw, made, sample = _guided(source, sampling) if isinstance(source, Guided) else _unguided(source, sampling)
     flat = sample(seed)
     origin = {"source": "pgd_jax synthetic", **made, "dataset": raw.name, "env": raw.env, "reference": raw.reference}
@@ -64,7 +64,7 @@ def _check_place(out: str) -> None:
         dataset_id = out.removeprefix(minari.PREFIX)
         minari_export.check_new(dataset_id)
         path = minari.root() / dataset_id
-    places.require_place(path)
+    places.check_place(path)
 
 
 def _unguided(source: Unguided, sampling: configs.SamplingConfig) -> Prepared:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from pgd_jax.core import devices
 from pgd_jax.core.config import TrainingConfig
-from pgd_jax.core.types import Denoise, Params
+from pgd_jax.core.types import Params
 from pgd_jax.diffusion import edm
 from pgd_jax.networks.base import Network
 
@@ -39,11 +39,6 @@ class TrainingWindows(NamedTuple):
 def gather(windows: TrainingWindows, index: jax.Array, length: int) -> jax.Array:
     """Windows f32[B, T, D] for index i32[B] into `windows.starts`."""
     return windows.rows[windows.starts[index][:, None] + jnp.arange(length)[None, :]]
-
-
-def denoiser(network: Network, params: Params) -> Denoise:
-    """The preconditioned denoiser with weights `params`."""
-    return edm.precondition(functools.partial(network.apply, params))
 
 
 def optimiser(config: TrainingConfig) -> optax.GradientTransformation:
@@ -81,7 +76,7 @@ def train_step(
     x0 = gather(windows, index, length)
 
     def objective(params: Params) -> jax.Array:
-        return edm.error(denoiser(network, params), x0, *noised)
+        return edm.error(edm.denoiser(network, params), x0, *noised)
 
     loss, gradient = devices.mean(jax.value_and_grad(objective)(state.params), mesh)
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its int32 count
@@ -147,6 +142,6 @@ def validation_loss(
     def batch(key: jax.Array) -> jax.Array:
         key_batch, key_loss = jax.random.split(key)
         index = jax.random.randint(key_batch, (batch_size,), 0, windows.starts.shape[0])
-        return edm.loss(key_loss, denoiser(network, params), gather(windows, index, length))
+        return edm.loss(key_loss, edm.denoiser(network, params), gather(windows, index, length))
 
     return jnp.mean(jax.lax.map(batch, jax.random.split(key, num_batches)))

@@ -14,7 +14,8 @@ from pgd_jax.core.errors import UserError
 from pgd_jax.train.program import ProgramHyper
 
 MAX_LANES = 1_000_000  # more are a slip of the pen
-ALWAYS_TOLD = ("generator.guidance_coefficient",)  # what reports compare by
+COEFFICIENT = "generator.guidance_coefficient"  # what reports compare by: always told
+OF_GUIDANCE = ("generator.guided_share", "generator.guidance.")  # mean nothing to an unguided lane
 
 
 class Lanes(NamedTuple):
@@ -36,11 +37,13 @@ def build(hyper: ProgramHyper, values: Mapping[str, Any], num_seeds: int, first_
     if (count := num_seeds * math.prod(map(len, several.values()))) > MAX_LANES:
         raise UserError(f"num_seeds={num_seeds} and the values make {count} lanes; at most {MAX_LANES} are taken")
     defaults = {name: default for name, default, _ in floats.described(hyper)}
-    told = [name for name in complete if name in several or complete[name] != (defaults[name],) or name in ALWAYS_TOLD]
+    told = [name for name in complete if name in several or complete[name] != (defaults[name],) or name == COEFFICIENT]
     seeds, settings, rows = range(first_seed, first_seed + num_seeds), [], []
     for combination in itertools.product(*complete.values()):
         row = dict(zip(complete, combination, strict=True))
-        settings += [{floats.short(name, complete): row[name] for name in told}] * num_seeds
+        idle = OF_GUIDANCE if row.get(COEFFICIENT) == 0.0 else ()
+        names = [name for name in told if name in several or not name.startswith(idle)]
+        settings += [{floats.short(name, complete): row[name] for name in names}] * num_seeds
         rows += [row] * num_seeds
     columns = {name: jnp.asarray(np.asarray([row[name] for row in rows], np.float32)) for name in complete}
     lane_seeds = np.asarray([seed for _ in range(len(rows) // num_seeds) for seed in seeds], np.uint32)

@@ -60,17 +60,18 @@ def samples(squash, sampler, jit):
     [(False, "heun", quickly.jit), (True, "heun", quickly.jit), (True, "dpmpp_2m", jax.jit)],
     ids=["plain", "squashed", "optimised"],
 )
-def test_coefficient_zero_is_unguided_bit_for_bit(rule, options):
+def test_coefficient_zero_is_unguided(rule, options):
+    """Two programs, which XLA may round in two ways; what guidance does at strength 0 is nothing, to the bit: below."""
     run, index = samples(*options), np.int32(list(RULES).index(rule))
     unguided = np.asarray(run(None, np.float32(0.0)))
-    np.testing.assert_array_equal(run(index, np.float32(0.0)), unguided)
+    np.testing.assert_allclose(run(index, np.float32(0.0)), unguided, atol=1e-5)
     moved = np.asarray(run(index, np.float32(1.0))) - unguided
     assert np.abs(moved)[..., LAYOUT.action].max() > 0.1, "the same program does guide"
 
 
 @functools.cache
 def limited_and_not():
-    """(index of a rule, x, sigma) -> what it does in an interval of levels, what at any, and what at strength 0."""
+    """(index of a rule, x, sigma) -> what it does in an interval of levels, at any, at strength 0; and without it."""
     cases = [
         (1.0, guidance.Interval(sigma_min=0.1, sigma_max=2.0)),
         (1.0, oracles.EVERYWHERE),
@@ -79,7 +80,8 @@ def limited_and_not():
 
     def run(index, x, sigma):
         options = [[guide(name, jnp.float32(c), interval=interval) for name in RULES] for c, interval in cases]
-        return [jnp.stack(acts(oracles.any_of(index, guided), x, sigma)) for guided in options]
+        found = [jnp.stack(acts(oracles.any_of(index, guided), x, sigma)) for guided in options]
+        return [*found, jnp.stack(acts(guidance.Guided(oracles.unit_denoise), x, sigma))]
 
     return quickly.jit(run)
 
@@ -88,7 +90,8 @@ def limited_and_not():
 def test_outside_the_interval_of_noise_levels_nothing_is_guided_bit_for_bit(rule):
     for sigma in (0.05, 0.1, 1.0, 2.0, 2.1):
         found = limited_and_not()(np.int32(list(RULES).index(rule)), windows(), np.float32(sigma))
-        limited, always, unguided = map(np.asarray, found)
+        limited, always, unguided, denoised = map(np.asarray, found)
+        np.testing.assert_array_equal(unguided, denoised)
         np.testing.assert_array_equal(limited, always if 0.1 <= sigma <= 2.0 else unguided)
         assert np.any(always != unguided)
 

@@ -44,7 +44,7 @@ def weights():
 
 def denoiser(params, dtype):
     network = unet.build(SHAPE[0], LAYOUT.dim, width=8, num_blocks=1, compute_dtype=dtype)
-    return jax.jit(edm.precondition(functools.partial(network.apply, params)))  # traced once in a program
+    return jax.jit(edm.denoiser(network, params))  # traced once in a program
 
 
 @functools.cache

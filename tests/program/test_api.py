@@ -145,7 +145,7 @@ def test_log_likelihoods_are_those_of_the_whole_jacobian(data, denoiser):
     assert ours.shape == (3,) and ours.dtype == np.float32
     columns = (found.obs, found.action, found.reward[..., None], found.terminal[..., None])
     x = normalizers.encode(trained.normalizer, jnp.concatenate([jnp.asarray(c, jnp.float32) for c in columns], axis=-1))
-    denoise = edm.precondition(lambda x, c: trained.network.apply(trained.params, x, c))
+    denoise = edm.denoiser(trained.network, trained.params)
 
     @quickly.jit
     def slope(x, sigma):

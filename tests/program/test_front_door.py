@@ -14,7 +14,7 @@ matplotlib.use("agg")
 
 @pytest.mark.slow
 def test_fourteen_lines_from_a_dataset_to_the_scores_of_agents(tmp_path, monkeypatch):
-    """On real sizes; three minutes on two idle cores, most of them for the denoiser."""
+    """On real sizes; a minute and a half on two idle cores."""
     monkeypatch.chdir(tmp_path)
     import jax
 
@@ -33,7 +33,7 @@ def test_fourteen_lines_from_a_dataset_to_the_scores_of_agents(tmp_path, monkeyp
     scores, curves, policy = result.scores, result.curves, result.policy(lane=0)
     returns = pgd.evaluate(policy, data.env, num_episodes=16)
 
-    assert plain.obs.shape == guided.obs.shape == (256, 32, 4) and guided.action.shape == (256, 32, 2)
+    assert plain.obs.shape == guided.obs.shape == (256, 16, 4) and guided.action.shape == (256, 16, 2)
     likelihood = [pgd.measures.log_likelihood(windows, log_prob) for windows in (plain, guided)]
     assert likelihood[1] > likelihood[0] + 1.0 and np.isfinite(error)
     assert len(np.ravel(axes)) == 3 and pathlib.Path("guided.hdf5").exists()

@@ -11,11 +11,11 @@ import pytest
 
 from pgd_jax.core.errors import UserError
 from pgd_jax.data import normalizer as normalizers
-from pgd_jax.diffusion import guidance, samplers, schedules
+from pgd_jax.diffusion import edm, guidance, samplers, schedules
 from pgd_jax.generators import base, diffusion
 from pgd_jax.networks.base import Network
 from pgd_jax.runs import agent as agent_runs, experiment
-from pgd_jax.train import denoiser as denoiser_training, loop
+from pgd_jax.train import loop
 from tests import quickly, worlds
 from tests.worlds import LAYOUT, WINDOW
 
@@ -46,7 +46,7 @@ def specialised(world):
 def plain(world):
     """The same windows from the sampler alone: no rule, no policy."""
     plan = world.program.generator.plan
-    sampling, denoise = plan.sampling, denoiser_training.denoiser(plan.network, world.shared.model.denoiser)
+    sampling, denoise = plan.sampling, edm.denoiser(plan.network, world.shared.model.denoiser)
     shape = (sampling.trajectories_per_batch, WINDOW, LAYOUT.dim)
     sample = samplers.SAMPLERS.get(sampling.sampler).sample
 

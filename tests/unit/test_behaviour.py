@@ -237,7 +237,7 @@ def test_a_denoiser_that_cannot_be_used_is_refused_and_nothing_written(trained_d
     (tmp_path / "unfinished" / "finished").unlink()
     for path, message in (
         (tmp_path / "nowhere", "nowhere is not a run directory"),
-        (tmp_path / "unfinished", "this denoiser is not trained to its end"),
+        (tmp_path / "unfinished", "this denoiser run is not trained to its end"),
         (finished, 'holds a run of kind "behaviour", not "denoiser"'),
     ):
         with pytest.raises(UserError, match=message):

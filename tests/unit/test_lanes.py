@@ -89,3 +89,10 @@ def test_lanes_tell_what_differs_or_is_no_default():
     assert lanes.build(ProgramHyper(AgentHyper()), {"alpha": 1}, 1, 0).settings == [{"alpha": 1.0}]
     # Reports compare by lambda, whatever it is.
     assert lanes.build(HYPER, {}, 1, 0).settings == [{"guidance_coefficient": 10.0}]
+
+
+def test_unguided_lanes_do_not_tell_of_a_guidance_that_they_have_not():
+    settings = lanes.build(HYPER, {"guidance_coefficient": (0, 10), "guided_share": 0.5}, 1, 0).settings
+    assert settings == [{"guidance_coefficient": 0.0}, {"guidance_coefficient": 10.0, "guided_share": 0.5}]
+    several = lanes.build(HYPER, {"guidance_coefficient": 0, "guided_share": (0.5, 1.0)}, 1, 0).settings
+    assert [setting["guided_share"] for setting in several] == [0.5, 1.0], "else two lanes would have one name"

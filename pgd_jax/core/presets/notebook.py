@@ -1,10 +1,19 @@
-"""Sizes for a look and not for a result: what `pgd.train_agent` takes in memory unless it is told otherwise.
+"""Sizes for a look and not for a result: what the functions of the front door take in memory unless told otherwise.
 
-Half a minute on two CPU cores with eight lanes, compilation included. A score needs more updates: give the sizes, or
-preset="quickstart".
+On two CPU cores a denoiser takes half a minute, and eight lanes of agents take as long, compilation included. A score
+needs more updates: give the sizes, or preset="quickstart". With two levels the U-Net learns three times as many steps a
+second as with the default three, at the same validation loss after 2,000 steps (0.52 and 0.51; one seed).
 """
 
-from pgd_jax.core.config import AgentConfig, SamplingConfig
+from pgd_jax.core.config import AgentConfig, DataConfig, DenoiserConfig, SamplingConfig, TrainingConfig, UNetConfig
+
+
+def denoiser() -> DenoiserConfig:
+    return DenoiserConfig(
+        data=DataConfig(window_length=16, window_stride=4),
+        unet=UNetConfig(num_blocks=2),
+        training=TrainingConfig(num_steps=2_000),
+    )
 
 
 def agent() -> AgentConfig:

@@ -110,8 +110,8 @@ def generate(name: str, num_rows: int | None = None, seed: int = 0) -> Recording
 def write(name: str, path: str | pathlib.Path, num_rows: int | None = None, seed: int = 0, command: str = "") -> None:
     """Generates rows by recipe `name` into a D4RL-format HDF5 file. Raises UserError where `path` exists already."""
     recipe, path = RECIPES.get(name), pathlib.Path(path)
-    places.require_place(path)
-    configs.require_seed("seed", seed)
+    places.check_place(path)
+    configs.check_seed("seed", seed)
     with signals.at_once():
         recording = generate(name, num_rows, seed)
     metadata = {"env": recipe.env, "reference": recipe.reference, "horizon": str(recipe.horizon)}

@@ -47,8 +47,8 @@ class State:
 def validate(plan: OnlinePlan) -> None:
     """Raises UserError for settings that cannot work."""
     names = [field.name for field in dataclasses.fields(plan) if field.name not in ("seed", "num_exploring_steps")]
-    configs.require_positive(plan, *names)
-    configs.require_seed("seed", plan.seed)
+    configs.check_positive(plan, *names)
+    configs.check_seed("seed", plan.seed)
     if plan.steps_per_chunk % plan.num_envs or plan.replay_capacity % plan.steps_per_chunk:
         raise UserError(
             f"replay_capacity={plan.replay_capacity} must be a multiple of steps_per_chunk={plan.steps_per_chunk}, and "

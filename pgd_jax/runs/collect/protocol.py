@@ -87,12 +87,12 @@ def write(
     settings that cannot work, an existing `path` and a `workdir` that holds other things; and where the medium return
     is not reached within `max_steps`.
     """
-    places.require_place(path)
+    places.check_place(path)
     if num_rows is None:
         num_rows = NUM_ROWS * (2 if request.kind == "medium-expert" else 1)
     if num_rows < 2 or settings.max_steps < 1:
         raise UserError(f"num_rows must be at least 2 and max_steps 1, found {num_rows} and {settings.max_steps}")
-    _refuse_other_folder(workdir)
+    _check_folder(workdir)
     online.validate(plan)
     target = None if request.kind == "random" else goals(request, settings)
     collection = _Collection(request, online.build(plan, request.env), settings, target, workdir)
@@ -156,7 +156,7 @@ class _Collection(NamedTuple):
         return _Piece(parts.join(path, chunks, num_rows, from_end=False), found)
 
 
-def _refuse_other_folder(workdir: pathlib.Path) -> None:
+def _check_folder(workdir: pathlib.Path) -> None:
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"workdir {workdir} is a file; a directory is needed")
     names = sorted(entry.name for entry in workdir.iterdir()) if workdir.exists() else []
