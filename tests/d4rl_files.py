@@ -1,6 +1,7 @@
 """Small files in D4RL's layout, written by hand."""
 
 import pathlib
+from collections.abc import Sequence
 
 import h5py
 import numpy as np
@@ -23,3 +24,21 @@ def write(path: pathlib.Path, arrays: dict[str, np.ndarray], **storage) -> str:
         for key, array in arrays.items():
             file.create_dataset(key, data=array, **storage)
     return str(path)
+
+
+def pendulum_like(lengths: Sequence[int] = (150,) * 20, **changes) -> dict[str, np.ndarray]:
+    """Episodes of a random walk of 3 and 1 columns, float32; each ends in a timeout. None removes a key."""
+    generator, num_rows = np.random.default_rng(0), sum(lengths)
+    obs = np.concatenate([np.cumsum(generator.normal(size=(length + 1, 3)), axis=0) for length in lengths])
+    stops = np.cumsum(np.asarray(lengths) + 1) - 1  # of the walks, which have a row more than the episodes
+    last = np.zeros(num_rows + len(lengths), bool)
+    last[stops] = True
+    arrays = {
+        "observations": obs[~last],
+        "actions": np.tanh(generator.normal(size=(num_rows, 1))),
+        "rewards": generator.normal(size=num_rows),
+        "next_observations": obs[np.flatnonzero(~last) + 1],
+    }
+    arrays = {key: array.astype(np.float32) for key, array in arrays.items()}
+    arrays |= {"terminals": np.zeros(num_rows, bool), "timeouts": np.isin(np.arange(num_rows), np.cumsum(lengths) - 1)}
+    return {key: array for key, array in (arrays | changes).items() if array is not None}

@@ -23,6 +23,7 @@ from flax import struct
 
 from pgd_jax.agents import adam, critic as critics, losses
 from pgd_jax.agents.base import AGENTS, Agent, AgentFamily, AgentPlan, Logs
+from pgd_jax.core import ranges
 from pgd_jax.core.hyper import Float, setting
 from pgd_jax.core.types import Params, Transition
 from pgd_jax.networks import mlp
@@ -36,16 +37,20 @@ LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 class Hyper:
     """Published values for locomotion; Adam's eps as Policy-Guided Diffusion has it (the released code: 1e-8)."""
 
-    actor_lr: Float = setting(3e-4, "Adam's rate of the actor")
-    value_lr: Float = setting(3e-4, "Adam's rate of the value")
-    critic_lr: Float = setting(3e-4, "Adam's rate of the critics")
-    adam_eps: Float = setting(1e-5, "Adam's epsilon")
-    discount: Float = setting(0.99, "gamma")
-    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets")
-    expectile: Float = setting(0.7, "expectile of the value's regression (equation 5)")
-    temperature: Float = setting(3.0, "beta, inverse temperature of the advantage weights (equation 7)")
-    max_weight: Float = setting(100.0, "limit of the advantage weights")
-    actor_decay_updates: Float = setting(1e6, "updates until the actor's rate is 0 (a cosine); huge: no decay")
+    actor_lr: Float = setting(3e-4, "Adam's rate of the actor", ranges.POSITIVE)
+    value_lr: Float = setting(3e-4, "Adam's rate of the value", ranges.POSITIVE)
+    critic_lr: Float = setting(3e-4, "Adam's rate of the critics", ranges.POSITIVE)
+    adam_eps: Float = setting(1e-5, "Adam's epsilon", ranges.POSITIVE)
+    discount: Float = setting(0.99, "gamma", ranges.SHARE)
+    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets", ranges.SHARE_ABOVE_0)
+    expectile: Float = setting(0.7, "expectile of the value's regression (equation 5)", ranges.WITHIN_0_AND_1)
+    temperature: Float = setting(
+        3.0, "beta, inverse temperature of the advantage weights (equation 7)", ranges.NOT_NEGATIVE
+    )
+    max_weight: Float = setting(100.0, "limit of the advantage weights", ranges.POSITIVE)
+    actor_decay_updates: Float = setting(
+        1e6, "updates until the actor's rate is 0 (a cosine); huge: no decay", ranges.POSITIVE
+    )
 
 
 @struct.dataclass

@@ -28,6 +28,7 @@ from flax import struct
 
 from pgd_jax.agents import adam, critic as critics, losses
 from pgd_jax.agents.base import AgentPlan, Logs
+from pgd_jax.core import ranges
 from pgd_jax.core.hyper import Float, setting
 from pgd_jax.core.types import Params, Transition
 from pgd_jax.networks import mlp
@@ -41,12 +42,12 @@ LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # the released code's
 class Hyper:
     """Published values (table 1)."""
 
-    actor_lr: Float = setting(3e-4, "Adam's rate of the actor")
-    critic_lr: Float = setting(3e-4, "Adam's rate of the critics")
-    temperature_lr: Float = setting(3e-4, "Adam's rate of the entropy's weight")
-    adam_eps: Float = setting(1e-8, "Adam's epsilon")
-    discount: Float = setting(0.99, "gamma")
-    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets")
+    actor_lr: Float = setting(3e-4, "Adam's rate of the actor", ranges.POSITIVE)
+    critic_lr: Float = setting(3e-4, "Adam's rate of the critics", ranges.POSITIVE)
+    temperature_lr: Float = setting(3e-4, "Adam's rate of the entropy's weight", ranges.POSITIVE)
+    adam_eps: Float = setting(1e-8, "Adam's epsilon", ranges.POSITIVE)
+    discount: Float = setting(0.99, "gamma", ranges.SHARE)
+    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets", ranges.SHARE_ABOVE_0)
     entropy_per_action_dim: Float = setting(-1.0, "target entropy, nats")
 
 

@@ -24,6 +24,7 @@ from flax import struct
 
 from pgd_jax.agents import adam, critic as critics, losses
 from pgd_jax.agents.base import AGENTS, Agent, AgentFamily, AgentPlan, Logs
+from pgd_jax.core import ranges
 from pgd_jax.core.hyper import Float, setting
 from pgd_jax.core.types import Params, Transition
 from pgd_jax.networks import mlp
@@ -37,14 +38,16 @@ NUM_CRITICS = 2
 class Hyper:
     """Published values; Adam's eps as Policy-Guided Diffusion has it (PyTorch's is 1e-8)."""
 
-    actor_lr: Float = setting(3e-4, "Adam's rate of the actor")
-    critic_lr: Float = setting(3e-4, "Adam's rate of the critics")
-    adam_eps: Float = setting(1e-5, "Adam's epsilon")
-    discount: Float = setting(0.99, "gamma")
-    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets")
-    alpha: Float = setting(2.5, "weight of the critic against cloning (equation 5)")
-    target_noise: Float = setting(0.2, "standard deviation of the target policy's noise, environment space")
-    target_noise_clip: Float = setting(0.5, "limit of that noise")
+    actor_lr: Float = setting(3e-4, "Adam's rate of the actor", ranges.POSITIVE)
+    critic_lr: Float = setting(3e-4, "Adam's rate of the critics", ranges.POSITIVE)
+    adam_eps: Float = setting(1e-5, "Adam's epsilon", ranges.POSITIVE)
+    discount: Float = setting(0.99, "gamma", ranges.SHARE)
+    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets", ranges.SHARE_ABOVE_0)
+    alpha: Float = setting(2.5, "weight of the critic against cloning (equation 5)", ranges.NOT_NEGATIVE)
+    target_noise: Float = setting(
+        0.2, "standard deviation of the target policy's noise, environment space", ranges.NOT_NEGATIVE
+    )
+    target_noise_clip: Float = setting(0.5, "limit of that noise", ranges.NOT_NEGATIVE)
 
 
 @struct.dataclass

@@ -27,11 +27,13 @@ from pgd_jax.api import keywords
 from pgd_jax.api.agents import AgentPolicy, AgentResult
 from pgd_jax.api.dataset import Dataset
 from pgd_jax.api.denoiser import IN_MEMORY, Denoiser
-from pgd_jax.core import config as configs, presets
+from pgd_jax.core import config as configs, presets, validation
+from pgd_jax.core.compilation import in_float32
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.hyper import Values
 from pgd_jax.core.registry import nearest
 from pgd_jax.data import loading
+from pgd_jax.data.base import Reading
 from pgd_jax.data.windows import Windows
 from pgd_jax.envs import evaluate as evaluation
 from pgd_jax.envs.base import ENVS, HOST_ENVS
@@ -45,17 +47,30 @@ __all__ = [
 Policy = Callable[[Any], jax.Array]  # obs [..., O] -> action [..., A], environment space
 
 
-def load_dataset(source: str | os.PathLike, *, download: bool = False, max_rows: int = 0) -> Dataset:
+def load_dataset(
+    source: str | os.PathLike,
+    *,
+    download: bool = False,
+    max_rows: int = Reading().max_rows,
+    next_tolerance: float = Reading().next_tolerance,
+    outliers: str = Reading().outliers,
+) -> Dataset:
     """A dataset by its name or path: a built-in or D4RL name, "minari:<id>", or an HDF5 file in D4RL's layout.
 
     `download` fetches a D4RL or Minari dataset that is not on this machine; `max_rows` reads the first rows only.
+    Where the file has `next_observations`, an episode is cut where they are further than `next_tolerance` from the next
+    row, relative to 1 + |value| (0: by the file's precision; -1: flags alone cut). `outliers`, values that set the
+    scale of their column by themselves, are kept, clipped, or dropped with their rows ("keep", "clip", "drop").
     Raises UserError for an unknown name, a missing file and anything wrong inside it.
     """
-    raw = loading.load(os.fspath(source), download, max_rows)
+    reading = Reading(max_rows, next_tolerance, outliers)
+    validation.check_reading(reading)
+    raw = loading.load(os.fspath(source), download, reading)
     fields = {field.name: getattr(raw, field.name) for field in dataclasses.fields(raw)}
-    return Dataset(**fields, source=os.fspath(source), max_rows=max_rows)
+    return Dataset(**fields, source=os.fspath(source), reading=reading)
 
 
+@in_float32
 def train_denoiser(
     data: Dataset, workdir: str | os.PathLike | None = None, *, preset: str = "", **settings: Any
 ) -> Denoiser:
@@ -69,7 +84,7 @@ def train_denoiser(
     preset = preset or ("notebook" if workdir is None else "")
     base = configs.to_dict(presets.config(preset, "denoiser") if preset else configs.DenoiserConfig())
     names = {part: list(settings_of) for part, settings_of in base.items()}
-    given = {"dataset": data.source, "max_rows": data.max_rows}
+    given = {"dataset": data.source} | data.reading._asdict()
     base["data"] |= given
     for name, value in settings.items():
         part = next((part for part, known in names.items() if name in known), None)
@@ -84,12 +99,14 @@ def train_denoiser(
     return load_denoiser(workdir, data)
 
 
+@in_float32
 def load_denoiser(path: str | os.PathLike, data: Dataset | None = None) -> Denoiser:
     """The denoiser of a finished run of `train_denoiser`; `data` says which task its windows belong to."""
     env, reference = (data.env, data.reference) if data is not None else ("", "")
     return Denoiser(denoisers.load(path), os.fspath(path), env, reference)
 
 
+@in_float32
 def train_agent(
     data: Dataset,
     denoiser: Denoiser | None = None,
@@ -111,7 +128,7 @@ def train_agent(
     """
     preset = preset or ("notebook" if workdir is None else "")
     base = presets.config(preset, "agent") if preset else configs.AgentConfig()
-    nested: dict[str, Any] = {"agent": agent, "dataset": data.source, "max_rows": data.max_rows}
+    nested: dict[str, Any] = {"agent": agent, "dataset": data.source} | data.reading._asdict()
     if denoiser is not None:
         nested["denoiser"] = denoiser.path or IN_MEMORY
     elif "generator" not in settings:
@@ -128,12 +145,14 @@ def train_agent(
     return load_agents(workdir)
 
 
+@in_float32
 def load_agents(path: str | os.PathLike) -> AgentResult:
     """What a run of `train_agent` has come to: its newest checkpoint, and all rows of its metrics."""
     experiment, states, _ = agent_runs.load(path)
     return AgentResult(experiment, states, metrics.read(pathlib.Path(path) / "metrics.jsonl"))
 
 
+@in_float32
 def evaluate(policy: Policy, env: str, num_episodes: int = 16, seed: int = 0) -> np.ndarray:
     """Undiscounted returns f32[E] of episodes of `policy` in the task called `env`, which runs as compiled JAX.
 

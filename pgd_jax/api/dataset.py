@@ -9,7 +9,7 @@ import numpy as np
 from pgd_jax.core import config as configs
 from pgd_jax.core.errors import UserError
 from pgd_jax.data import d4rl, windows
-from pgd_jax.data.base import RawDataset
+from pgd_jax.data.base import RawDataset, Reading
 from pgd_jax.data.windows import Windows
 
 
@@ -18,7 +18,7 @@ class Dataset(RawDataset):
     """Rows of offline experience in time order, environment space; checked. Made by `load_dataset` or `from_arrays`."""
 
     source: str = ""  # the name or path that it was loaded by; "" for arrays
-    max_rows: int = 0  # read at most; 0: all
+    reading: Reading = Reading()  # how it was read
 
     @classmethod
     def from_arrays(

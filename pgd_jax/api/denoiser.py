@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgd_jax.api import keywords, log_prob as log_probs
-from pgd_jax.core import config as configs, hyper as floats
+from pgd_jax.core import config as configs, hyper as floats, logging, ranges, validation
+from pgd_jax.core.compilation import in_float32
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.types import Layout, LogProb, Params
 from pgd_jax.data import normalizer as normalizers, windows
 from pgd_jax.data.windows import Windows
 from pgd_jax.diffusion import edm, guidance as guiding, likelihood, schedules
-from pgd_jax.generators import diffusion
+from pgd_jax.generators import diffusion, settings as sampling_settings
 from pgd_jax.runs import denoiser as denoisers, footprint
 
 IN_MEMORY = "in memory"  # stands for a denoiser's run directory
@@ -35,6 +36,7 @@ class Denoiser:
         sizes = f"obs {layout.obs_dim}, action {layout.action_dim}, windows of {data.window_length} rows"
         return f"Denoiser({data.dataset or 'arrays'!r}, {sizes})"
 
+    @in_float32
     def sample(
         self,
         key: jax.Array,
@@ -66,9 +68,13 @@ class Denoiser:
             raise UserError(f"num_windows={num_windows} and windows_per_batch={windows_per_batch} must be at least 1")
         own = {"guidance": rule, "num_trajectories": -(-num_windows // batch) * batch, "trajectories_per_batch": batch}
         settings = keywords.config(configs.SamplingConfig, own | sampling)
-        diffusion.check(settings)
-        configs.validate_sampling(settings)
+        sampling_settings.check(settings)
+        validation.validate_sampling(settings)
         one = _one_value(hyper or {})
+        sampling_settings.check_hypers(settings, one)
+        if found := sampling_settings.unlike_published(settings, one):
+            logging.info(found.replace("guidance=", "rule=", 1))
+        floats.check("guidance", (guidance,), ranges.NOT_NEGATIVE)
         network, params, normalizer = self.trained.network, self.trained.params, self.trained.normalizer
         plan = diffusion.Plan(settings, self.trained.config.data.window_length, network)
         plan = diffusion.specialised(plan, jax.tree.map(jnp.atleast_1d, one))
@@ -88,6 +94,7 @@ class Denoiser:
             raise UserError(f"guidance={guidance} made windows that are not finite; use less, or a smoother log_prob")
         return made
 
+    @in_float32
     def log_likelihood(
         self,
         windows: Windows,

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pgd_jax.core import config as configs, hyper as floats
+from pgd_jax.core import config as configs, hyper as floats, validation
 from pgd_jax.core.config import AgentConfig
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.registry import nearest
@@ -14,21 +14,8 @@ from pgd_jax.runs import experiment
 def config(cls: type[configs.Config], nested: Mapping[str, Any]) -> configs.Config:
     """The config with these values, of which each must be of its default's type."""
     made = configs.from_dict(cls, dict(nested))
-    _check_types(made)
+    validation.check_types(made)
     return made
-
-
-def _check_types(config: Any, prefix: str = "") -> None:
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            _check_types(value, f"{prefix}{field.name}.")
-        if field.default is dataclasses.MISSING:  # nested, or floats, which are looked at where they are named
-            continue
-        wanted = type(field.default)
-        is_right = isinstance(value, (int, float)) if wanted is float else isinstance(value, wanted)
-        if not is_right or (isinstance(value, bool) and wanted is not bool):
-            raise UserError(f"{prefix}{field.name}={value!r} must be of type {wanted.__name__}")
 
 
 def agent_config(

@@ -1,8 +1,10 @@
 """How every command line starts: absl parses the flags, and a user's mistake is one message without a traceback."""
 
 import contextlib
+import errno
 import functools
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -13,6 +15,17 @@ from pgd_jax.core.errors import Diverged, Stopped, UserError
 
 USER_ERROR, DIVERGED, STOPPED = 2, 3, signals.STOPPED  # exit statuses
 
+
+# What the system may refuse to any program, and what to do about it.
+FULL = "make room there; the same command goes on with a run"
+NO_PLACE = "choose a place that can be written to"
+ADVICE = {
+    errno.ENOSPC: FULL, errno.EDQUOT: FULL, errno.EFBIG: FULL, errno.EROFS: NO_PLACE, errno.EACCES: NO_PLACE,
+    errno.EPERM: NO_PLACE, errno.ENOTDIR: "a part of the path is a file", errno.EISDIR: "a file is needed there",
+    errno.ENAMETOOLONG: "choose a shorter name", errno.ENOENT: "it, or the folder that it is in, is not there",
+    errno.ELOOP: "its links lead in a circle", errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.EIO: "the disk may be failing", errno.ESTALE: "the network file system has lost it", errno.ENOTSUP: NO_PLACE,
+}  # fmt: skip
 
 Main = Callable[[], int | None]
 Prepare = Callable[[], Main | tuple[Main, str]]
@@ -29,6 +42,7 @@ def run(prepare: Prepare, doc: str, compiles: bool = True, keeps_nothing: bool =
     `keeps_nothing` until its end is ended at once by the first signal.
     """
     logging.protect()
+    os.environ["MPLBACKEND"] = "agg"  # nothing is shown; one that a notebook left may not be installed here
     with signals.command():
         try:
             _run(prepare, doc, compiles, keeps_nothing)
@@ -59,10 +73,14 @@ def _run(prepare: Prepare, doc: str, compiles: bool, keeps_nothing: bool) -> Non
             if len(argv) > 1:
                 raise UserError(f'unexpected argument "{argv[1]}": options are written --name=value (see --help)')
             if compiles:
+                compilation.use_float32()
                 are_several = "distributed" in flags.FLAGS and bool(flags.FLAGS.distributed)
                 compilation.keep(flags.FLAGS.compilation_cache, are_several)
                 if not are_several:
                     compilation.divide_cpu()
+                    from pgd_jax.core import processes  # on use: it needs JAX
+
+                    processes.check_devices()
             signals.check()
             with signals.at_once() if keeps_nothing else contextlib.nullcontext():
                 status = main()
@@ -120,6 +138,12 @@ def _plain_errors() -> Iterator[None]:
     except (UserError, Diverged) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR if isinstance(error, UserError) else DIVERGED)
+    except OSError as error:
+        if error.errno not in ADVICE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}; {ADVICE[error.errno]}", file=sys.stderr)
+        sys.exit(USER_ERROR)
 
 
 def status(is_finished: bool) -> int:
@@ -127,16 +151,23 @@ def status(is_finished: bool) -> int:
     return 0 if is_finished else STOPPED
 
 
+class _Path(flags.ArgumentParser):
+    """A path, of which `~` is the user's home, as a shell has it only where no `=` comes before."""
+
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+
 def define_path(name: str, help_text: str, default: str | None = None) -> flags.FlagHolder:
     """Defines a flag that must name a file or folder: an empty name would be the current folder's."""
-    holder = flags.DEFINE_string(name, default, help_text)
+    holder = flags.DEFINE(_Path(), name, default, help_text)
     flags.register_validator(name, lambda value: bool(value and value.strip()), f"it is needed: {help_text}")
     return holder
 
 
 def define_optional_path(name: str, help_text: str) -> flags.FlagHolder:
     """Likewise, for one that may be left out, but not be empty; None where it was."""
-    holder = flags.DEFINE_string(name, None, help_text)
+    holder = flags.DEFINE(_Path(), name, None, help_text)
     flags.register_validator(name, lambda value: value is None or bool(value.strip()), f"it is empty: {help_text}")
     return holder
 

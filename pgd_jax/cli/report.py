@@ -6,6 +6,8 @@ The runs must share dataset and agent. The report's directory gets report.md, re
 figures; an older report in it is replaced. Nothing is written into the runs.
 """
 
+import os
+
 from absl import flags
 
 from pgd_jax.cli import entry
@@ -25,9 +27,20 @@ def _prepare():
 
         if not all(name.strip() for name in runs.value):
             raise UserError(f"--runs={','.join(runs.value)} holds an empty name; name run directories, by commas")
-        print(writer.write(out.value, runs.value))
+        print(writer.write(out.value, directories(runs.value)))
 
     return main
+
+
+def directories(parts: list[str]) -> list[str]:
+    """Names that were cut at each comma, put together again where a directory's own name has some."""
+    found, rest = [], [os.path.expanduser(part) for part in parts]
+    while rest:
+        lengths = range(len(rest), 0, -1)  # the longest name that there is
+        length = next((size for size in lengths if os.path.isdir(",".join(rest[:size]))), 1)
+        found.append(",".join(rest[:length]))
+        rest = rest[length:]
+    return found
 
 
 if __name__ == "__main__":

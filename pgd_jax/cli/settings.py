@@ -64,6 +64,12 @@ def distributed() -> flags.FlagHolder:
     return flags.DEFINE_string("distributed", "", text)
 
 
+def only_check() -> flags.FlagHolder:
+    """Defines `--check`."""
+    text = "read flags and data, say what would run and what memory and time it takes, and stop: nothing is written"
+    return flags.DEFINE_boolean("check", False, text)
+
+
 def _suggestion(path: str, known: list[str]) -> str:
     return nearest(path, [f"config.{name}" for name in known]).replace('"config.', '"--config.')
 

@@ -19,7 +19,7 @@ def run() -> None:
 def _prepare():
     # Which floats there are is known to the agent: --help has to wait for JAX.
     workdir = entry.define_path("workdir", "run directory to create or resume")
-    distributed = settings.distributed()
+    distributed, only_check = settings.distributed(), settings.only_check()
     from pgd_jax.runs.experiment import hyper_of
 
     defined = settings.define(AgentConfig, "agent", settings.arguments(), hyper_of)
@@ -29,7 +29,7 @@ def _prepare():
         from pgd_jax.runs import agent as agent_runs
 
         processes.start(distributed.value)
-        return entry.status(agent_runs.fit(defined.config(), workdir.value))
+        return entry.status(agent_runs.fit(defined.config(), workdir.value, only_check=only_check.value))
 
     return main, defined.text
 

@@ -15,12 +15,13 @@ def run() -> None:
 
 def _prepare():
     workdir = entry.define_path("workdir", "run directory to create or resume")
+    only_check = settings.only_check()
     defined = settings.define(BehaviourConfig, "behaviour", settings.arguments())
 
     def main() -> int:
         from pgd_jax.runs import behaviour  # after the flags: --help and mistakes need not wait for JAX
 
-        return entry.status(behaviour.fit(defined.config(), workdir.value))
+        return entry.status(behaviour.fit(defined.config(), workdir.value, only_check=only_check.value))
 
     return main, defined.text
 

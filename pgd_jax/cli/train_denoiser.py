@@ -16,7 +16,7 @@ def run() -> None:
 
 def _prepare():
     workdir = entry.define_path("workdir", "run directory to create or resume")
-    distributed = settings.distributed()
+    distributed, only_check = settings.distributed(), settings.only_check()
     defined = settings.define(DenoiserConfig, "denoiser", settings.arguments())
 
     def main() -> int:
@@ -24,7 +24,7 @@ def _prepare():
         from pgd_jax.runs import denoiser
 
         processes.start(distributed.value)
-        return entry.status(denoiser.fit(defined.config(), workdir.value))
+        return entry.status(denoiser.fit(defined.config(), workdir.value, only_check=only_check.value))
 
     return main, defined.text
 

@@ -6,6 +6,7 @@ over eight either. So each kind of machine has a folder of its own, also where s
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import itertools
@@ -14,9 +15,14 @@ import pathlib
 import platform
 import re
 import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from pgd_jax.core import logging
 from pgd_jax.core.errors import UserError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 AUTO, NONE = "auto", "none"
 # Flax's initialisers take half a second each, a dozen of them in a U-Net: a limit near that would keep some of them.
@@ -64,6 +70,26 @@ def divide_cpu() -> None:
     """
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         _add_flag(DEVICES_FLAG, str(num_cores()))
+
+
+def use_float32() -> None:
+    """Takes back JAX_ENABLE_X64=1, for a command: programs and checkpoints of this library are float32 throughout."""
+    os.environ.pop("JAX_ENABLE_X64", None)
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_enable_x64", False)
+
+
+def in_float32(function: Callable[P, R]) -> Callable[P, R]:
+    """The function without JAX_ENABLE_X64, which a user's own program may have set for its own arrays."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        import jax  # on use, as above
+
+        with jax.enable_x64(False):
+            return function(*args, **kwargs)
+
+    return run
 
 
 def _add_flag(name: str, value: str) -> None:

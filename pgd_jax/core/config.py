@@ -7,7 +7,9 @@ the agent's and the generator's own `Hyper`; `AgentConfig.hyper` has their value
 import dataclasses
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pgd_jax.core import ranges
 from pgd_jax.core.errors import UserError
+from pgd_jax.core.ranges import Range
 from pgd_jax.core.registry import nearest
 
 if TYPE_CHECKING:
@@ -15,12 +17,12 @@ if TYPE_CHECKING:
 
 Config = TypeVar("Config", bound="DataclassInstance")
 
-NUM_SEEDS = 1 << 32  # jax.random.key takes so many apart
+OUTLIERS = ("keep", "clip", "drop")
 
 
-def option(default: Any, text: str) -> Any:
-    """A config field with its help text, which `--help` prints."""
-    return dataclasses.field(default=default, metadata={"help": text})
+def option(default: Any, text: str, among: Range | None = None) -> Any:
+    """A config field with its help text, which `--help` prints, and the range of a real number."""
+    return dataclasses.field(default=default, metadata={"help": f"{text} ({among})" if among else text, "range": among})
 
 
 def nested(factory: type) -> Any:
@@ -32,9 +34,17 @@ class DataConfig:
     dataset: str = option("maze2d-umaze-waypoint-v0", "built-in, D4RL or minari:<id> name, or path of an HDF5 file")
     download: bool = option(False, "fetch a D4RL or Minari dataset that is not here")
     max_rows: int = option(0, "read only so many rows of the dataset, the first ones; 0: all")
+    next_tolerance: float = option(
+        0.0,
+        "how far next_observations may be from the next row, relative to 1 + |value|, before the episode is cut there; "
+        "0: by the file's precision (1e-5 for float32); -1: flags alone cut",
+    )
+    outliers: str = option("keep", "values that set the scale of their column by themselves: keep, clip or drop (rows)")
     window_length: int = option(32, "rows T of a trajectory window (the paper reports 16, its code 32)")
     window_stride: int = option(8, "rows between the starts of windows along an episode")
-    validation_fraction: float = option(0.05, "share of episodes held out for the validation loss")
+    validation_fraction: float = option(
+        0.05, "share of windows held out, in whole episodes, for the validation loss", ranges.WITHIN_0_AND_1
+    )
     split_seed: int = option(0, "seed of the choice of held-out episodes")
 
 
@@ -50,10 +60,14 @@ class TrainingConfig:
     num_steps: int = option(20_000, "optimiser steps")
     steps_per_chunk: int = option(1_000, "steps of one compiled call: progress, validation and checkpoint after each")
     batch_size: int = option(64, "windows of a step")
-    learning_rate: float = option(2e-3, "Adam's peak rate: warm-up over 10 % of the steps, then a cosine to 0")
-    noise_mean: float = option(-1.2, "mean of ln sigma in training (EDM); lower resolves smaller steps between rows")
-    noise_std: float = option(1.2, "standard deviation of ln sigma in training (EDM)")
-    ema_decay: float = option(0.995, "decay of the averaged weights, per ema_period")
+    learning_rate: float = option(
+        2e-3, "Adam's peak rate: warm-up over 10 % of the steps, then a cosine to 0", ranges.POSITIVE
+    )
+    noise_mean: float = option(
+        -1.2, "mean of ln sigma in training (EDM); lower resolves smaller steps between rows", Range(-20.0, 20.0)
+    )
+    noise_std: float = option(1.2, "standard deviation of ln sigma in training (EDM)", Range(0.0, 20.0, has_low=False))
+    ema_decay: float = option(0.995, "decay of the averaged weights, per ema_period", ranges.SHARE_BELOW_1)
     ema_period: int = option(10, "steps between updates of the averaged weights")
     num_validation_windows: int = option(512, "held-out windows of the validation loss")
     seed: int = option(0, "seed of weights, batches and noise")
@@ -79,7 +93,7 @@ class BehaviourConfig:
     num_steps: int = option(20_000, "optimiser steps")
     steps_per_chunk: int = option(1_000, "steps of one compiled call: progress, validation and checkpoint after each")
     batch_size: int = option(256, "transitions of a step")
-    learning_rate: float = option(3e-4, "Adam's rate")
+    learning_rate: float = option(3e-4, "Adam's rate", ranges.POSITIVE)
     seed: int = option(0, "seed of weights and batches")
 
 
@@ -109,6 +123,8 @@ class AgentConfig:
     dataset: str = option("", "dataset of the real rows; empty: the denoiser's own")
     download: bool = option(False, "fetch a D4RL or Minari dataset that is not here")
     max_rows: int = option(0, "read only so many rows, the first ones; 0: all, or the denoiser's of its own dataset")
+    next_tolerance: float = option(0.0, "as data.next_tolerance of a denoiser; 0: the denoiser's of its own dataset")
+    outliers: str = option("", "keep, clip or drop; empty: the denoiser's choice for its own dataset, else keep")
     environment: str = option("", 'environment that judges the agent; empty: the dataset\'s own; "none": no evaluation')
     agent: str = option("td3_bc", "offline RL algorithm")
     generator: str = option("diffusion", "what makes the synthetic data")
@@ -156,95 +172,3 @@ def from_dict(cls: type[Config], values: dict[str, Any], prefix: str = "") -> Co
             for name, value in values.items()
         }
     )
-
-
-def check_positive(config: Any, *names: str) -> None:
-    """Raises UserError naming the first of the int fields `names` that is below 1."""
-    for name in names:
-        if getattr(config, name) < 1:
-            raise UserError(f"{name}={getattr(config, name)} must be at least 1")
-
-
-def check_seed(name: str, seed: int) -> None:
-    """Raises UserError for a seed of which JAX's keys would take other bits than the given ones."""
-    if not 0 <= seed < NUM_SEEDS:
-        raise UserError(f"{name}={seed} must be a seed from 0 to {NUM_SEEDS - 1}: random keys are made of 32 bits")
-
-
-def _check_max_rows(config: Any) -> None:
-    if config.max_rows < 0:
-        raise UserError(f"max_rows={config.max_rows} must be a number of rows, or 0 for all of them")
-
-
-def validate_denoiser(config: DenoiserConfig) -> None:
-    """Raises UserError for settings that cannot work, before anything is read or written."""
-    training, data = config.training, config.data
-    check_positive(data, "window_length", "window_stride")
-    _check_max_rows(data)
-    check_positive(config.unet, "width", "num_blocks")
-    check_seed("data.split_seed", data.split_seed)
-    check_seed("training.seed", training.seed)
-    check_positive(training, "num_steps", "steps_per_chunk", "batch_size", "ema_period", "num_validation_windows")
-    if data.window_length < 2:
-        raise UserError(f"data.window_length={data.window_length} must be at least 2: a transition spans two rows")
-    if not 0.0 < data.validation_fraction < 1.0:
-        raise UserError(f"data.validation_fraction={data.validation_fraction} must lie between 0 and 1")
-    if training.steps_per_chunk % training.ema_period or training.num_steps % training.steps_per_chunk:
-        raise UserError(
-            f"training.num_steps={training.num_steps} must be a multiple of training.steps_per_chunk="
-            f"{training.steps_per_chunk}, and that of training.ema_period={training.ema_period}"
-        )
-
-
-def validate_behaviour(config: BehaviourConfig) -> None:
-    """Raises UserError for settings that cannot work, before anything is read or written."""
-    check_seed("seed", config.seed)
-    check_positive(config, "hidden_dim", "num_hidden", "num_steps", "steps_per_chunk", "batch_size")
-    if config.num_steps % config.steps_per_chunk:
-        raise UserError(f"num_steps={config.num_steps} must be a multiple of steps_per_chunk={config.steps_per_chunk}")
-    if not config.denoiser:
-        raise UserError("config.denoiser is empty: name the run directory of train_denoiser")
-
-
-def validate_sampling(sampling: SamplingConfig) -> None:
-    """Raises UserError for a sampling that cannot work."""
-    check_positive(sampling, "num_steps", "num_trajectories", "trajectories_per_batch", "num_particles")
-    for name, least in (("num_steps", sampling.num_steps), ("warm_steps", sampling.warm_steps or 2)):
-        if least < 2:
-            raise UserError(f"sampling.{name}={least} must be at least 2")
-    if sampling.num_trajectories % sampling.trajectories_per_batch:
-        raise UserError(
-            f"sampling.num_trajectories={sampling.num_trajectories} must be a multiple of "
-            f"sampling.trajectories_per_batch={sampling.trajectories_per_batch}"
-        )
-    if sampling.sampler == "twisted" and sampling.trajectories_per_batch % sampling.num_particles:
-        raise UserError(
-            f"sampling.trajectories_per_batch={sampling.trajectories_per_batch} must be a multiple of "
-            f"sampling.num_particles={sampling.num_particles}, which the twisted sampler resamples among themselves"
-        )
-
-
-def validate_agent(config: AgentConfig) -> None:
-    """Raises UserError for settings that cannot work, before anything is read or written."""
-    check_positive(
-        config, "hidden_dim", "num_hidden", "num_phases", "phases_per_chunk", "updates_per_phase", "batch_size",
-        "num_episodes", "num_seeds",
-    )  # fmt: skip
-    if not 0 <= config.synthetic_per_batch <= config.batch_size:
-        raise UserError(
-            f"synthetic_per_batch={config.synthetic_per_batch} must lie between 0 and batch_size={config.batch_size}"
-        )
-    _check_max_rows(config)
-    if config.host_episodes < 0:
-        raise UserError(f"host_episodes={config.host_episodes} must be at least 0")
-    if config.host_episodes and config.environment == "none":
-        raise UserError(f"host_episodes={config.host_episodes}, but environment=none switches evaluation off; set one")
-    if config.dynamics_windows < 0:
-        raise UserError(f"dynamics_windows={config.dynamics_windows} must be 0 or more")
-    check_seed("first_seed", config.first_seed)
-    check_seed("first_seed + num_seeds - 1", config.first_seed + config.num_seeds - 1)
-    if config.num_phases % config.phases_per_chunk:
-        raise UserError(
-            f"num_phases={config.num_phases} must be a multiple of phases_per_chunk={config.phases_per_chunk}"
-        )
-    validate_sampling(config.sampling)

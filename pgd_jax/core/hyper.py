@@ -12,16 +12,18 @@ import jax
 import numpy as np
 from flax import struct
 
+from pgd_jax.core import ranges
 from pgd_jax.core.errors import UserError
+from pgd_jax.core.ranges import Range
 from pgd_jax.core.registry import nearest
 
 Float = jax.Array | float
 Values = float | Sequence[float]  # one value, or one for each of several lanes
 
 
-def setting(default: float, text: str) -> Any:
-    """A float of a flax.struct.dataclass with its help text, which `--help` prints."""
-    return struct.field(default=default, metadata={"help": text})
+def setting(default: float, text: str, among: Range = ranges.ANY) -> Any:
+    """A float of a flax.struct.dataclass with its help text, which `--help` prints, and its range."""
+    return struct.field(default=default, metadata={"help": text, "range": among})
 
 
 def group(factory: Any) -> Any:
@@ -31,14 +33,19 @@ def group(factory: Any) -> Any:
 
 def described(hyper: Any, prefix: str = "") -> Iterator[tuple[str, float, str]]:
     """(name, default, meaning) of every float of `hyper`, a dataclass instance; None has none."""
-    if hyper is None:
-        return
-    for field in dataclasses.fields(hyper):
+    for name, default, text, among in _floats(hyper, prefix):
+        yield name, default, text if among == ranges.ANY else f"{text} ({among})"
+
+
+def _floats(hyper: Any, prefix: str = "") -> Iterator[tuple[str, float, str, Range]]:
+    """As `described`, meaning and range apart."""
+    for field in dataclasses.fields(hyper) if hyper is not None else ():
         value = getattr(hyper, field.name)
         if value is None or dataclasses.is_dataclass(value):
-            yield from described(value, f"{prefix}{field.name}.")
+            yield from _floats(value, f"{prefix}{field.name}.")
         else:
-            yield prefix + field.name, float(value), field.metadata.get("help", "")
+            told = field.metadata
+            yield prefix + field.name, float(value), told.get("help", ""), told.get("range", ranges.ANY)
 
 
 def names(hyper: Any) -> list[str]:
@@ -74,16 +81,30 @@ def meant(name: str, known: list[str]) -> list[str]:
 def values(hyper: Any, given: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
     """The values of every float: those given (nested, or by names that may be cut), else the default.
 
-    Raises UserError for an unknown name, and for a value that is not a finite number or a list of them.
+    Raises UserError for an unknown name, and for a value that is no finite number or a list of them, that is outside
+    the float's range, or that is given twice.
     """
     known = {name: (default,) for name, default, _ in described(hyper)}
+    among = {name: each for name, _, _, each in _floats(hyper)}
     found: dict[str, tuple[float, ...]] = {}
     for name, value in flatten(given).items():
         whole = full(name, known)
         if whole in found:
             raise UserError(f'the float "{whole}" is given twice')
         found[whole] = as_tuple(name, value)
+        check(f"hyper.{name}", found[whole], among[whole])
     return known | found
+
+
+def check(name: str, values: Sequence[float], among: Range) -> None:
+    """Raises UserError for a value outside the range, or there twice (as float32, in which lanes have it)."""
+    for value in values:
+        if value not in among:
+            raise UserError(f"{name}={value:g} must be {among}")
+    if len(values) > 1 and len(np.unique(np.asarray(values, np.float32))) < len(values):
+        raise UserError(
+            f"{name}={','.join(f'{value:g}' for value in values)} has a value twice: two lanes would be one"
+        )
 
 
 def applicable(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:

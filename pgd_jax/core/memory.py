@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax
 
-from pgd_jax.core import logging
+from pgd_jax.core import logging, processes
 from pgd_jax.core.errors import UserError
 
 WORTH_SAYING = 1_000_000_000  # bytes
@@ -35,6 +35,7 @@ def estimate(num_rows: int, obs_dim: int, action_dim: int, has_next: bool) -> By
 
 def available() -> Bytes:
     """Free bytes, never negative; infinite where the system does not say. On the CPU both are the host's."""
+    processes.check_devices()
     stats = jax.local_devices()[0].memory_stats()
     host = _free_on_host()
     if not stats or "bytes_limit" not in stats:

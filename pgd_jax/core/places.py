@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -16,7 +17,9 @@ from pgd_jax.core.errors import UserError
 
 # Paths that every library takes as they are: `[`, `\\`, `:` and others mean something to some.
 PLAIN = re.compile(r"[\w/.,;=+@ -]*")
+PARTIAL = ".pgd_jax-partial"  # ending of a text file that was not finished
 PART = re.compile(r"(?P<name>.+)\.pgd_jax-(?P<host>.+)-(?P<process>\d+)\.part")
+MAX_NAME_BYTES = 200  # of the 255 that file systems allow; marks of what is unfinished come on top
 ABANDONED_S = 86_400.0  # a file that was not touched for so long was given up, also by a process of another host
 
 
@@ -51,6 +54,16 @@ def creating(path: pathlib.Path) -> Iterator[pathlib.Path]:
             check_free(path)
 
 
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Within, an OSError that does not say of which file it is says `path`: a full disk is found by a bare write."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)
+        raise
+
+
 def check_free(path: str | os.PathLike) -> None:
     """Raises UserError where anything is at `path`, a link to nothing included."""
     check_link(path)
@@ -61,9 +74,16 @@ def check_free(path: str | os.PathLike) -> None:
 def check_place(path: str | os.PathLike) -> None:
     """Raises UserError where no new file or folder can be made at `path`: to be called before long work for it."""
     check_free(path)
-    folder = next(parent for parent in pathlib.Path(path).absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{os.fspath(path)}: {folder} is not a folder that can be written to; choose another place")
+    folder = next(parent for parent in pathlib.Path(path).absolute().parents if os.path.exists(parent))
+    if long := [part for part in pathlib.Path(path).parts if len(os.fsencode(part)) > MAX_NAME_BYTES]:
+        raise UserError(f"{long[0][:40]}...: a name of more than {MAX_NAME_BYTES} bytes; choose a shorter one")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # permissions alone do not tell, least of all to root
+    except OSError as error:
+        raise UserError(
+            f"{os.fspath(path)}: {folder} is not a folder that can be written to ({error.strerror}); choose another "
+            "place"
+        ) from None
 
 
 def check_link(path: str | os.PathLike[str]) -> None:
@@ -101,3 +121,23 @@ def is_abandoned(entry: pathlib.Path, found: re.Match[str]) -> bool:
 
 def _host() -> str:
     return re.sub(r"[^\w.]", "_", socket.gethostname())
+
+
+def sync(path: pathlib.Path) -> None:
+    """Makes a file's content, or a directory's list of names, survive a power cut."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text file so that a reader, or a crash, sees the old content or the new one, never half of it."""
+    partial = path.with_name(path.name + PARTIAL)
+    partial.unlink(missing_ok=True)  # of a process that was killed, or a link
+    with naming(path), open(partial, "x", encoding="utf-8") as file:
+        file.write(text)
+    sync(partial)
+    os.replace(partial, path)
+    sync(path.parent)

@@ -28,7 +28,7 @@ def start(choice: str) -> None:
     where the others do not answer.
     """
     if choice == NONE:
-        return
+        return check_devices()
     try:
         if choice == AUTO:
             jax.distributed.initialize()
@@ -36,9 +36,22 @@ def start(choice: str) -> None:
             jax.distributed.initialize(*_parse(choice))
     except (RuntimeError, ValueError) as error:
         raise UserError(f'--distributed="{choice}": the processes did not find each other ({error})') from None
-
+    check_devices()
     if are_several():
         signals.leave_to_all()
+
+
+def check_devices() -> None:
+    """Raises UserError where JAX finds no device of the kind that it is told to take; the first question starts it."""
+    try:
+        jax.local_devices()
+    except (RuntimeError, AssertionError) as error:  # the latter where a platform is known, but nothing of it installed
+        wanted = jax.config.values["jax_platforms"]
+        reason = str(error).partition(" (set JAX_PLATFORMS")[0] or "nothing of it is installed"
+        raise UserError(
+            f'JAX has no device of JAX_PLATFORMS="{wanted}" here ({reason}); unset it to take what there is, or '
+            "JAX_PLATFORMS=cpu"
+        ) from None
 
 
 def _parse(choice: str) -> tuple[str, int, int]:

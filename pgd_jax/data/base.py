@@ -2,10 +2,28 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pgd_jax.core.registry import Registry
+
+# next_observations[t] and observations[t+1] are the same number stored twice: what may differ is float32 rounding (1e-7
+# relative), far below this, while a reset moves some column far above it (MuJoCo's reset noise alone is 5e-3 to 1e-1).
+NEXT_TOLERANCE = 1e-5
+
+
+class Reading(NamedTuple):
+    """How much of a dataset is read, and what is taken for a fault in it: fields of the configs that name a dataset."""
+
+    max_rows: int = 0  # the first ones; 0: all
+    next_tolerance: float = 0.0  # see RawDataset; 0: by the precision of the file; -1: next_observations cut nothing
+    outliers: str = "keep"  # see outliers.py
+
+    @classmethod
+    def of(cls, config: Any) -> "Reading":
+        """The fields of a DataConfig or an AgentConfig."""
+        return cls(config.max_rows, config.next_tolerance, config.outliers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +42,8 @@ class RawDataset:
     next_observations: np.ndarray | None  # f32[N, O], where the file has them
     terminals: np.ndarray  # bool[N]
     timeouts: np.ndarray  # bool[N]
+    # How far next_observations may be from the next row, relative to 1 + |value|, before the episode is cut; -1: never.
+    next_tolerance: float = NEXT_TOLERANCE
 
 
 # Built-in datasets: name -> () -> RawDataset. D4RL names and file paths are resolved by `loading.load`.

@@ -12,6 +12,7 @@ with which the tests compare every entry. The package itself is not needed.
 - The environment is "" where neither this library nor its host extras have the task: antmaze-eval has mazes of its own.
 """
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,9 @@ from pgd_jax.core.errors import UserError
 from pgd_jax.core.registry import nearest
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
+
+# What a browser or a file manager adds to a name that is taken: " (1)", "(2)", " copy", " - Copy", " copy 2".
+COPY = re.compile(r"(?:\s*\(\d+\)|[ _-]+copy(?: \d+)?)$", re.IGNORECASE)
 
 Scores = tuple[float, float]  # undiscounted episode returns that count as 0 (random) and 100 (expert)
 
@@ -44,7 +48,7 @@ class Task(NamedTuple):
 
 
 # Environment -> (observation, action) dimensions as in its dataset. Ant's files add 84 columns of contact forces to the
-# 27 here, all zero (see data/d4rl.py).
+# 27 here, all zero (see data/quirks.py).
 DIMS = {
     "hopper": (11, 3),
     "halfcheetah": (17, 6),
@@ -194,12 +198,13 @@ def task(name: str) -> Task:
 def name_of_file(file_name: str) -> str:
     """The D4RL name whose file is called `file_name` ("hopper_medium-v2.hdf5" -> "hopper-medium-v2"), or "".
 
-    The human files of adroit belong to two names: the one with the ordinary episode limit is given.
+    The human files of adroit belong to two names: the one with the ordinary episode limit is given. What a browser or a
+    file manager makes of a name (".h5", " (1)", " copy") is looked through.
     """
-    stem = file_name.removesuffix(".hdf5")
+    stem = COPY.sub("", re.sub(r"\.(hdf5|h5)$", "", file_name))
     if stem in TASKS:
         return stem
-    return next((task.name for task in TASKS.values() if task.file_name == file_name), "")
+    return next((task.name for task in TASKS.values() if task.file_name == f"{stem}.hdf5"), "")
 
 
 def dims(env: str) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from pgd_jax.core import signals
 from pgd_jax.core.errors import UserError
+from pgd_jax.data import storage
 
 ACTION_TOLERANCE = 1e-4  # how far outside [-1, 1] rounding may have put an action
 BLOCK_BYTES = 8 << 20  # of a file in memory at a time, beside what is kept
@@ -22,6 +23,11 @@ Arrays = dict[str, np.ndarray]
 def width(source: str, key: str, array: np.ndarray | h5py.Dataset) -> int:
     """The width of a row: dim of numbers [N, dim], 1 of [N] and [N, 1]. Raises UserError for another shape or type."""
     is_vector, shape = key in VECTORS, array.shape  # None for HDF5's "null" arrays
+    if key == "actions" and array.dtype.kind in "iub":
+        raise UserError(
+            f"{source}: actions are whole numbers (type {array.dtype}); this library is for continuous actions, real "
+            "numbers [N, A] in [-1, 1]"
+        )
     is_right = shape is not None and array.dtype.kind in "fiub"
     if is_right and is_vector:
         is_right = len(shape) == 2 and shape[1] > 0
@@ -76,14 +82,61 @@ def convert(source: str, key: str, block: np.ndarray, first_row: int = 0) -> np.
     return values == 1.0
 
 
+class Rounding:
+    """What float32 takes away from the columns of an array, block by block: spread against the error of the cast.
+
+    Raises UserError where a spread that is one is lost: POSIX seconds, of which float32 keeps every 128th, or metres of
+    a map projection. A spread below SPREAD is taken for the jitter of a column that stands still.
+    """
+
+    LOST, SPREAD = 1e-3, 1e-3  # error, relative to the standard deviation; standard deviation, in the column's units
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, block: np.ndarray, values: np.ndarray) -> None:
+        """A block of rows as it is stored, and as `convert` made it."""
+        if block.dtype.itemsize <= np.dtype(np.float32).itemsize or block.dtype.kind not in "fiu":
+            return
+        exact, values = block.reshape(len(block), -1), values.reshape(len(block), -1)
+        if not self.count:
+            self.first = exact[0].astype(np.float64)
+            self.total, self.squares, self.error = (np.zeros(exact.shape[1]) for _ in range(3))
+        self.count += len(exact)
+        away = exact - values  # float64, and in place from here on: a block may be large
+        self.error = np.maximum(self.error, np.abs(away, out=away).max(axis=0))
+        np.subtract(exact, self.first, out=away)  # from a row, as squares of large offsets would be rounded themselves
+        self.total += away.sum(axis=0)
+        self.squares += np.einsum("ij,ij->j", away, away)
+
+    def check(self, source: str, key: str) -> None:
+        if not self.count:
+            return
+        mean = self.total / self.count
+        std = np.sqrt(np.maximum(self.squares / self.count - mean**2, 0.0))
+        lost = (self.error > self.LOST * std) & (std > self.SPREAD)
+        if lost.any():
+            column = int(lost.argmax())
+            where = f"{key}[:, {column}]" if len(mean) > 1 else key
+            centre = self.first[column] + mean[column]
+            raise UserError(
+                f"{source}: {where} lies around {centre:.10g} with a standard deviation of {std[column]:.3g}; float32, "
+                f"in which networks compute, has steps of {np.spacing(np.float32(abs(centre))):.3g} there and would "
+                f"lose it: subtract an offset from the column, such as {centre:.6g}, and write the file again"
+            )
+
+
 def read(source: str, key: str, array: h5py.Dataset, num_rows: int, num_columns: int | None = None) -> np.ndarray:
     """The first rows (and, of vectors, the first columns) of an array in a file, converted block by block."""
     shape = (num_rows, num_columns or array.shape[1]) if key in VECTORS else (num_rows,)
-    values = np.empty(shape, bool if key in FLAGS else np.float32)
+    values, rounding = np.empty(shape, bool if key in FLAGS else np.float32), Rounding()
+    storage.check_written(source, key, array, num_rows)
     for rows in blocks(array, num_rows):
         signals.check()
         part = array[rows, :num_columns] if key in VECTORS else array[rows]
         values[rows] = convert(source, key, part, rows.start)
+        rounding.add(part, values[rows])
+    rounding.check(source, key)
     return values
 
 

@@ -1,40 +1,4 @@
-"""D4RL-format HDF5 files -> RawDataset: reading and checking them.
-
-What the files hold that a reader would not guess, and what happens to it here. Paths are of D4RL's repository, numbers
-of its issues.
-
-all of them
-  - Of `metadata` only `env`, `reference` and `horizon` are read, which `export` writes; `infos` are not read.
-  - Flags may be numbers; flags and rewards may be [N, 1] (d4rl/offline_env.py, get_dataset). The last row has no
-    successor in the file: `episodes` uses it as a row, and as a transition where next_observations or its flag allow.
-gym-mujoco v2 (scripts/generation/mujoco/collect_data.py, convert_buffer.py)
-  - Exactly 1 M rows: the last trajectory is cut without a flag. medium-expert joins two files. medium-replay misses
-    some timeouts (#162). Kept as they are; `episodes.segments` cuts where next_observations is not the next row.
-  - A step that is terminal and the 1000th is marked as timeout only. Kept: whether the MDP ended is not in the file.
-  - The replay sets are float64: cast to float32.
-  - ant: 84 of the 111 columns are contact forces, which MuJoCo 2.0 left at zero. Dropped where all are zero, which
-    makes it the task of Ant-v4; otherwise kept, and the file has no environment here.
-files without next_observations whose `timeouts` are missing (gym-mujoco v0, kitchen; #34) or all zero
-  - Rows are in order, episodes end in terminals or after the task's limit: cut there, as by D4RL's reader
-    (d4rl/__init__.py, qlearning_dataset), which takes a terminal at the limit for a time-out. (Its counter is one ahead
-    after each terminal, so that it cuts the next episode a row early and joins its last row to the one after; here it
-    is not.) Zeros are taken as they are where no limit is known, and in maze2d, whose runs have no limit.
-  - hopper-medium-expert-v0 joins other files than it says (#19), hopper v1's were exchanged once (#76): not seen here.
-maze2d (scripts/generation/generate_maze2d_datasets.py, relabel_maze2d_rewards.py; d4rl/pointmaze/maze_model.py)
-  - One continuous run without resets; `timeouts` mark a reached sub-goal (#85), whose place `infos/goal` holds. No
-    next_observations.
-  - After a sub-goal the generator steps the simulator but records the old observation once more, with the next action:
-    the row after each timeout is stale. Dropped, as its next row is two steps on.
-  - Rewards were relabelled as a function of obs[t], while the environment pays for obs[t+1]: off by one. Kept.
-  - The generator itself writes the sub-goal mark under `terminals`, and MazeEnv.step never ends: read as timeouts.
-antmaze (d4rl/locomotion/generate_dataset.py, goal_reaching_env.py)
-  - The goal that the rewards are about is in `infos/goal` alone, and differs between episodes of some files.
-  - A reward of 1 with `terminals` says that the ant is at the goal; the recording goes on, with a run of such rows
-    (#199). Each is a terminal, as for D4RL's reader: pieces of one row, of which only the first belongs to a window.
-  - generate_dataset.py writes its time limit under `terminals` too: where there are no timeouts, a terminal without
-    reward is one.
-  - v0 has ends of episodes without any flag (#77, #146): the ant is elsewhere in the next row. Marked as timeouts.
-"""
+"""D4RL-format HDF5 files -> RawDataset: reading and checking them. What they hold besides what they say: quirks.py."""
 
 import pathlib
 import re
@@ -44,14 +8,13 @@ import h5py
 import numpy as np
 
 from pgd_jax.core import logging, memory
-from pgd_jax.core.errors import UserError
-from pgd_jax.data import catalogue, columns, fetch, foreign
-from pgd_jax.data.base import RawDataset
+from pgd_jax.core.errors import Stopped, UserError
+from pgd_jax.data import catalogue, columns, fetch, foreign, quirks
+from pgd_jax.data.base import NEXT_TOLERANCE, RawDataset, Reading
 from pgd_jax.data.columns import Arrays
 from pgd_jax.envs.base import ENVS, HOST_ENVS
 
 ANT_DIM, ANT_DIM_WITH_FORCES = 27, 111
-JUMP = 1.0  # metres: more in one step (0.1 s) is a reset, which puts the ant cells of 4 m away, and no ant's stride
 
 
 def check(source: str, arrays: Arrays) -> Arrays:
@@ -62,11 +25,29 @@ def check(source: str, arrays: Arrays) -> Arrays:
     """
     arrays = {key: np.asarray(array) for key, array in arrays.items()}
     columns.agree(source, arrays)
-    return {key: columns.convert(source, key, array) for key, array in arrays.items()}
+    converted = {}
+    for key, array in arrays.items():
+        converted[key], rounding = columns.convert(source, key, array), columns.Rounding()
+        rounding.add(array, converted[key])
+        rounding.check(source, key)
+    return time_limits_first(source, converted)
 
 
-def read(path: pathlib.Path, name: str, reference: str, max_rows: int = 0) -> RawDataset:
-    """The dataset in file `path`, of its first `max_rows` rows (0: all); `reference` is its D4RL name, or "".
+def time_limits_first(source: str, arrays: Arrays) -> Arrays:
+    """Where both flags are up, the time limit wins, as for D4RL's reader (d4rl/__init__.py, qlearning_dataset).
+
+    Files that keep gym's old `done` as `terminals` raise both at each time limit. Says how many there are.
+    """
+    if (both := arrays["terminals"] & arrays.get("timeouts", np.False_)).any():
+        logging.info(
+            f"{source}: {both.sum()} of {arrays['terminals'].sum()} terminals are timeouts too; as in D4RL, the time "
+            "limit counts there. Where the task did end, do not set timeouts"
+        )
+    return arrays | {"terminals": arrays["terminals"] & ~both}
+
+
+def read(path: pathlib.Path, name: str, reference: str, reading: Reading = Reading()) -> RawDataset:
+    """The dataset in file `path`, as far as `reading` says; `reference` is its D4RL name, or "".
 
     Read block by block straight into float32. Raises UserError for a file that is not there, not whole, not a dataset,
     not of the environment that it names, or too large for the memory that is free.
@@ -80,19 +61,43 @@ def read(path: pathlib.Path, name: str, reference: str, max_rows: int = 0) -> Ra
             reference = metadata.get("reference", reference)
             task = catalogue.TASKS.get(reference)
             env = metadata.get("env", task.env if task else "")
-            arrays, env = _arrays(str(path), file, env, max_rows)
-    except (OSError, RuntimeError) as error:  # h5py's, for what HDF5 cannot make sense of
-        raise UserError(f"{path} is damaged or cut short ({error}); fetch it again") from error
+            arrays, env = _arrays(str(path), file, env, reading.max_rows)
+            coarsest = max(_resolution(file[key]) for key in ("observations", "next_observations") if key in file)
+    except (UserError, Stopped):
+        raise
+    except Exception as error:  # h5py's, of many kinds, for what HDF5 cannot make sense of
+        raise UserError(f"{path} {_fault(str(error) or type(error).__name__)}") from error
+    if "env" not in metadata and task is None:
+        logging.info(f"{path}: no D4RL dataset by its name, and no metadata/env: taken as it is, and nothing judges it")
+    arrays = time_limits_first(str(path), arrays)
     if "env" not in metadata and task is not None and "next_observations" not in arrays:
-        arrays = _without_quirks(task.family, arrays)
+        arrays = quirks.without_quirks(task.family, arrays)
     if "timeouts" not in arrays:
-        arrays = _with_timeouts(str(path), arrays, _horizon(str(path), metadata, task, env))
+        arrays = quirks.with_timeouts(str(path), arrays, quirks.horizon(str(path), metadata, task, env))
     elif "next_observations" not in arrays and not env.startswith("maze2d") and not arrays["timeouts"].any():
-        if horizon := _horizon(str(path), metadata, task, env):
-            arrays = _with_timeouts(str(path), arrays, horizon)
+        if horizon := quirks.horizon(str(path), metadata, task, env):
+            arrays = quirks.with_timeouts(str(path), arrays, horizon)
     _check_content(str(path), arrays)
     columns_: dict[str, Any] = {"next_observations": None} | arrays
-    return RawDataset(name, env, reference, **columns_)
+    tolerance = reading.next_tolerance or max(NEXT_TOLERANCE, 2.0 * coarsest)
+    return RawDataset(name, env, reference, **columns_, next_tolerance=tolerance)
+
+
+def _fault(error: str) -> str:
+    """What HDF5's words mean for a user."""
+    if "unable to lock file" in error:
+        return "is open for writing in another program; close it there, or copy the file and name the copy"
+    if "plugin" in error or "not registered" in error or "not available" in error:
+        return (
+            f"is compressed in a way that HDF5 cannot read here ({error}); pip install hdf5plugin and give "
+            "--import=hdf5plugin (import hdf5plugin in Python), or write the file again with gzip"
+        )
+    return f"is damaged or cut short ({error}); fetch it again"
+
+
+def _resolution(array: h5py.Dataset) -> float:
+    """The relative distance of neighbouring numbers in the type that an array is stored in."""
+    return float(np.finfo(array.dtype).eps) if array.dtype.kind == "f" else 0.0
 
 
 def _check_is_file(path: pathlib.Path) -> None:
@@ -112,6 +117,8 @@ def _arrays(source: str, file: h5py.File, env: str, max_rows: int) -> tuple[Arra
     """(the arrays, the environment that they are of); nothing is read before shapes, types and memory are checked."""
     found = {key: _array(source, file, key) for key in columns.REQUIRED}
     found |= {key: _array(source, file, key) for key in columns.OPTIONAL if key in file}
+    if is_d3rlpy := "timeouts" not in found and "episode_terminals" in file:  # ends of episodes of either kind
+        found["timeouts"] = _array(source, file, "episode_terminals")
     num_rows = columns.agree(source, found)
     num_rows = min(num_rows, max_rows) if max_rows else num_rows
     obs_dim, action_dim = found["observations"].shape[1], found["actions"].shape[1]
@@ -131,7 +138,10 @@ def _arrays(source: str, file: h5py.File, env: str, max_rows: int) -> tuple[Arra
         )
     memory.require(source, num_rows, obs_dim, action_dim, "next_observations" in found)
     width = {"observations": obs_dim, "next_observations": obs_dim}
-    return {key: columns.read(source, key, found[key], num_rows, width.get(key)) for key in found}, env
+    arrays = {key: columns.read(source, key, found[key], num_rows, width.get(key)) for key in found}
+    if is_d3rlpy:
+        arrays["timeouts"] &= ~arrays["terminals"]
+    return arrays, env
 
 
 def _array(source: str, file: h5py.File, key: str) -> h5py.Dataset:
@@ -167,76 +177,6 @@ def metadata_of(file: h5py.File) -> dict[str, str]:
         plain = match[1].lower()
         texts["env"] = next((name for name in (*ENVS, *HOST_ENVS) if name.replace("-", "") == plain), plain)
     return texts
-
-
-def _without_quirks(family: str, arrays: Arrays) -> Arrays:
-    """What D4RL's own files say in other words than they seem to."""
-    if family == "maze2d" and (arrays["terminals"].any() or "timeouts" in arrays):
-        return _without_stale_rows(_with_subgoals_as_timeouts(arrays))
-    if family == "antmaze":
-        return _with_ends_as_timeouts(arrays)
-    return arrays
-
-
-def _with_subgoals_as_timeouts(arrays: Arrays) -> Arrays:
-    """maze2d: the task never ends, so whatever mark there is says "sub-goal reached" (maze_model.py, MazeEnv.step)."""
-    marks = arrays["terminals"] | arrays.get("timeouts", False)
-    return arrays | {"terminals": np.zeros_like(marks), "timeouts": marks}
-
-
-def _without_stale_rows(arrays: Arrays) -> Arrays:
-    """maze2d: drops each row that follows a timeout and repeats its observation (generate_maze2d_datasets.py, main)."""
-    obs, keep = arrays["observations"], np.ones(len(arrays["observations"]), bool)
-    keep[1:] = ~(arrays["timeouts"][:-1] & (obs[1:] == obs[:-1]).all(axis=1))
-    return {key: array[keep] for key, array in arrays.items()}
-
-
-def _with_ends_as_timeouts(arrays: Arrays) -> Arrays:
-    """antmaze: time limits among the terminals, and ends that only the ant's place shows, become timeouts."""
-    terminals = arrays["terminals"]
-    if "timeouts" in arrays:
-        timeouts = arrays["timeouts"].copy()
-    else:
-        timeouts = terminals & (arrays["rewards"] <= 0.0)
-        terminals = terminals & ~timeouts
-    moved = np.abs(np.diff(arrays["observations"][:, :2], axis=0)).max(axis=1)
-    timeouts[:-1] |= (moved > JUMP) & ~terminals[:-1]
-    return arrays | {"terminals": terminals, "timeouts": timeouts}
-
-
-def _horizon(source: str, metadata: dict[str, str], task: catalogue.Task | None, env: str) -> int:
-    """Steps of an episode, by what the file says or by its task; 0 where neither is known."""
-    if "horizon" in metadata:
-        try:
-            horizon = float(metadata["horizon"])
-        except ValueError:
-            horizon = 0.0
-        if horizon < 1.0 or not horizon.is_integer():
-            raise UserError(f'{source}: metadata/horizon is "{metadata["horizon"]}"; expected a whole number of steps')
-        return int(horizon)
-    same = [other.horizon for other in catalogue.TASKS.values() if env and other.env == env]
-    return task.horizon if task else max(same, default=0)
-
-
-def _with_timeouts(source: str, arrays: Arrays, horizon: int) -> Arrays:
-    """Timeouts for a file without: every `horizon` rows of an episode (d4rl/__init__.py, qlearning_dataset).
-
-    With next_observations none are needed: they show where an episode was cut. Raises UserError where nothing does.
-    """
-    terminals = arrays["terminals"]
-    if "next_observations" in arrays or not horizon:
-        if "next_observations" not in arrays and not terminals.any():
-            raise UserError(
-                f"{source}: nothing says where an episode ends: there are no timeouts, no next_observations, no "
-                "terminal row, and no episode limit is known; add timeouts, or metadata/horizon"
-            )
-        if "next_observations" not in arrays:
-            logging.info(f"{source}: no timeouts, no next_observations, no known episode limit: cut at terminals alone")
-        return arrays | {"timeouts": np.zeros_like(terminals)}
-    rows = np.arange(len(terminals))
-    first = np.maximum.accumulate(np.where(np.concatenate([[True], terminals[:-1]]), rows, 0))
-    timeouts = (rows - first) % horizon == horizon - 1
-    return arrays | {"terminals": terminals & ~timeouts, "timeouts": timeouts}
 
 
 def _check_content(source: str, arrays: Arrays) -> None:

@@ -13,10 +13,6 @@ from pgd_jax.core.types import Normalizer, Transition
 from pgd_jax.data import normalizer as normalizers
 from pgd_jax.data.base import RawDataset
 
-# next_observations[t] and observations[t+1] are the same number stored twice: what may differ is float32 rounding (1e-7
-# relative), far below this, while a reset moves some column far above it (MuJoCo's reset noise alone is 5e-3 to 1e-1).
-SAME_OBS_TOLERANCE = 1e-5
-
 ROWS_PER_BLOCK = 8_192  # encoded at once
 
 
@@ -43,15 +39,32 @@ def segments(raw: RawDataset) -> Segments:
     The second rule needs `next_observations`. It finds the timeouts that D4RL's medium-replay files do not mark and the
     seam in the middle of its medium-expert files.
     """
-    cut = raw.terminals | raw.timeouts
-    if raw.next_observations is not None:
-        after, following = raw.next_observations[:-1], raw.observations[1:]
-        tolerance = SAME_OBS_TOLERANCE * (1.0 + np.abs(following))
-        cut[:-1] |= (np.abs(after - following) > tolerance).any(axis=1)
+    cut = raw.terminals | raw.timeouts | _jumps(raw)
     cut[-1] = True
     stop = np.flatnonzero(cut) + 1
     terminal, timeout = raw.terminals[stop - 1], raw.timeouts[stop - 1]
     return Segments(np.concatenate([[0], stop[:-1]]), stop, terminal, timeout & ~terminal)
+
+
+def _jumps(raw: RawDataset) -> np.ndarray:
+    """Whether the next row does not continue this one, bool[N], as far as next_observations says."""
+    jumps = np.zeros(len(raw.rewards), bool)
+    if raw.next_observations is not None and raw.next_tolerance >= 0.0:
+        after, following = raw.next_observations[:-1], raw.observations[1:]
+        jumps[:-1] = (np.abs(after - following) > raw.next_tolerance * (1.0 + np.abs(following))).any(axis=1)
+    return jumps
+
+
+def cuts(raw: RawDataset) -> str:
+    """What says where episodes end, where it is more than their flags; else ""."""
+    flags = raw.terminals | raw.timeouts
+    more = int((_jumps(raw) & ~flags)[:-1].sum())
+    if not more:
+        return ""
+    found = f"flags mark {flags.sum()} ends of episodes, next_observations {more} more: they are not the next row there"
+    return found + (
+        f", to {raw.next_tolerance:g} of it (data.next_tolerance; -1: flags alone)" if more > flags.sum() else ""
+    )
 
 
 def take(pieces: Segments, ids: np.ndarray) -> Segments:
@@ -59,17 +72,36 @@ def take(pieces: Segments, ids: np.ndarray) -> Segments:
     return Segments(*(field[ids] for field in pieces))
 
 
-def split(pieces: Segments, validation_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split(
+    pieces: Segments, num_windows: np.ndarray, validation_fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(train ids, validation ids), sorted: whole segments are held out, drawn uniformly by `seed`.
 
-    Two or more segments give at least one to each side; a single one goes to training and leaves validation empty.
+    The fraction is of windows, of which segment i has `num_windows[i]`: drawn segments are held out as long as they fit
+    into it, to half a segment. At least one is, the smallest if none fits, where two or more have windows; a single one
+    goes to training and leaves validation empty. So there is always something to train on.
     """
-    if not 0.0 < validation_fraction < 1.0:
-        raise UserError(f"validation_fraction is {validation_fraction}; it must lie between 0 and 1, both excluded")
-    num_segments = len(pieces.start)
-    num_validation = min(max(round(validation_fraction * num_segments), 1), num_segments - 1)
-    order = np.random.default_rng(seed).permutation(num_segments)
-    return np.sort(order[num_validation:]), np.sort(order[:num_validation])
+    order = np.random.default_rng(seed).permutation(len(pieces.start))
+    usable = order[num_windows[order] > 0]
+    wanted, held = validation_fraction * num_windows.sum(), 0
+    held_out: list[int] = []
+    for segment in usable:
+        if held + num_windows[segment] / 2.0 <= wanted and len(held_out) < len(usable) - 1:
+            held_out.append(segment)
+            held += num_windows[segment]
+    if not held_out and len(usable) > 1:
+        held_out.append(usable[np.argmin(num_windows[usable])])
+    validation = np.sort(np.asarray(held_out, int))
+    return np.setdiff1d(np.arange(len(pieces.start)), validation), validation
+
+
+def window_counts(pieces: Segments, length: int, stride: int) -> np.ndarray:
+    """The number of `window_starts` in each segment, int64[S]."""
+    last = pieces.stop - length
+    room = last - pieces.start - pieces.ends_in_timeout
+    along = np.where(room >= 0, room // stride + 1, 0)
+    extra = (last >= pieces.start) & pieces.ends_in_terminal & ((last - pieces.start) % stride != 0)
+    return along + extra
 
 
 def window_starts(pieces: Segments, length: int, stride: int) -> np.ndarray:
@@ -97,6 +129,13 @@ def window_starts(pieces: Segments, length: int, stride: int) -> np.ndarray:
             f"{pieces.length.max(initial=0)} rows (windows that end in a timeout are dropped); use a shorter window"
         )
     return starts.astype(np.int32)
+
+
+def occurrences(starts: np.ndarray, length: int, num_rows: int) -> np.ndarray:
+    """In how many of the windows each row is, int64[num_rows]."""
+    change = np.bincount(starts, minlength=num_rows + 1)
+    change -= np.bincount(np.asarray(starts) + length, minlength=num_rows + 1)
+    return np.cumsum(change)[:num_rows]
 
 
 def random_windows(key: jax.Array, raw: RawDataset, length: int, num_windows: int) -> np.ndarray:

@@ -7,33 +7,41 @@ from typing import Any
 
 import numpy as np
 
+from pgd_jax.core import logging
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.registry import nearest
-from pgd_jax.data import catalogue, d4rl, fetch
-from pgd_jax.data.base import DATASETS, RawDataset
+from pgd_jax.data import catalogue, d4rl, episodes, fetch, outliers
+from pgd_jax.data.base import DATASETS, RawDataset, Reading
 
 MINARI = "minari:"
 
 
-def load(dataset: str, download: bool = False, max_rows: int = 0) -> RawDataset:
+def load(dataset: str, download: bool = False, reading: Reading = Reading()) -> RawDataset:
     """The dataset called `dataset`: the path of an HDF5 file, a built-in name, a D4RL name, or "minari:<id>".
 
     D4RL names are looked for where the d4rl package keeps them ($D4RL_DATASET_DIR, else ~/.d4rl/datasets) and fetched
-    only if `download` is set, from D4RL's server or from $D4RL_MIRROR. Of a dataset of more than `max_rows` rows, the
-    first ones are taken (0: all). Raises UserError for an unknown name, a missing file and anything wrong inside it.
+    only if `download` is set, from D4RL's server or from $D4RL_MIRROR. `reading` says how much of it is taken, and how.
+    Raises UserError for an unknown name, a missing file and anything wrong inside it.
     """
+    raw = _load(dataset, download, reading)
+    if found := episodes.cuts(raw):
+        logging.info(f"{raw.name}: {found}")
+    return outliers.treat(raw, reading.outliers)
+
+
+def _load(dataset: str, download: bool, reading: Reading) -> RawDataset:
     if dataset.startswith(MINARI):
         from pgd_jax.data import minari  # an extra
 
-        return minari.load(dataset.removeprefix(MINARI), download, max_rows)
+        return minari.load(dataset.removeprefix(MINARI), download, reading)
     path = pathlib.Path(dataset).expanduser()
     if path.is_file() or path.suffix in (".hdf5", ".h5") or os.sep in dataset:
-        return d4rl.read(path, name=path.stem, reference=catalogue.name_of_file(path.name), max_rows=max_rows)
+        return d4rl.read(path, name=path.stem, reference=catalogue.name_of_file(path.name), reading=reading)
     if dataset in DATASETS:
-        return first_rows(DATASETS.get(dataset)(), max_rows)
+        return first_rows(DATASETS.get(dataset)(), reading.max_rows)
     if dataset in catalogue.TASKS:
         path = _cached(catalogue.TASKS[dataset], download)
-        return d4rl.read(path, name=dataset, reference=dataset, max_rows=max_rows)
+        return d4rl.read(path, name=dataset, reference=dataset, reading=reading)
     raise UserError(
         f'unknown dataset "{dataset}"{nearest(dataset, [*DATASETS, *catalogue.TASKS])}; '
         f"built in: {', '.join(DATASETS) or 'none'}; otherwise a D4RL name (pgd-datasets lists them), "

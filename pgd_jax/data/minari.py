@@ -3,7 +3,8 @@
 They are read by the `minari` library (the extra `minari`), in any of its storage formats (HDF5; Arrow and Parquet where
 `minari[arrow]` is installed), from $MINARI_DATASETS_PATH, else ~/.minari/datasets. An episode takes the library about a
 millisecond to read: a dataset is converted once, episode by episode, to a flat HDF5 file in this library's cache, which
-is made anew when the dataset's files change. `max_rows` and the memory that is free bound what is read of that file.
+is made anew when the dataset's files change. `Reading.max_rows` and the memory
+that is free bound what is read of that file.
 
 Minari's D4RL/... and mujoco/... datasets were recorded anew on other versions of the tasks: they are not D4RL's. So
 their returns are never normalised, by D4RL's scores or by Minari's own (ref_min_score, which few of them have), and the
@@ -30,8 +31,8 @@ import h5py
 from pgd_jax.core import logging, places, signals
 from pgd_jax.core.errors import Stopped, UserError
 from pgd_jax.core.registry import nearest
-from pgd_jax.data import d4rl, foreign, minari_metadata, minari_rows
-from pgd_jax.data.base import RawDataset
+from pgd_jax.data import d4rl, foreign, minari_metadata, minari_rows, storage
+from pgd_jax.data.base import RawDataset, Reading
 
 PREFIX = "minari:"  # of a dataset's name on command lines: "minari:D4RL/pen/human-v2"
 CACHE_VERSION = 2  # of the conversion: another one makes every cached file anew
@@ -42,10 +43,10 @@ CACHED = re.compile(r"[0-9a-f]{16}\.hdf5")  # names of flat copies
 ID = re.compile(r"(?:[-\w](?:[-\w]|/(?=[-\w]))*[-\w]/)?[-\w]+-v\d+")
 
 
-def load(dataset_id: str, download: bool = False, max_rows: int = 0) -> RawDataset:
+def load(dataset_id: str, download: bool = False, reading: Reading = Reading()) -> RawDataset:
     """Minari dataset `dataset_id` ("D4RL/pen/human-v2"), from its flat copy; fetched only if `download` is set.
 
-    Of more than `max_rows` rows the first ones are taken (0: all). Columns and flags: see minari_rows. Raises UserError
+    `reading` says how much of it is taken, and how. Columns and flags: see minari_rows. Raises UserError
     for an unknown dataset, one that cannot be read, and one whose spaces are not vectors.
     """
     folder = _find(dataset_id, download)
@@ -53,7 +54,7 @@ def load(dataset_id: str, download: bool = False, max_rows: int = 0) -> RawDatas
     if not cached.is_file():
         _convert(dataset_id, folder, cached)
     try:
-        return d4rl.read(cached, name=PREFIX + dataset_id, reference="", max_rows=max_rows)
+        return d4rl.read(cached, name=PREFIX + dataset_id, reference="", reading=reading)
     except UserError as error:
         raise UserError(f"{PREFIX}{dataset_id}, in its flat copy (made anew once it is removed): {error}") from error
 
@@ -128,6 +129,7 @@ def _convert(dataset_id: str, folder: pathlib.Path, cached: pathlib.Path) -> Non
             if metadata["data_format"] == "hdf5":
                 with h5py.File(folder / "data" / "main_data.hdf5", "r") as file:
                     foreign.refuse(f"{folder}/data/main_data.hdf5", file)
+                    storage.check_all(f"{folder}/data/main_data.hdf5", file)
             dataset = library().load_dataset(dataset_id)
             pieces, done = minari_rows.convert(
                 source, dataset.observation_space, dataset.action_space, dataset.iterate_episodes

@@ -33,7 +33,8 @@ def write(dataset_id: str, flat: export.Flat, metadata: dict[str, str]) -> pathl
     metadata = export.readable(metadata)
     folder = minari.root() / dataset_id
     arrays = d4rl.check(f"what was to be written to {folder}", flat._asdict())
-    raw = RawDataset(dataset_id, metadata.get("env", ""), metadata.get("reference", ""), **arrays)
+    columns_: dict[str, Any] = arrays
+    raw = RawDataset(dataset_id, metadata.get("env", ""), metadata.get("reference", ""), **columns_)
     unbounded = np.full(raw.observations.shape[1], np.inf, np.float32)
     ones = np.ones(raw.actions.shape[1], np.float32)
     with minari.staged(), minari.quiet():

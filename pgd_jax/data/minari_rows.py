@@ -66,9 +66,12 @@ def convert(
     box = _box_of_actions(source, action_space)
 
     def pieces() -> Iterator[tuple[np.ndarray, ...]]:
+        roundings: dict[str, columns.Rounding] = {}
         for episode in episodes():
             if len(episode.rewards):
-                yield _episode(source, parts, box, episode)
+                yield _episode(source, parts, box, episode, roundings)
+        for name, rounding in roundings.items():
+            rounding.check(source, name)
 
     dropped = _dropped(parts, pieces()) if _is_goal_space(observation_space) else set()
     kept = ~np.isin(_owners(parts), list(dropped))
@@ -157,28 +160,35 @@ def _bounds(space: gymnasium.spaces.Box) -> str:
 
 
 def _episode(
-    source: str, parts: dict[Path, int], action_space: gymnasium.spaces.Box, episode: Any
+    source: str,
+    parts: dict[Path, int],
+    action_space: gymnasium.spaces.Box,
+    episode: Any,
+    roundings: dict[str, columns.Rounding],
 ) -> tuple[np.ndarray, ...]:
     """(observations [T + 1, all parts], actions, rewards, terminals, timeouts) of one episode."""
     length = len(episode.rewards)
 
     def array(name: str, values: Any, *shape: int) -> np.ndarray:
+        exact = np.asarray(values)
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, which the dataset's check reports
-            values = np.asarray(values, np.float32)
+            values = np.asarray(exact, np.float32)
         if values.shape != shape:
             raise UserError(f"{source}: episode {episode.id} has {name} of shape {values.shape}; expected {shape}")
+        with np.errstate(invalid="ignore", over="ignore"):
+            roundings.setdefault(name, columns.Rounding()).add(exact, values)
         return values
 
-    columns = []
+    shown = []
     for path, width in parts.items():
         values = functools.reduce(operator.getitem, path, episode.observations)
-        columns.append(array("/".join(("observations", *path)), values, length + 1, width))
+        shown.append(array("/".join(("observations", *path)), values, length + 1, width))
     actions = array("actions", episode.actions, length, *action_space.shape)
     terminals = array("terminations", episode.terminations, length) != 0.0
     timeouts = array("truncations", episode.truncations, length) != 0.0
     timeouts[-1] = not terminals[-1]
     rewards = array("rewards", episode.rewards, length)
-    return np.concatenate(columns, axis=1), actions, rewards, terminals, timeouts
+    return np.concatenate(shown, axis=1), actions, rewards, terminals, timeouts
 
 
 def _owners(parts: dict[Path, int]) -> np.ndarray:

@@ -17,31 +17,47 @@ from pgd_jax.core.types import Layout, Normalizer, Transition
 ACTION_LIMIT = 0.999  # arctanh(1) is infinite; D4RL actions touch +-1
 TERMINAL_THRESHOLD = 0.5
 
-# A constant column (terminals of a task that never ends) has std 0, and a flag raised once in a million rows has 1e-3:
-# the floor keeps encoded values finite and below 1e3, and leaves every column of ordinary units alone.
-STD_FLOOR = 1e-3
+# Of a column that never changes, relative to its value (to 1 where that is 0): its own standard deviation is 0.
+CONSTANT_STD = 1e-3
+# Of the terminal column alone, which has no unit: a flag raised once in 10^8 rows would otherwise be encoded as 10^4.
+TERMINAL_STD_FLOOR = 1e-3
 
 ROWS_PER_BLOCK = 8_192  # in float64 at once
 
 
-def fit(rows: np.ndarray, layout: Layout, squash: bool = True) -> Normalizer:
+def fit(rows: np.ndarray, layout: Layout, squash: bool = True, occurrences: np.ndarray | None = None) -> Normalizer:
     """Statistics of rows f32[N, D] in environment space; computed in float64 on the host, stored as float32.
 
-    `squash=False` only standardises actions, which keeps Gaussian test worlds Gaussian. Twice through the rows, block
-    by block: in float64 all at once they would take as much as everything else that is made of a dataset.
+    Row i counts `occurrences[i]` times (int[N]; None: once each): sigma_data = 1 holds for training windows only if the
+    statistics are theirs. `squash=False` only standardises actions, which keeps Gaussian test worlds Gaussian. Twice
+    through the rows, block by block: in float64 all at once they would take as much as everything else that is made of
+    a dataset.
     """
     chex.assert_shape(rows, (None, layout.dim))
 
-    def blocks() -> Iterator[np.ndarray]:
+    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows that count, and how often."""
         for start in range(0, len(rows), ROWS_PER_BLOCK):
             block = np.array(rows[start : start + ROWS_PER_BLOCK], np.float64)
+            count = np.ones(len(block)) if occurrences is None else occurrences[start : start + ROWS_PER_BLOCK]
+            block, count = block[count > 0], count[count > 0].astype(np.float64)
             if squash:
                 block[:, layout.action] = np.arctanh(np.clip(block[:, layout.action], -ACTION_LIMIT, ACTION_LIMIT))
-            yield block
+            yield block, count
 
-    mean = sum(block.sum(axis=0) for block in blocks()) / len(rows)
-    variance = sum(((block - mean) ** 2).sum(axis=0) for block in blocks()) / len(rows)
-    std = np.maximum(np.sqrt(variance), STD_FLOOR)
+    lowest, highest = np.full(layout.dim, np.inf), np.full(layout.dim, -np.inf)
+    number, total, squares = 0.0, np.zeros(layout.dim), np.zeros(layout.dim)
+    for block, count in blocks():
+        number += count.sum()
+        total += count @ block
+        lowest = np.minimum(lowest, block.min(axis=0, initial=np.inf))
+        highest = np.maximum(highest, block.max(axis=0, initial=-np.inf))
+    mean = total / number
+    for block, count in blocks():
+        squares += count @ (block - mean) ** 2
+    size = np.where(mean == 0.0, 1.0, np.abs(mean))
+    std = np.where(lowest == highest, CONSTANT_STD * size, np.sqrt(squares / number))
+    std[layout.terminal] = max(std[layout.terminal], TERMINAL_STD_FLOOR)
     return Normalizer(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32), layout, squash)
 
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from pgd_jax.core import ranges
 from pgd_jax.core.hyper import Float, setting
 from pgd_jax.core.registry import Registry
 from pgd_jax.core.types import Denoise, LogProb, Normalizer
@@ -30,9 +31,11 @@ EVERY_SIGMA = 1e6  # no noise level is higher
 class Interval:
     """Where guidance acts, and on what; floats, so that lanes may differ. Chosen by experiments/guidance_study."""
 
-    sigma_min: Float = setting(0.0, "guidance acts from this noise level ...")
-    sigma_max: Float = setting(2.0, "... to this one, and nowhere else (PGD: at every level)")
-    behaviour: Float = setting(0.0, "kappa: share of the behaviour policy's density that is divided out")
+    sigma_min: Float = setting(0.0, "guidance acts from this noise level ...", ranges.NOT_NEGATIVE)
+    sigma_max: Float = setting(2.0, "... to this one, and nowhere else (PGD: at every level)", ranges.POSITIVE)
+    behaviour: Float = setting(
+        0.0, "kappa: share of the behaviour policy's density that is divided out", ranges.NOT_NEGATIVE
+    )
 
 
 class Guided(NamedTuple):

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from pgd_jax.core import ranges
 from pgd_jax.core.hyper import Float, setting
 from pgd_jax.core.registry import Registry
 from pgd_jax.core.types import Denoise
@@ -46,11 +47,13 @@ Twist = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 class Noise:
     """How much of it the stochastic samplers put back; floats, so that lanes may differ. PGD's values for the churn."""
 
-    eta: Float = setting(1.0, "ancestral, dpmpp_2m_sde: 1 is the SDE, 0 its ODE")
-    churn: Float = setting(80.0, "S_churn of churned_heun (EDM, algorithm 2)")
-    churn_min: Float = setting(0.05, "S_tmin: churns from this noise level ...")
-    churn_max: Float = setting(50.0, "S_tmax: ... to this one")
-    churn_scale: Float = setting(1.003, "S_noise: standard deviation of the noise that is put back")
+    eta: Float = setting(1.0, "ancestral, dpmpp_2m_sde: 1 is the SDE, 0 its ODE", ranges.NOT_NEGATIVE)
+    churn: Float = setting(80.0, "S_churn of churned_heun (EDM, algorithm 2)", ranges.NOT_NEGATIVE)
+    churn_min: Float = setting(0.05, "S_tmin: churns from this noise level ...", ranges.NOT_NEGATIVE)
+    churn_max: Float = setting(50.0, "S_tmax: ... to this one", ranges.NOT_NEGATIVE)
+    churn_scale: Float = setting(
+        1.003, "S_noise: standard deviation of the noise that is put back", ranges.NOT_NEGATIVE
+    )
 
 
 def identity(x: jax.Array, sigma: jax.Array, step: jax.Array) -> jax.Array:
@@ -162,10 +165,10 @@ def churn(noise: Noise, step: Step, num_steps: int, x: jax.Array) -> tuple[jax.A
     """Raises x from noise level sigma to sigma_hat (algorithm 2, lines 4-6); returns (x_hat, sigma_hat)."""
     sigma = step.sigma
     gamma = jnp.minimum(noise.churn / num_steps, jnp.sqrt(2.0).astype(sigma.dtype) - 1.0)
-    inside = (noise.churn_min <= sigma) & (sigma <= noise.churn_max)
-    sigma_hat = sigma * (1.0 + jnp.where(inside, gamma, 0.0))
-    # The maximum keeps rounding from making the difference of squares negative where gamma is 0.
-    added = jnp.sqrt(jnp.maximum(sigma_hat**2 - sigma**2, 0.0)) * noise.churn_scale
+    gamma = jnp.where((noise.churn_min <= sigma) & (sigma <= noise.churn_max), gamma, 0.0)
+    sigma_hat = sigma * (1.0 + gamma)
+    # Not the difference of the squares: where gamma is 0, rounding would leave some of it, whose root is not small.
+    added = sigma * jnp.sqrt(gamma * (2.0 + gamma)) * noise.churn_scale
     return x + added * jax.random.normal(step.key, x.shape, x.dtype), sigma_hat
 
 

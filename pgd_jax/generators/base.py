@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pgd_jax.core.config import AgentConfig
+from pgd_jax.core.config import AgentConfig, SamplingConfig
 from pgd_jax.core.registry import Registry
 from pgd_jax.core.types import LogProb, Normalizer, Policy, Transition
 from pgd_jax.envs.base import EvalEnv
@@ -67,6 +67,8 @@ class GeneratorFamily(NamedTuple):
     hyper: Callable[[], Hyper]  # () -> defaults, Python floats
     build: Callable[[Context], tuple[Generator, Model]]
     needs_denoiser: bool = False  # whether config.denoiser must name a run
+    # (config.sampling, floats of all lanes, leaves f32[L]) -> None; UserError for floats that do not go together
+    check: Callable[[SamplingConfig, Hyper], None] = lambda sampling, hypers: None
 
 
 GENERATORS: Registry[GeneratorFamily] = Registry("generator")

@@ -13,28 +13,14 @@ from pgd_jax.agents import cloned
 from pgd_jax.core import devices
 from pgd_jax.core.config import SamplingConfig
 from pgd_jax.core.errors import UserError
-from pgd_jax.core.hyper import Float, group, setting
+from pgd_jax.core.hyper import Float
 from pgd_jax.core.types import LogProb, Normalizer, Params
 from pgd_jax.data import normalizer as normalizers
 from pgd_jax.diffusion import edm, guidance, samplers, schedules
-from pgd_jax.diffusion.guidance import COEFFICIENT, Interval
-from pgd_jax.diffusion.samplers import Noise
+from pgd_jax.generators import settings
 from pgd_jax.generators.base import GENERATORS, Context, Generator, GeneratorFamily, Guide, Synthetic, compact
+from pgd_jax.generators.settings import Hyper
 from pgd_jax.networks.base import Network
-
-
-@struct.dataclass
-class Hyper:
-    """Every float of guided sampling."""
-
-    guidance_coefficient: Float = setting(COEFFICIENT, "lambda, the strength of guidance; 0 is unguided")
-    guided_share: Float = setting(1.0, "share of a phase's windows that are guided, in whole batches")
-    guidance: Interval = group(Interval)
-    sigma_min: Float = setting(schedules.SIGMA_MIN, "lowest noise level of sampling before 0 (EDM: 0.002)")
-    sigma_max: Float = setting(schedules.SIGMA_MAX, "noise level at which sampling starts (EDM: 80)")
-    rho: Float = setting(schedules.RHO, "spacing of the karras schedule")
-    noise: Noise = group(Noise)
-    warm_sigma: Float = setting(1.0, "noise level from which a warm start renews windows (sampling.warm_steps)")
 
 
 class Plan(NamedTuple):
@@ -58,19 +44,6 @@ class Plan(NamedTuple):
 class Model:
     denoiser: Params  # averaged weights
     behaviour: Params | None = None
-
-
-def check(sampling: SamplingConfig) -> None:
-    """Raises UserError for names that are not registered, and for those that do not go together."""
-    schedules.SCHEDULES.get(sampling.noise_schedule)
-    guidance.SCHEDULES.get(sampling.guidance_schedule)
-    rule = guidance.GUIDANCE.get(sampling.guidance)
-    if samplers.SAMPLERS.get(sampling.sampler).is_twisted and not rule.is_twisting:
-        able = [name for name in guidance.GUIDANCE if guidance.GUIDANCE.get(name).is_twisting]
-        raise UserError(
-            f'sampling.sampler="{sampling.sampler}" can correct sampling.guidance={" or ".join(able)}, not '
-            f'"{sampling.guidance}", which has no twisting function'
-        )
 
 
 def specialised(plan: Plan, hypers: Hyper) -> Plan:
@@ -97,8 +70,6 @@ def guided_steps(sampling: SamplingConfig, hypers: Hyper, num_steps: int, sigma_
 
 def _guided_batches(plan: Plan, shares: np.ndarray) -> tuple[bool, ...] | None:
     """Which batches of a phase's windows are guided in any lane, by their shares f32[L]; None: all of them."""
-    if not ((0.0 <= shares) & (shares <= 1.0)).all():
-        raise UserError(f"guided_share={shares[(shares < 0.0) | (shares > 1.0)][0]:g} must be a share, from 0 to 1")
     found = np.any(is_guided(np.arange(plan.num_batches, dtype=np.float32), shares[:, None]), axis=0)
     return None if found.all() else tuple(found.tolist())
 
@@ -220,4 +191,4 @@ def build(context: Context) -> tuple[Generator, Model]:
     return of_plan(specialised(plan, context.hypers)), Model(trained.params, behaviour and behaviour.params)
 
 
-GENERATORS.add("diffusion", GeneratorFamily(Hyper, build, needs_denoiser=True))
+GENERATORS.add("diffusion", GeneratorFamily(Hyper, build, needs_denoiser=True, check=settings.check_hypers))

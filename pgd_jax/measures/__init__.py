@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgd_jax.core.compilation import in_float32
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.registry import nearest
 from pgd_jax.data.windows import Windows
@@ -13,6 +14,7 @@ from pgd_jax.envs.base import ENVS
 from pgd_jax.measures import dynamics
 
 
+@in_float32
 def dynamics_error(windows: Windows, env: str) -> float:
     """Mean squared error of the next observation against one true step of task `env`, in the dataset's variances.
 
@@ -30,6 +32,7 @@ def dynamics_error(windows: Windows, env: str) -> float:
     return float(error[np.isfinite(error)].mean())
 
 
+@in_float32
 def log_likelihood(windows: Windows, log_prob: Callable[[jax.Array, jax.Array], jax.Array]) -> float:
     """Mean of `log_prob`(obs [..., O], action [..., A]) over the valid rows: how likely their actions are."""
     obs, action = (jnp.asarray(array, jnp.float32) for array in (windows.obs, windows.action))

@@ -8,7 +8,7 @@ from typing import Any
 from pgd_jax.core import config as configs, hyper as floats
 from pgd_jax.core.errors import UserError
 from pgd_jax.report.results import Run
-from pgd_jax.runs import denoiser as denoisers, experiment as experiments, metrics, rundir
+from pgd_jax.runs import denoiser as denoisers, experiment as experiments, metrics, records
 from pgd_jax.runs.experiment import Experiment
 
 HOST_PACKAGES = ("gymnasium", "mujoco", "gymnasium-robotics")
@@ -22,6 +22,8 @@ def warnings(run: Run) -> list[str]:
             f"`{run.path}` is not finished ({run.phases_done} of {run.config.num_phases} phases): "
             "its numbers are provisional."
         )
+    if changed := metrics.gaps(run.rows, run.phases_done - 1):
+        found.append(f"`{run.path}`: {changed}; curves and means are of the rows that are left.")
     lost = metrics.first_nonfinite(run.rows, dict.fromkeys(key for row in run.rows for key in row))
     if lost is not None:
         found.append(f"`{run.path}` diverged: {lost.key} is not finite in lane {lost.lane}, phase {lost.phase}.")
@@ -73,7 +75,7 @@ def _dataset(run: Run) -> str:
     if run.config.dataset:
         return run.config.dataset
     try:
-        return rundir.load_config(run.config.denoiser, denoisers.KIND)["data"]["dataset"]
+        return records.load_config(run.config.denoiser, denoisers.KIND)["data"]["dataset"]
     except UserError:
         return ""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pgd_jax.core import config as configs
 from pgd_jax.core.errors import UserError
-from pgd_jax.runs import agent as agent_runs, metrics, rundir
+from pgd_jax.runs import agent as agent_runs, metrics, records, rundir
 
 LATE_SHARE = 0.2  # of the updates: the end of a run, averaged as a less noisy number than the last phase
 KINDS = ("real", "unguided", "guided")
@@ -42,11 +42,11 @@ class Group(NamedTuple):
 def read(path: str | os.PathLike) -> Run:
     """The run in `path`; raises UserError where it is none of ours, or has not finished a phase yet."""
     path = pathlib.Path(path)
-    record = rundir.load_record(path, agent_runs.KIND)
+    record = records.load_record(path, agent_runs.KIND)
     rows = metrics.read(path / "metrics.jsonl")
     if not rows:
         raise UserError(f"{path} has not finished its first phase yet; make the report once it has")
-    config = rundir.read_config(configs.AgentConfig, path, agent_runs.KIND)
+    config = records.read_config(configs.AgentConfig, path, agent_runs.KIND)
     return Run(path, record, config, rows, (path / rundir.FINISHED).exists())
 
 

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pgd_jax.core import logging
+from pgd_jax.core import logging, places
 from pgd_jax.core.errors import UserError
 from pgd_jax.generators import diffusion
 from pgd_jax.report import comparison, origins, page, plots, results, stats, summary, timing, windows
 from pgd_jax.report.comparison import Comparison
-from pgd_jax.runs import agent as agent_runs, experiment as experiments, metrics, rundir
+from pgd_jax.runs import agent as agent_runs, experiment as experiments, metrics
 from pgd_jax.train import loop
 
 PAGE, NUMBERS = "report.md", "report.json"
@@ -60,15 +60,15 @@ def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike]) -> pathlib
     logging.info("report: figures")
     out.mkdir(parents=True, exist_ok=True)
     # From now on it is a report, whenever this ends.
-    rundir.replace_text(out / NUMBERS, json.dumps({"made_by": MADE_BY}) + "\n")
+    places.replace_text(out / NUMBERS, json.dumps({"made_by": MADE_BY}) + "\n")
     for name in FIGURES:
         (out / name).unlink(missing_ok=True)
     numbers["picture"] = _picture(out, groups, loaded, measured)
     _draw(out, groups, numbers)
     numbers["figures"] = [name for name in FIGURES if (out / name).exists()]
     numbers["made_by"] = MADE_BY
-    rundir.replace_text(out / NUMBERS, json.dumps(stats.as_json(numbers), indent=1, allow_nan=False) + "\n")
-    rundir.replace_text(out / PAGE, page.render(numbers))
+    places.replace_text(out / NUMBERS, json.dumps(stats.as_json(numbers), indent=1, allow_nan=False) + "\n")
+    places.replace_text(out / PAGE, page.render(numbers))
     return out / PAGE
 
 
@@ -102,7 +102,7 @@ def _check_own_files(out: pathlib.Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; the report needs a directory of its own")
     names = {path.name for path in out.iterdir()} if out.exists() else set()
-    known = {PAGE, NUMBERS, *FIGURES, PAGE + rundir.PARTIAL, NUMBERS + rundir.PARTIAL} if _is_ours(out) else set()
+    known = {PAGE, NUMBERS, *FIGURES, PAGE + places.PARTIAL, NUMBERS + places.PARTIAL} if _is_ours(out) else set()
     if strangers := sorted(names - known):
         raise UserError(f"{out} holds other things than a report ({strangers[0]}); name a new or empty directory")
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pgd_jax.core import config as configs, devices, logging, processes
+from pgd_jax.core import config as configs, devices, logging, processes, validation
 from pgd_jax.data import catalogue
 from pgd_jax.data.base import RawDataset
 from pgd_jax.generators.base import Metrics
-from pgd_jax.runs import checkpoint, denoiser as denoisers, driver, evaluators, footprint, rundir
+from pgd_jax.runs import checkpoint, denoiser as denoisers, driver, evaluators, footprint, records, rests, rundir
 from pgd_jax.runs.experiment import Experiment, assemble
 from pgd_jax.train import loop
 
@@ -52,21 +52,41 @@ def prepare(experiment: Experiment) -> AgentRun:
     return AgentRun(experiment, job, initial, template, needed)
 
 
-def fit(config: configs.AgentConfig, path: str | os.PathLike, raw: RawDataset | None = None) -> bool:
+def fit(
+    config: configs.AgentConfig, path: str | os.PathLike, raw: RawDataset | None = None, only_check: bool = False
+) -> bool:
     """Runs the experiment in directory `path`, or resumes, or returns at once; returns whether it is finished.
 
-    `raw` are the rows of the dataset that the config names, where they have been read already.
+    `raw` are the rows of the dataset that the config names, where they have been read already. `only_check` does all
+    but that: it says what would run, and what memory and time it takes.
     """
+    validation.validate_agent(config)
+    rundir.check_place(path)
     experiment = assemble(config, raw=raw)
     recorded = configs.to_dict(experiment.config)
+    found = rests_of(experiment)
+    records.check_rests(path, KIND, found)
     if rundir.is_finished(path, KIND, recorded):
         logging.info(f"{path}: already finished")
         return True
     processes.check()
     run = prepare(experiment)
     footprint.announce(path, run.needed)
-    with rundir.open_run(path, KIND, recorded) as directory:
+    if only_check:
+        return driver.rehearse(run.job, path, run.initial)
+    with rundir.open_run(path, KIND, recorded, rests.as_record(path, found)) as directory:
         return driver.run(run.job, directory, run.initial, run.template)
+
+
+def rests_of(experiment: Experiment) -> dict[str, rests.Rest]:
+    """What the experiment was made of besides its settings."""
+    config, shared = experiment.config, experiment.shared
+    found = {"dataset": rests.of_dataset(experiment.dataset, experiment.raw)}
+    if config.denoiser:
+        found["denoiser"] = rests.of_model(config.denoiser, shared.normalizer, shared.model)
+    if config.behaviour:
+        found["behaviour"] = rests.of_model(config.behaviour, shared.model)
+    return found
 
 
 def fit_in_memory(
@@ -172,12 +192,17 @@ def _summary(rows: list[dict[str, Any]]) -> str:
 
 def load(path: str | os.PathLike) -> tuple[Experiment, loop.LaneState, int]:
     """(experiment, states, phases done) of the newest whole checkpoint in run `path`, for those that only read it."""
-    config = rundir.read_config(configs.AgentConfig, path, KIND)
+    config = records.read_config(configs.AgentConfig, path, KIND)
+    path, record = records.directory(path), records.load_rests(path, KIND)
+    config = dataclasses.replace(config, download=False)  # to go to the network is for a command's own flags to say
     for what in ("denoiser", "behaviour", "dataset"):
         if name := getattr(config, what):
-            rundir.say_what_it_names(path, what, name)
-    # To go to the network is for a command's own flags to say.
-    experiment = assemble(dataclasses.replace(config, download=False))
+            found = rests.find(path, record, what, name)
+            records.say_what_it_names(path, what, found)
+            changed: dict[str, Any] = {what: found}
+            config = dataclasses.replace(config, **changed)
+    experiment = assemble(config)
+    rests.check(path, record, rests_of(experiment))
     template = jax.eval_shape(functools.partial(initial_states, experiment))
     chunk, states = checkpoint.restore(pathlib.Path(path) / "checkpoints", template)
     return experiment, states, chunk * config.phases_per_chunk

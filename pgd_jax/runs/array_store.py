@@ -6,9 +6,15 @@ flipped bytes without an error. So it is given plain names only, and what it wro
 """
 
 import contextlib
+import functools
+import logging
+import os
 import pathlib
+import re
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from orbax.checkpoint import v1 as ocp
@@ -18,8 +24,50 @@ from pgd_jax.core import places
 
 def save(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes folder `path`, whose parent is there. Of several processes all call it, and the first one writes."""
+    _mute()
     with _plain_name(path.parent) as parent:
-        ocp.save(parent / path.name, arrays)
+        failure = None
+        try:
+            ocp.save(parent / path.name, arrays)
+        except Exception as error:  # orbax's and TensorStore's, of many kinds, with pages of details
+            failure = str(error)
+        if failure is not None:
+            raise _plain_error(path, failure)
+
+
+@functools.cache  # once
+def _mute_closed_loops() -> None:
+    """Writes of TensorStore that end after a save has failed print that nobody waits for them any more."""
+    before = sys.unraisablehook
+
+    def hook(args: Any) -> None:
+        if not (args.exc_type is RuntimeError and str(args.exc_value) == "Event loop is closed"):
+            before(args)
+
+    sys.unraisablehook = hook
+
+
+def _plain_error(path: pathlib.Path, details: str) -> OSError:
+    """What the operating system said, where it can be found."""
+    if found := re.search(r"os_error_code='(\d+)'", details):
+        return OSError(int(found[1]), os.strerror(int(found[1])), str(path))
+    return OSError(f"{path} could not be written ({details.splitlines()[0][:300] if details else 'no reason given'})")
+
+
+def _mute() -> None:
+    """Silences for good what orbax's threads print, pages of it, of errors that are raised as well."""
+    _mute_closed_loops()
+    for logger in (logging.getLogger("absl"), logging.getLogger("asyncio")):
+        if MUTE not in logger.filters:
+            logger.addFilter(MUTE)
+
+
+class _Mute(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno < logging.ERROR or f"{os.sep}orbax{os.sep}" not in record.pathname + record.getMessage()
+
+
+MUTE = _Mute()
 
 
 def load(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -20,14 +20,14 @@ from flax import struct
 from jax.stages import Compiled
 
 from pgd_jax.agents import adam, cloned
-from pgd_jax.core import config as configs, logging, processes
+from pgd_jax.core import config as configs, logging, processes, validation
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.types import Layout, Normalizer, Params
 from pgd_jax.data import episodes, loading
-from pgd_jax.data.base import RawDataset
+from pgd_jax.data.base import RawDataset, Reading
 from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
-from pgd_jax.runs import denoiser as denoisers, driver, footprint, rundir
+from pgd_jax.runs import denoiser as denoisers, driver, footprint, records, rests, rundir
 
 KIND = "behaviour"
 ADAM_EPS = 1e-8
@@ -92,8 +92,8 @@ def prepare(config: configs.BehaviourConfig) -> Data:
     """
     trained = denoisers.load(config.denoiser)
     data, normalizer = trained.config.data, trained.normalizer
-    rundir.say_what_it_names(config.denoiser, "dataset", data.dataset)
-    raw = loading.load(data.dataset, config.download, data.max_rows)
+    records.say_what_it_names(config.denoiser, "dataset", data.dataset)
+    raw = loading.load(data.dataset, config.download, Reading.of(data))
     processes.check()
     if denoisers.layout_of(raw) != normalizer.layout:
         raise UserError(
@@ -101,7 +101,7 @@ def prepare(config: configs.BehaviourConfig) -> Data:
             f"{_sizes(denoisers.layout_of(raw))}, the denoiser {_sizes(normalizer.layout)}"
         )
     pieces = episodes.segments(raw)
-    train_ids, validation_ids = episodes.split(pieces, data.validation_fraction, data.split_seed)
+    train_ids, validation_ids = denoisers.split(data, pieces)
     training = _demonstrations(raw, episodes.take(pieces, train_ids), normalizer)
     validation = (
         _demonstrations(raw, episodes.take(pieces, validation_ids), normalizer) if validation_ids.size else None
@@ -118,11 +118,20 @@ def _demonstrations(raw: RawDataset, pieces: episodes.Segments, normalizer: Norm
     return Demonstrations(jnp.asarray(transitions.obs), jnp.asarray(transitions.action))
 
 
-def fit(config: configs.BehaviourConfig, path: str | os.PathLike) -> bool:
-    """Trains a behaviour policy in directory `path`, or resumes, or returns at once; returns whether it is finished."""
-    configs.validate_behaviour(config)
+def fit(config: configs.BehaviourConfig, path: str | os.PathLike, only_check: bool = False) -> bool:
+    """Trains a behaviour policy in directory `path`, or resumes, or returns at once; returns whether it is finished.
+
+    `only_check` does all but that: it says what would run, and what memory and time it takes.
+    """
+    validation.validate_behaviour(config)
+    rundir.check_place(path)
     data = prepare(config)
     network = network_of(config, data.normalizer.layout)
+    found = {
+        "denoiser": rests.of_model(config.denoiser, data.normalizer),
+        "dataset": rests.of_model(config.denoiser, data.training, data.validation),
+    }
+    records.check_rests(path, KIND, found)
     if rundir.is_finished(path, KIND, configs.to_dict(config)):
         logging.info(f"{path}: already finished")
         return True
@@ -130,8 +139,11 @@ def fit(config: configs.BehaviourConfig, path: str | os.PathLike) -> bool:
     state = jax.eval_shape(initial).training
     compiled = footprint.compile(train_chunk, state, data.training, network=network, config=config)
     footprint.announce(path, footprint.of_policy(config, compiled, state, data))
-    with rundir.open_run(path, KIND, configs.to_dict(config)) as directory:
-        return driver.run(_job(config, network, compiled, data), directory, jax.jit(initial), jax.eval_shape(initial))
+    job = _job(config, network, compiled, data)
+    if only_check:
+        return driver.rehearse(job, path, jax.jit(initial))
+    with rundir.open_run(path, KIND, configs.to_dict(config), rests.as_record(path, found)) as directory:
+        return driver.run(job, directory, jax.jit(initial), jax.eval_shape(initial))
 
 
 def _initial(config: configs.BehaviourConfig, normalizer: Normalizer) -> Saved:
@@ -188,7 +200,7 @@ def load(path: str | os.PathLike, normalizer: Normalizer | None = None) -> Behav
 
     Raises UserError for no run, another kind, one not finished, or another denoiser's.
     """
-    config = rundir.read_config(configs.BehaviourConfig, path, KIND)
+    config = records.read_config(configs.BehaviourConfig, path, KIND)
     saved = denoisers.restore(path, KIND, functools.partial(_initial, config))
     network = network_of(config, saved.normalizer.layout)
     trained = Behaviour(config, network, saved.training.policy.params, saved.normalizer)

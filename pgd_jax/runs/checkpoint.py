@@ -28,9 +28,9 @@ import jax
 import numpy as np
 from absl import logging
 
-from pgd_jax.core import processes
+from pgd_jax.core import places, processes
 from pgd_jax.core.errors import UserError
-from pgd_jax.runs import array_store, rundir
+from pgd_jax.runs import array_store
 
 PARTIAL, REPLACED = ".pgd_jax-partial", ".pgd_jax-replaced"  # of a save that did not come to its end
 ARRAYS = "arrays"
@@ -59,7 +59,7 @@ def save(directory: str | os.PathLike, step: int, tree: Tree, metadata: dict[str
     description = json.dumps(about, indent=1)
     # Orbax refuses arrays without elements; their shape and dtype say all.
     stored = {name: jax.random.key_data(x) if name in impls else x for name, x in leaves.items() if x.size}
-    partial = directory / f"{_folder(step)}{PARTIAL}"
+    partial = directory / f"{folder_name(step)}{PARTIAL}"
     if processes.is_first():
         directory.mkdir(parents=True, exist_ok=True)
         for entry in list(directory.iterdir()):
@@ -74,13 +74,19 @@ def save(directory: str | os.PathLike, step: int, tree: Tree, metadata: dict[str
         return
     (partial / TREE).write_text(description, encoding="utf-8")
     _seal(partial)
-    _commit(partial, directory / _folder(step))
+    _commit(partial, directory / folder_name(step))
     _prune(directory, step)
 
 
 def exists(directory: str | os.PathLike) -> bool:
     """Whether any checkpoint, whole or damaged, was committed: a run that has only damaged ones must not start over."""
     return bool(_folders(pathlib.Path(directory).absolute()))
+
+
+def is_there(directory: str | os.PathLike, name: str) -> bool:
+    """Whether the checkpoint with this folder name was committed; its content is not looked at."""
+    folder = pathlib.Path(directory) / name
+    return bool(NAME.fullmatch(name)) and (folder / MANIFEST).is_file()
 
 
 def latest(directory: str | os.PathLike) -> int | None:
@@ -156,7 +162,7 @@ def _check_tree(folder: pathlib.Path, held: dict[str, Any], wanted: dict[str, An
         raise UserError(f"{folder} was saved by another program or config:\n{listed}\n{advice}")
 
 
-def _folder(step: int) -> str:
+def folder_name(step: int) -> str:
     return f"step_{step:08d}"
 
 
@@ -167,13 +173,13 @@ def _step(folder: pathlib.Path) -> int:
 def _folders(directory: pathlib.Path) -> list[pathlib.Path]:
     """Committed checkpoints, newest first: by the names that `_folder` gives, and no others."""
     entries = directory.iterdir() if directory.is_dir() else ()
-    found = [entry for entry in entries if NAME.fullmatch(entry.name) and entry.name == _folder(_step(entry))]
+    found = [entry for entry in entries if NAME.fullmatch(entry.name) and entry.name == folder_name(_step(entry))]
     return sorted((folder for folder in found if folder.is_dir()), key=_step, reverse=True)
 
 
 def _is_ours(folder: pathlib.Path) -> bool:
     """Whether a folder holds what a checkpoint does, whole or damaged, and nothing else."""
-    return {entry.name for entry in folder.iterdir()} <= {ARRAYS, TREE, MANIFEST, MANIFEST + rundir.PARTIAL}
+    return {entry.name for entry in folder.iterdir()} <= {ARRAYS, TREE, MANIFEST, MANIFEST + places.PARTIAL}
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -190,12 +196,12 @@ def _seal(folder: pathlib.Path) -> None:
     """Brings every file to the disk, then writes the manifest."""
     digests = {}
     for file in _files(folder):
-        rundir.sync(file)
+        places.sync(file)
         digests[file.relative_to(folder).as_posix()] = _digest(file)
     for inner in folder.rglob("*"):
         if inner.is_dir():
-            rundir.sync(inner)
-    rundir.replace_text(folder / MANIFEST, json.dumps(digests, indent=1))
+            places.sync(inner)
+    places.replace_text(folder / MANIFEST, json.dumps(digests, indent=1))
 
 
 def _commit(partial: pathlib.Path, folder: pathlib.Path) -> None:
@@ -204,7 +210,7 @@ def _commit(partial: pathlib.Path, folder: pathlib.Path) -> None:
         is_ours = folder.is_dir() and not folder.is_symlink() and _is_ours(folder)
         os.replace(folder, replaced if is_ours else _aside(folder))
     os.replace(partial, folder)
-    rundir.sync(folder.parent)
+    places.sync(folder.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -222,7 +228,7 @@ def _damage(folder: pathlib.Path) -> str | None:
         return f"{MANIFEST} is missing"
     try:
         digests = dict(json.loads((folder / MANIFEST).read_bytes()))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return f"{MANIFEST} cannot be read"
     files = {file.relative_to(folder).as_posix(): file for file in _files(folder)}
     for name, digest in digests.items():
@@ -232,7 +238,19 @@ def _damage(folder: pathlib.Path) -> str | None:
             return f"{name} does not match its checksum"
     if TREE not in digests:
         return f"{TREE} is missing"
+    if not _is_description(folder):
+        return f"{TREE} does not say what a checkpoint holds"
     return "it is a copy of another step" if _is_copy(folder) else None
+
+
+def _is_description(folder: pathlib.Path) -> bool:
+    try:
+        held = _description(folder)
+        kinds = {"step": int, "leaves": dict, "key_impls": dict, "metadata": dict}
+        is_whole = all(isinstance(held.get(name), kind) for name, kind in kinds.items())
+        return is_whole and all({"shape", "dtype"} <= leaf.keys() for leaf in held["leaves"].values())
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def _newest_whole(directory: pathlib.Path) -> pathlib.Path | None:

@@ -9,17 +9,18 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.stages import Compiled
 
-from pgd_jax.core import config as configs, devices, logging, processes
+from pgd_jax.core import config as configs, devices, logging, processes, validation
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.types import Layout, Normalizer, Params
 from pgd_jax.data import episodes, loading, normalizer as normalizers
-from pgd_jax.data.base import RawDataset
+from pgd_jax.data.base import RawDataset, Reading
 from pgd_jax.networks import unet
 from pgd_jax.networks.base import Network
-from pgd_jax.runs import checkpoint, driver, footprint, rundir
+from pgd_jax.runs import checkpoint, driver, footprint, records, rests, rundir
 from pgd_jax.train import denoiser as denoiser_training
 
 KIND = "denoiser"
@@ -63,15 +64,15 @@ def network_of(config: configs.DenoiserConfig, layout: Layout) -> Network:
 
 
 def prepare(config: configs.DenoiserConfig, raw: RawDataset | None = None) -> Data:
-    """Splits and encodes the dataset, which is loaded unless it is given; statistics are of all rows.
+    """Splits and encodes the dataset, which is loaded unless it is given; statistics are those of the training windows.
 
     Raises UserError where it cannot be used.
     """
     data = config.data
     processes.check()
-    raw = loading.load(data.dataset, data.download, data.max_rows) if raw is None else raw
+    raw = loading.load(data.dataset, data.download, Reading.of(data)) if raw is None else raw
     pieces = episodes.segments(raw)
-    train_ids, validation_ids = episodes.split(pieces, data.validation_fraction, data.split_seed)
+    train_ids, validation_ids = split(data, pieces)
     try:
         starts = episodes.window_starts(episodes.take(pieces, train_ids), data.window_length, data.window_stride)
     except UserError as error:
@@ -82,19 +83,25 @@ def prepare(config: configs.DenoiserConfig, raw: RawDataset | None = None) -> Da
             f"{len(starts)} training windows of {data.window_length} rows; use a smaller batch or stride"
         )
     recorded = episodes.rows(raw)
-    normalizer = normalizers.fit(recorded, layout_of(raw))
+    counts = episodes.occurrences(starts, data.window_length, len(recorded))
+    normalizer = normalizers.fit(recorded, layout_of(raw), occurrences=counts)
     rows = normalizers.encode(normalizer, jnp.asarray(recorded))
-    try:
-        held_out = episodes.window_starts(episodes.take(pieces, validation_ids), data.window_length, data.window_stride)
-        validation = denoiser_training.TrainingWindows(rows, jnp.asarray(held_out))
-    except UserError:
-        logging.info(f"{raw.name}: no held-out episode has a window of {data.window_length} rows; no validation loss")
-        validation = None
+    validation, held_out = None, "nothing held out, as a single episode has windows: no validation loss"
+    if validation_ids.size:
+        kept = episodes.window_starts(episodes.take(pieces, validation_ids), data.window_length, data.window_stride)
+        validation = denoiser_training.TrainingWindows(rows, jnp.asarray(kept))
+        held_out = f"{len(kept)} of {len(validation_ids)} episodes held out"
     logging.info(
         f"{raw.name}: {len(raw.rewards)} rows, {len(pieces.start)} episodes (longest {pieces.length.max()} rows), "
-        f"{len(starts)} training windows of {data.window_length} rows"
+        f"{len(starts)} training windows of {data.window_length} rows, {held_out}"
     )
     return Data(raw, normalizer, denoiser_training.TrainingWindows(rows, jnp.asarray(starts)), validation)
+
+
+def split(data: configs.DataConfig, pieces: episodes.Segments) -> tuple[np.ndarray, np.ndarray]:
+    """(train ids, validation ids) of segments, as every run on this data divides them."""
+    counts = episodes.window_counts(pieces, data.window_length, data.window_stride)
+    return episodes.split(pieces, counts, data.validation_fraction, data.split_seed)
 
 
 class DenoiserRun(NamedTuple):
@@ -123,27 +130,35 @@ def ready(config: configs.DenoiserConfig, data: Data) -> DenoiserRun:
     return DenoiserRun(network, job, lambda: devices.place(jax.jit(make)(), mesh), template, needed)
 
 
-def fit(config: configs.DenoiserConfig, path: str | os.PathLike, raw: RawDataset | None = None) -> bool:
+def fit(
+    config: configs.DenoiserConfig, path: str | os.PathLike, raw: RawDataset | None = None, only_check: bool = False
+) -> bool:
     """Trains a denoiser in the run directory `path`, or resumes, or returns at once; returns whether it is finished.
 
-    `raw` are the rows of the dataset that the config names, where they have been read already.
+    `raw` are the rows of the dataset that the config names, where they have been read already. `only_check` does all
+    but that: it says what would run, and what memory and time it takes.
     """
-    configs.validate_denoiser(config)
+    validation.validate_denoiser(config)
+    rundir.check_place(path)
     data = prepare(config, raw)
     network_of(config, data.normalizer.layout)  # an impossible one is refused before a finished run is looked at
+    found = {"dataset": rests.of_dataset(config.data.dataset, data.raw)}
+    records.check_rests(path, KIND, found)
     if rundir.is_finished(path, KIND, configs.to_dict(config)):
         logging.info(f"{path}: already finished")
         return True
     processes.check()
     run = ready(config, data)
     footprint.announce(path, run.needed)
-    with rundir.open_run(path, KIND, configs.to_dict(config)) as directory:
+    if only_check:
+        return driver.rehearse(run.job, path, run.initial)
+    with rundir.open_run(path, KIND, configs.to_dict(config), rests.as_record(path, found)) as directory:
         return driver.run(run.job, directory, run.initial, run.template)
 
 
 def fit_in_memory(config: configs.DenoiserConfig, raw: RawDataset) -> Trained:
     """Trains a denoiser on `raw` and keeps nothing on the disk; the same numbers as `fit`."""
-    configs.validate_denoiser(config)
+    validation.validate_denoiser(config)
     run = ready(config, prepare(config, raw))
     footprint.announce("denoiser", run.needed)
     saved, _ = driver.run_in_memory(run.job, "denoiser", run.initial)
@@ -157,7 +172,7 @@ def _initial(config: configs.DenoiserConfig, normalizer: Normalizer) -> Saved:
 
 def _job(config: configs.DenoiserConfig, network: Network, train: Compiled, data: Data) -> driver.Job:
     training, length = config.training, config.data.window_length
-    key_validation = jax.random.key((config.training.seed + 1) % configs.NUM_SEEDS)
+    key_validation = jax.random.key((config.training.seed + 1) % validation.NUM_SEEDS)
 
     def advance(saved: Saved) -> tuple[Saved, dict[str, jax.Array]]:
         state, loss = train(saved.training, data.training)
@@ -180,7 +195,10 @@ def metadata_of(normalizer: Normalizer) -> dict[str, Any]:
 
 def load(path: str | os.PathLike) -> Trained:
     """The denoiser of the finished run in `path`. Raises UserError for no run, another kind, or one not finished."""
-    config = rundir.read_config(configs.DenoiserConfig, path, KIND)
+    config = records.read_config(configs.DenoiserConfig, path, KIND)
+    dataset = rests.find(path, records.load_rests(path, KIND), "dataset", config.data.dataset)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, dataset=dataset))
+    path = records.directory(path)
     saved = restore(path, KIND, functools.partial(_initial, config))
     return Trained(config, network_of(config, saved.normalizer.layout), saved.training.ema, saved.normalizer)
 
@@ -190,9 +208,12 @@ def restore(path: str | os.PathLike, kind: str, initial: Callable[[Normalizer], 
 
     Raises UserError for one that is not finished, and for a checkpoint of other shapes.
     """
-    if not (pathlib.Path(path) / rundir.FINISHED).exists():
+    if not rundir.is_at_end(path):
         raise UserError(f"{path}: this {kind} run is not trained to its end; run its train_{kind} command again first")
     checkpoints = pathlib.Path(path) / "checkpoints"
-    layout = Layout(**checkpoint.load_metadata(checkpoints)["layout"])
+    try:
+        layout = Layout(**checkpoint.load_metadata(checkpoints)["layout"])
+    except (KeyError, TypeError):
+        raise UserError(f"{checkpoints}: the newest checkpoint does not say what rows its model is of") from None
     normalizer = Normalizer(jnp.zeros(layout.dim), jnp.zeros(layout.dim), layout)
     return checkpoint.restore(checkpoints, jax.eval_shape(initial, normalizer))[1]

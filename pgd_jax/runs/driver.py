@@ -69,17 +69,38 @@ def run(job: Job, directory: RunDir, initial: Callable[[], State], template: Sta
     writing = metrics.MetricsWriter(directory.metrics_path) if is_first else contextlib.nullcontext()
     with writing as writer, signals.graceful() as stop:
         if writer is not None:
-            writer.truncate_after(chunk * job.phases_per_chunk - 1)
+            lost = writer.truncate_after(chunk * job.phases_per_chunk - 1)
+            if lost:
+                logging.info(f"{directory.path}: {lost}; the run goes on, and its reports say so")
         with _bar(job, directory.path.name, chunk) as bar:
             chunk = _advance(job, directory, writer, bar, stop, state, chunk)
     is_finished = chunk == job.num_chunks or job.is_done()
     if is_finished and is_first:
-        directory.mark_finished()
+        directory.mark_finished(chunk)
     if not is_finished:
         by = f" by {stop.signal}" if stop else ", as another process was,"
         done = f"after chunk {chunk} of {job.num_chunks}"
         logging.info(f"{directory.path}: stopped{by} {done}; the same command resumes")
     return is_finished
+
+
+def rehearse(job: Job, name: str | os.PathLike, initial: Callable[[], State]) -> bool:
+    """Runs one chunk, says how long all of them would take, and keeps nothing; returns True."""
+    state = jax.block_until_ready(initial())
+    began = time.perf_counter()
+    with signals.at_once():
+        jax.block_until_ready(job.advance(state))
+    seconds = time.perf_counter() - began
+    logging.info(
+        f"{os.fspath(name)}: would run {job.num_chunks} chunks of {job.units_per_chunk} {job.unit}s; one takes "
+        f"{seconds:.3g} s, all {_duration(seconds * job.num_chunks)}; nothing was written"
+    )
+    return True
+
+
+def _duration(seconds: float) -> str:
+    units = ((86_400.0, "days"), (3_600.0, "h"), (60.0, "min"))
+    return next((f"{seconds / size:.1f} {unit}" for size, unit in units if seconds >= 2.0 * size), f"{seconds:.0f} s")
 
 
 def run_in_memory(job: Job, name: str, initial: Callable[[], State]) -> tuple[State, list[metrics.Row]]:
@@ -142,7 +163,7 @@ def _advance(
                 rows = job.judge(done - 1, snapshot, rows)
             writer.write(rows)
         _check_finite(directory.path, rows)
-        checkpoint.save(directory.checkpoints_path, done, snapshot, job.metadata)
+        checkpoint.save(directory.checkpoints_path, done, snapshot, job.metadata | {"run": directory.record})
         if writer is not None:
             bar.set_postfix_str(job.summary(rows), refresh=False)
             bar.update(job.units_per_chunk)

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from pgd_jax.agents.base import AGENTS, AgentPlan
-from pgd_jax.core import config as configs, devices, hyper as floats, logging, processes
+from pgd_jax.core import config as configs, devices, hyper as floats, logging, processes, validation
 from pgd_jax.core.errors import UserError
 from pgd_jax.data import catalogue, episodes, loading, normalizer as normalizers
-from pgd_jax.data.base import RawDataset
-from pgd_jax.generators import diffusion
+from pgd_jax.data.base import RawDataset, Reading
+from pgd_jax.generators import settings as sampling_settings
 from pgd_jax.generators.base import GENERATORS, Context
-from pgd_jax.runs import behaviour as behaviours, denoiser as denoisers, evaluators, footprint, rundir
+from pgd_jax.runs import behaviour as behaviours, denoiser as denoisers, evaluators, footprint, records
 from pgd_jax.train import lanes, loop
 from pgd_jax.train.program import plan_of
 
@@ -23,6 +23,7 @@ class Experiment(NamedTuple):
     """Everything that `loop.run_chunk` needs, and what its metrics mean."""
 
     config: configs.AgentConfig
+    dataset: str  # name of the real rows' dataset
     program: loop.Program
     shared: loop.Shared
     lanes: lanes.Lanes
@@ -39,19 +40,23 @@ def assemble(
 
     Raises UserError, before anything is written, for what cannot work.
     """
-    configs.validate_agent(config)
+    validation.validate_agent(config)
     family = AGENTS.get(config.agent)
     check_generator(config)
     evaluators.check_known(config.environment)
     config = complete(config)
     lanes_ = lanes.build(hyper_of(config), config.hyper, config.num_seeds, config.first_seed)
+    if config.synthetic_per_batch:
+        GENERATORS.get(config.generator).check(config.sampling, lanes_.hypers.generator)
+        if found := sampling_settings.unlike_published(config.sampling, lanes_.hypers.generator):
+            logging.info(f"sampling.{found}")
     if trained is None and config.denoiser:
         trained = denoisers.load(config.denoiser)
-    dataset, max_rows = data_of(config, trained)
+    dataset, reading = data_of(config, trained)
     if raw is None and dataset != config.dataset and trained is not None:
-        rundir.say_what_it_names(config.denoiser, "dataset", dataset)
+        records.say_what_it_names(config.denoiser, "dataset", dataset)
     processes.check()
-    raw = loading.load(dataset, config.download, max_rows) if raw is None else raw
+    raw = loading.load(dataset, config.download, reading) if raw is None else raw
     layout = denoisers.layout_of(raw)
     if trained is not None and trained.normalizer.layout != layout:
         raise UserError(
@@ -76,7 +81,7 @@ def assemble(
     shared = loop.Shared(model, normalizer, real)
     num_batches = 0 if generator is None else generator.num_batches
     mesh = devices.mesh_of(config.mesh, len(lanes_.settings), num_batches, footprint.tree_bytes(shared))
-    return Experiment(config, program, shared, lanes_, raw, reference_of(raw, name), host, mesh)
+    return Experiment(config, dataset, program, shared, lanes_, raw, reference_of(raw, name), host, mesh)
 
 
 def check_generator(config: configs.AgentConfig) -> None:
@@ -87,7 +92,7 @@ def check_generator(config: configs.AgentConfig) -> None:
             "config.denoiser is empty: name the run directory of train_denoiser, or set synthetic_per_batch=0 to train "
             "on real data alone"
         )
-    diffusion.check(config.sampling)
+    sampling_settings.check(config.sampling)
 
 
 def hyper_of(config: configs.AgentConfig) -> loop.ProgramHyper:
@@ -115,10 +120,13 @@ def complete(config: configs.AgentConfig) -> configs.AgentConfig:
     return dataclasses.replace(config, hyper=floats.nest(floats.values(hyper_of(config), config.hyper)))
 
 
-def data_of(config: configs.AgentConfig, trained: denoisers.Trained | None) -> tuple[str, int]:
-    """(name of the dataset of real rows, how many of them at most): the denoiser's own where the config names none."""
-    own = trained.config.data if trained else configs.DataConfig()
-    return (config.dataset, config.max_rows) if config.dataset else (own.dataset, config.max_rows or own.max_rows)
+def data_of(config: configs.AgentConfig, trained: denoisers.Trained | None) -> tuple[str, Reading]:
+    """(name of the dataset of real rows, how it is read): the denoiser's own where the config names none."""
+    own = configs.DataConfig() if trained is None or config.dataset else trained.config.data
+    reading = Reading(
+        config.max_rows or own.max_rows, config.next_tolerance or own.next_tolerance, config.outliers or own.outliers
+    )
+    return config.dataset or own.dataset, reading
 
 
 def _check_batches(config: configs.AgentConfig, batches_per_update: int, num_rows: int, dataset: str) -> None:

@@ -3,6 +3,7 @@
 JSON has no NaN or infinity: such a value is stored as null and its key named under "nonfinite"; `read` gives NaN back.
 """
 
+import collections
 import json
 import math
 import os
@@ -10,8 +11,8 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
+from pgd_jax.core import places
 from pgd_jax.core.errors import UserError
-from pgd_jax.runs import rundir
 
 Row = dict[str, Any]  # numbers, strings, None, numpy or JAX scalars, and lists or arrays of numbers
 
@@ -43,15 +44,21 @@ class MetricsWriter:
 
     def write(self, rows: Iterable[Row]) -> None:
         """Appends one chunk of rows and waits until they are on the disk."""
-        self._file.write("".join(_encode(row) + "\n" for row in rows))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with places.naming(self._path):
+            self._file.write("".join(_encode(row) + "\n" for row in rows))
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
-    def truncate_after(self, phase: int) -> None:
-        """Drops rows of phases later than `phase` and a half-written last line; rows without a phase stay."""
+    def truncate_after(self, phase: int) -> str:
+        """Drops rows of phases later than `phase` and a half-written last line; rows without a phase stay.
+
+        Returns what is wrong with those up to there, as `gaps` does.
+        """
         self._file.close()
-        _rewrite(self._path, [row for row in _parse(self._path) if row.get("phase", phase) <= phase])
+        kept = [row for row in _parse(self._path) if row.get("phase", phase) <= phase]
+        _rewrite(self._path, kept)
         self._file = open(self._path, "a", encoding="utf-8")
+        return gaps(kept, phase)
 
     def close(self) -> None:
         self._file.close()
@@ -66,6 +73,30 @@ class MetricsWriter:
 def read(path: str | os.PathLike) -> list[dict[str, Any]]:
     """All rows of a metrics file, without a half-written last line; UserError for a missing or broken file."""
     return [_restore(row) for row in _parse(pathlib.Path(path))]
+
+
+def gaps(rows: Iterable[Row], last_phase: int) -> str:
+    """Which rows up to `last_phase` are missing or there twice, in words; "" where each lane has each phase once."""
+    seen = collections.Counter((row["lane"], row["phase"]) for row in rows if {"lane", "phase"} <= row.keys())
+    lanes = {lane for lane, _ in seen} or {0}
+    missing = sorted({phase for phase in range(last_phase + 1) for lane in lanes if not seen[lane, phase]})
+    twice = sorted({phase for (_, phase), count in seen.items() if count > 1})
+    found = [
+        f"rows of {_ranges(phases)} are {how}" for phases, how in ((missing, "gone"), (twice, "there twice")) if phases
+    ]
+    return f"metrics.jsonl was changed: {', and '.join(found)}" if found else ""
+
+
+def _ranges(phases: list[int]) -> str:
+    """[1, 2, 3, 7] -> "phases 1-3, 7"."""
+    parts: list[list[int]] = []
+    for phase in phases:
+        if parts and phase == parts[-1][1] + 1:
+            parts[-1][1] = phase
+        else:
+            parts.append([phase, phase])
+    texts = [f"{low}-{high}" if high > low else str(low) for low, high in parts]
+    return f"phase{'s' * (len(phases) > 1)} {', '.join(texts)}"
 
 
 class NonFinite(NamedTuple):
@@ -137,4 +168,4 @@ def _parse(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _rewrite(path: pathlib.Path, stored: list[dict[str, Any]]) -> None:
-    rundir.replace_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in stored))
+    places.replace_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in stored))

@@ -4,66 +4,20 @@ The same command on the same directory resumes; another config on it is refused.
 """
 
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
-import re
-import socket
-import weakref
 from typing import Any
 
 from absl import logging as absl_logging
 
-from pgd_jax.core import config as configs, logging, places, processes, provenance
+from pgd_jax.core import logging, places, processes, provenance
 from pgd_jax.core.errors import UserError
+from pgd_jax.runs import checkpoint, lock, records
+from pgd_jax.runs.lock import Lock
 
-CONFIG = "config.json"
 LOCK = "lock"
 FINISHED = "finished"
-PARTIAL = ".pgd_jax-partial"  # ending of a file that was not finished
-HOLDER = re.compile(r"(pid \d+ on .*\n)?")  # what a lock file holds
-
-
-def sync(path: pathlib.Path) -> None:
-    """Makes a file's content, or a directory's list of names, survive a power cut."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def replace_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file so that a reader, or a crash, sees the old content or the new one, never half of it."""
-    partial = path.with_name(path.name + PARTIAL)
-    partial.unlink(missing_ok=True)  # of a process that was killed, or a link
-    with open(partial, "x", encoding="utf-8") as file:
-        file.write(text)
-    sync(partial)
-    os.replace(partial, path)
-    sync(path.parent)
-
-
-class _Lock:
-    """An flock held until `release()`, garbage collection, or the death of the process, however it dies."""
-
-    def __init__(self, path: pathlib.Path):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        self.release = weakref.finalize(self, os.close, fd)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(fd, 200, 0).decode(errors="replace").strip() or "unknown"
-            self.release()
-            raise UserError(
-                f"{path.parent} is in use by another process ({holder}); wait for it to end, or use another directory"
-            ) from None
-        except OSError as error:  # some network file systems are mounted without flock
-            absl_logging.warning("%s cannot be locked (%s): do not start a second process on this run", path, error)
-            return
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +26,8 @@ class RunDir:
 
     path: pathlib.Path
     config: dict[str, Any]  # as JSON gives it back: lists, not tuples
-    _lock: _Lock | None = dataclasses.field(repr=False, compare=False)
+    record: dict[str, Any]  # all of config.json, which each checkpoint keeps too
+    _lock: Lock | None = dataclasses.field(repr=False, compare=False)
 
     @property
     def metrics_path(self) -> pathlib.Path:
@@ -82,8 +37,10 @@ class RunDir:
     def checkpoints_path(self) -> pathlib.Path:
         return self.path / "checkpoints"
 
-    def mark_finished(self) -> None:
-        replace_text(self.path / FINISHED, provenance.moment() + "\n")
+    def mark_finished(self, step: int | None = None) -> None:
+        """Says that the run is at its end, with checkpoint `step` where it has any."""
+        last = "" if step is None else f"{checkpoint.folder_name(step)}\n"
+        places.replace_text(self.path / FINISHED, f"{provenance.moment()}\n{last}")
 
     def close(self) -> None:
         if self._lock is not None:
@@ -96,105 +53,99 @@ class RunDir:
         self.close()
 
 
-def open_run(path: str | os.PathLike, kind: str, config: dict[str, Any]) -> RunDir:
+def open_run(
+    path: str | os.PathLike, kind: str, config: dict[str, Any], rests_on: dict[str, Any] | None = None
+) -> RunDir:
     """Creates the run in a new or empty directory, or opens the one that is there to resume it.
 
-    `kind` names the command family ("denoiser", "agent"); `config` is plain JSON data (tuples become lists).
+    `kind` names the command family ("denoiser", "agent"); `config` is plain JSON data (tuples become lists);
+    `rests_on` is kept beside it (rests.py). A run may be made longer (records.LENGTHS).
+
     Raises UserError, with nothing written, for a path that is a file, a directory with other things in it, a run of
     another kind or config (every differing field is listed), or a run that another process works on. Library versions
     that changed since the run began are only warned about. Of several processes the first one locks and writes.
     """
-    path = _path(path)
+    path = records.directory(path)
     if processes.are_several() and not places.PLAIN.fullmatch(str(path.absolute())):
         raise UserError(f"{path}: with several processes a path may hold letters, digits and / . , ; = + @ - _ only")
     config = _as_json(config)
     _holds_run(path, kind, config)
     processes.wait("looked at the run")
-    lock = failure = None
+    held = failure = None
     if processes.is_first():
         try:
-            lock = _begin(path, kind, config)
+            held = _begin(path, kind, config, rests_on or {})
         except (UserError, OSError) as error:  # which the others must hear of: they would wait for this process
             failure = error
     if processes.any_of(failure is not None):
         raise failure or UserError(f"{path}: the first process could not open the run; its message says why")
-    return RunDir(path, config, lock)
+    return RunDir(path, config, records.load_record(path, kind), held)
 
 
 def is_finished(path: str | os.PathLike, kind: str, config: dict[str, Any]) -> bool:
     """Whether this very run is in `path` and at its end. Only reads; errors as `open_run`."""
-    return _holds_run(_path(path), kind, _as_json(config)) and (_path(path) / FINISHED).exists()
+    is_same = _holds_run(records.directory(path), kind, _as_json(config)) and records.load_config(
+        path, kind
+    ) == _as_json(config)
+    return is_same and is_at_end(path)
 
 
-def _path(path: str | os.PathLike) -> pathlib.Path:
-    if not os.fspath(path).strip():
-        raise UserError("the run directory has no name, and would be the current folder; name one")
-    return pathlib.Path(path)
+def is_at_end(path: str | os.PathLike) -> bool:
+    """Whether the run in `path` says that it is finished, and has the checkpoint that it ended with."""
+    try:
+        moment, *names = (records.directory(path) / FINISHED).read_text(encoding="utf-8").split()
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, ValueError):
+        return False
+    missing = [name for name in names if not checkpoint.is_there(records.directory(path) / "checkpoints", name)]
+    if missing:
+        logging.info(f"{path}: it is marked as finished ({moment}), but its last checkpoint {missing[0]} is gone")
+    return not missing
 
 
-def _begin(path: pathlib.Path, kind: str, config: dict[str, Any]) -> _Lock:
+def _begin(path: pathlib.Path, kind: str, config: dict[str, Any], rests_on: dict[str, Any]) -> Lock:
     """Locks the run and, where it is new, writes what it is."""
     path.mkdir(parents=True, exist_ok=True)
-    lock = _Lock(path / LOCK)
+    lock = Lock(path / LOCK)
     try:
         # Between the first look and the lock another process may have made the run.
         if _holds_run(path, kind, config):
-            _warn_of_versions(path, load_record(path, kind)["versions"])
+            record = records.load_record(path, kind)
+            _warn_of_versions(path, record["versions"])
+            if record["config"] != config:  # longer than it was
+                record = record | {"config": config}
+                places.replace_text(path / records.CONFIG, json.dumps(record, indent=2) + "\n")
+                (path / FINISHED).unlink(missing_ok=True)
         else:
-            replace_text(path / CONFIG, json.dumps(_record(kind, config), indent=2) + "\n")
+            record = {"kind": kind, "config": config, "rests_on": rests_on} | provenance.now()
+        if not (path / records.CONFIG).exists():
+            places.replace_text(path / records.CONFIG, json.dumps(record, indent=2) + "\n")
     except BaseException:
         lock.release()
         raise
     return lock
 
 
-def load_record(path: str | os.PathLike, kind: str) -> dict[str, Any]:
-    """All of config.json: kind, config, versions, git_commit, git_modified, device, num_devices, created (UTC).
-
-    Raises UserError where `path` is no run, or one of another kind.
-    """
-    file = pathlib.Path(path) / CONFIG
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        message = f'{path} is not a run directory (it has no {CONFIG}); a run of kind "{kind}" is needed'
-        raise UserError(message) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read ({error}); restore it, or use another directory") from None
-    if not isinstance(record, dict) or not {"kind", "config", "versions"} <= record.keys():
-        raise UserError(f"{file} was not written by this library; use another directory")
-    if record["kind"] != kind:
-        raise UserError(f'{path} holds a run of kind "{record["kind"]}", not "{kind}"; use another directory')
-    return record
-
-
-def load_config(path: str | os.PathLike, kind: str) -> dict[str, Any]:
-    """The config of a run, for those that only read it; errors as `load_record`."""
-    return load_record(path, kind)["config"]
-
-
-def read_config(cls: type[configs.Config], path: str | os.PathLike, kind: str) -> configs.Config:
-    """Likewise, as the dataclass; raises UserError for a run of another version, whose settings are others."""
-    try:
-        return configs.from_dict(cls, load_config(path, kind))
-    except UserError as error:
-        raise UserError(f"{pathlib.Path(path) / CONFIG}: {error}; was it made by another version of pgd_jax?") from None
-
-
-def say_what_it_names(path: str | os.PathLike, what: str, name: str) -> None:
-    """Says that something outside run `path` is read because its config.json says so: a run may come from anybody."""
-    logging.info(f"{path}: its {CONFIG} names the {what} {name}, which is read")
+def check_place(path: str | os.PathLike) -> None:
+    """Raises UserError where no run can be made in `path`, before anything is read for it."""
+    if not os.path.lexists(records.directory(path)):
+        places.check_place(records.directory(path))
 
 
 def _holds_run(path: pathlib.Path, kind: str, config: dict[str, Any]) -> bool:
     """Whether this very run is in `path` already; UserError where anything else is."""
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file; a run needs a directory")
-    if (path / CONFIG).exists():
-        differences = _differences(load_config(path, kind), config)
+    if (path / records.CONFIG).exists() or (path.is_dir() and records.kept(path) is not None):
+        held = records.load_config(path, kind)
+        grown = [name for name in records.LENGTHS.get(kind, ()) if config.get(name, 0) > held.get(name, 0)]
+        differences = records.differences(held | {name: config[name] for name in grown}, config)
         if differences:
             listed = "\n".join(f"  {line}" for line in differences)
             advice = "Use another directory, or the old settings."
+            if kind == "denoiser" and [line.split(":")[0] for line in differences] == ["training.num_steps"]:
+                advice = (
+                    "Its learning rate's cosine was laid out for that length: train another one, in a new directory."
+                )
             raise UserError(f"{path} holds a run with other settings:\n{listed}\n{advice}")
         return True
     # A crash while the run was made can leave these two.
@@ -208,8 +159,8 @@ def _is_leftover(entry: pathlib.Path) -> bool:
     """Whether it is one of the two that a crash can leave while a run is made."""
     if entry.name == LOCK and not entry.is_symlink() and entry.is_file():
         with open(entry, "rb") as file:
-            return bool(HOLDER.fullmatch(file.read(300).decode(errors="replace")))
-    return entry.name == CONFIG + PARTIAL
+            return bool(lock.HOLDER.fullmatch(file.read(300).decode(errors="replace")))
+    return entry.name == records.CONFIG + places.PARTIAL
 
 
 def _as_json(config: dict[str, Any]) -> dict[str, Any]:
@@ -219,31 +170,8 @@ def _as_json(config: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"the config cannot be stored as JSON: {error}") from None
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, dict) and value:
-            flat.update(_flatten(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = json.dumps(value, sort_keys=True)
-    return flat
-
-
-def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    run, command = _flatten(ours), _flatten(theirs)
-    return [
-        f"{name}: run has {run.get(name, 'nothing')}, command has {command.get(name, 'nothing')}"
-        for name in sorted(run.keys() | command.keys())
-        if run.get(name) != command.get(name)
-    ]
-
-
-def _record(kind: str, config: dict[str, Any]) -> dict[str, Any]:
-    return {"kind": kind, "config": config} | provenance.now()
-
-
 def _warn_of_versions(path: pathlib.Path, recorded: dict[str, str]) -> None:
-    changes = _differences(recorded, provenance.versions())
+    changes = records.differences(recorded, provenance.versions())
     if changes:
         absl_logging.warning(
             "%s resumes under other versions; results may differ in rounding: %s", path, "; ".join(changes)

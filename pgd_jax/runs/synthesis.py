@@ -9,14 +9,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pgd_jax.core import config as configs, places
+from pgd_jax.core import config as configs, places, validation
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.types import LogProb, Normalizer
 from pgd_jax.data import export, loading, minari, minari_export, normalizer as normalizers
-from pgd_jax.data.base import RawDataset
+from pgd_jax.data.base import RawDataset, Reading
 from pgd_jax.diffusion import guidance
-from pgd_jax.generators import diffusion
-from pgd_jax.runs import agent as agent_runs, denoiser as denoisers, footprint, rundir
+from pgd_jax.generators import diffusion, settings as sampling_settings
+from pgd_jax.runs import agent as agent_runs, denoiser as denoisers, footprint, records
 
 
 class Unguided(NamedTuple):
@@ -46,8 +46,8 @@ def write(out: str, source: Unguided | Guided, sampling: configs.SamplingConfig,
     work, and where the dataset of the source is gone.
     """
     _check_place(out)
-    configs.validate_sampling(sampling)
-    configs.check_seed("seed", seed)
+    validation.validate_sampling(sampling)
+    validation.check_seed("seed", seed)
     raw, made, sample = _guided(source, sampling) if isinstance(source, Guided) else _unguided(source, sampling)
     flat = sample(seed)
     origin = {"source": "pgd_jax synthetic", **made, "dataset": raw.name, "env": raw.env, "reference": raw.reference}
@@ -70,9 +70,9 @@ def _check_place(out: str) -> None:
 def _unguided(source: Unguided, sampling: configs.SamplingConfig) -> Prepared:
     denoiser = denoisers.load(source.denoiser)
     data = denoiser.config.data
-    rundir.say_what_it_names(source.denoiser, "dataset", data.dataset)
-    raw = loading.load(data.dataset, max_rows=data.max_rows)
-    diffusion.check(sampling)
+    records.say_what_it_names(source.denoiser, "dataset", data.dataset)
+    raw = loading.load(data.dataset, reading=Reading.of(data))
+    sampling_settings.check(sampling)
     plan = diffusion.Plan(sampling, data.window_length, denoiser.network)
     model, strength = diffusion.Model(denoiser.params), jnp.float32(0.0)
     sample = functools.partial(_rows, plan, guidance.uniform, strength, diffusion.Hyper(), model, denoiser.normalizer)
@@ -97,7 +97,7 @@ def _guided(source: Guided, sampling: configs.SamplingConfig) -> Prepared:
     own = dataclasses.replace(
         own, num_trajectories=sampling.num_trajectories, trajectories_per_batch=sampling.trajectories_per_batch
     )
-    configs.validate_sampling(own)
+    validation.validate_sampling(own)
     plan = plan._replace(sampling=own, guided_batches=None)
     hyper = hyper.replace(guided_share=jnp.float32(1.0))  # a dataset of the lane's policy, whatever it learned from
     strength = hyper.guidance_coefficient if source.coefficient is None else jnp.float32(source.coefficient)

@@ -7,6 +7,7 @@ from flax import struct
 from jax.sharding import Mesh
 
 from pgd_jax.agents.base import Agent, Hyper as AgentHyper, State as AgentState
+from pgd_jax.core import ranges
 from pgd_jax.core.config import AgentConfig
 from pgd_jax.core.hyper import Float, setting
 from pgd_jax.core.types import Normalizer, Transition
@@ -44,7 +45,7 @@ class ProgramHyper:
 
     agent: AgentHyper
     generator: Any = None  # None: nothing is generated
-    reward_scale: Float = setting(1.0, "the agent learns from reward_scale * reward + reward_shift")
+    reward_scale: Float = setting(1.0, "the agent learns from reward_scale * reward + reward_shift", ranges.POSITIVE)
     reward_shift: Float = setting(0.0, "see reward_scale")
 
 

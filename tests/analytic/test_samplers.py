@@ -101,6 +101,23 @@ def test_a_warm_start_keeps_the_world_it_started_from(name, key):
     assert np.trace(np.cov(x.T, start.T)[:6, 6:]) > np.trace(kept) - 0.3
 
 
+@pytest.mark.parametrize(
+    "name, limit", [("churned_heun", "heun"), ("ancestral", "euler"), ("dpmpp_2m_sde", "dpmpp_2m")]
+)
+def test_without_noise_a_stochastic_sampler_is_its_ode_also_traced(name, limit, key):
+    """In float32, with churn and eta as arguments of the program, as lanes have them: no noise at all is added."""
+    world = oracles.correlated_world()
+    sigmas, shape = oracles.edm_karras(32), (64, *world.shape)
+
+    @jax.jit
+    def run(noise):
+        return SAMPLERS[name].sample(key, world.denoise, sigmas, shape, samplers.Options(noise))
+
+    traced = samplers.Noise(eta=jnp.float32(0.0), churn=jnp.float32(0.0), churn_scale=jnp.float32(1.003))
+    plain = jax.jit(lambda: SAMPLERS[limit].sample(key, world.denoise, sigmas, shape))()
+    np.testing.assert_allclose(run(traced), plain, atol=2e-5)
+
+
 def test_published_churn_at_32_steps_keeps_unit_variance(key):
     # Stepping from the un-churned point, as the released code does, gives 1.34 here; algorithm 2 gives 1.05.
     world = oracles.unit_world((2, 4))

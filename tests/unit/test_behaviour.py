@@ -134,8 +134,7 @@ def test_the_split_is_the_denoisers(trained_denoiser, dataset):
     rows = [np.array([row_of[obs.tobytes()] for obs in np.asarray(part.obs)]) for part in data[1:]]
     for part, row in zip(data[1:], rows, strict=True):
         np.testing.assert_array_equal(part.action, raw.actions[row])
-    fraction, seed = trained.config.data.validation_fraction, trained.config.data.split_seed
-    train_ids, validation_ids = episodes.split(episodes.segments(raw), fraction, seed)
+    train_ids, validation_ids = denoiser.split(trained.config.data, episodes.segments(raw))
     assert validation_ids.size == 2  # of 30
     for row, ids in zip(rows, (train_ids, validation_ids), strict=True):
         np.testing.assert_array_equal(np.unique(row // EPISODE_LENGTH), ids)

@@ -15,7 +15,7 @@ from pgd_jax.core import config as configs
 from pgd_jax.data.mazes import collect
 from pgd_jax.generators import base, diffusion
 from pgd_jax.report import comparison, timing, windows, writer
-from pgd_jax.runs import agent as agent_runs, checkpoint, denoiser, experiment, metrics, rundir
+from pgd_jax.runs import agent as agent_runs, checkpoint, denoiser, experiment, metrics, records, rundir
 from pgd_jax.train import denoiser as denoiser_training
 from tests.runs import FINAL, SYNTHETIC_LANES, write_run
 
@@ -44,7 +44,7 @@ def run(tmp_path_factory):
         folder / "run", [FINAL], SYNTHETIC_LANES, denoiser=str(folder / "denoiser"), dataset="", num_seeds=3,
         sampling=sampling, hyper={"guidance_coefficient": (0, 3)}, **base,
     )  # fmt: skip
-    made = experiment.assemble(configs.from_dict(configs.AgentConfig, rundir.load_config(path, agent_runs.KIND)))
+    made = experiment.assemble(configs.from_dict(configs.AgentConfig, records.load_config(path, agent_runs.KIND)))
     checkpoint.save(path / "checkpoints", 1, agent_runs.initial_states(made))
     return path
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from pgd_jax.core import config as configs
+from pgd_jax.core import config as configs, validation
 from pgd_jax.core.config import (
     AgentConfig,
     BehaviourConfig,
@@ -53,23 +53,23 @@ def test_every_setting_has_a_help_text():
 
 
 def test_the_defaults_are_valid():
-    configs.validate_denoiser(DenoiserConfig())
-    configs.validate_behaviour(BehaviourConfig(denoiser="runs/x"))
-    configs.validate_agent(AgentConfig(denoiser="runs/x"))
-    configs.validate_agent(AgentConfig(synthetic_per_batch=0))
+    validation.validate_denoiser(DenoiserConfig())
+    validation.validate_behaviour(BehaviourConfig(denoiser="runs/x"))
+    validation.validate_agent(AgentConfig(denoiser="runs/x"))
+    validation.validate_agent(AgentConfig(synthetic_per_batch=0))
 
 
 def test_two_rows_a_window_and_one_phase_are_enough():
-    configs.validate_denoiser(DenoiserConfig(data=DataConfig(window_length=2, window_stride=1)))
-    configs.validate_agent(AgentConfig(denoiser="x", num_phases=1, batch_size=1, synthetic_per_batch=1))
+    validation.validate_denoiser(DenoiserConfig(data=DataConfig(window_length=2, window_stride=1)))
+    validation.validate_agent(AgentConfig(denoiser="x", num_phases=1, batch_size=1, synthetic_per_batch=1))
 
 
 DENOISER = [
     (dict(data=dict(window_length=1)), "window_length=1 must be at least 2: a transition spans two rows"),
     (dict(data=dict(window_length=0)), "window_length=0 must be at least 1"),
     (dict(data=dict(window_stride=0)), "window_stride=0 must be at least 1"),
-    (dict(data=dict(validation_fraction=0.0)), "validation_fraction=0.0 must lie between 0 and 1"),
-    (dict(data=dict(validation_fraction=1.0)), "validation_fraction=1.0 must lie between 0 and 1"),
+    (dict(data=dict(validation_fraction=0.0)), "validation_fraction=0.0 must be above 0, below 1"),
+    (dict(data=dict(validation_fraction=1.0)), "validation_fraction=1.0 must be above 0, below 1"),
     (dict(unet=dict(width=0)), "width=0 must be at least 1"),
     (dict(unet=dict(num_blocks=-1)), "num_blocks=-1 must be at least 1"),
     (dict(training=dict(batch_size=0)), "batch_size=0 must be at least 1"),
@@ -82,7 +82,7 @@ DENOISER = [
 @pytest.mark.parametrize(("changes", "message"), DENOISER)
 def test_denoiser_settings_that_cannot_work(changes, message):
     with pytest.raises(UserError) as error:
-        configs.validate_denoiser(configs.from_dict(DenoiserConfig, changes))
+        validation.validate_denoiser(configs.from_dict(DenoiserConfig, changes))
     assert message in str(error.value)
 
 
@@ -97,7 +97,7 @@ BEHAVIOUR = [
 @pytest.mark.parametrize(("changes", "message"), BEHAVIOUR)
 def test_behaviour_settings_that_cannot_work(changes, message):
     with pytest.raises(UserError) as error:
-        configs.validate_behaviour(configs.from_dict(BehaviourConfig, {"denoiser": "runs/x"} | changes))
+        validation.validate_behaviour(configs.from_dict(BehaviourConfig, {"denoiser": "runs/x"} | changes))
     assert message in str(error.value)
 
 
@@ -116,5 +116,5 @@ AGENT = [
 @pytest.mark.parametrize(("changes", "message"), AGENT)
 def test_agent_settings_that_cannot_work(changes, message):
     with pytest.raises(UserError) as error:
-        configs.validate_agent(configs.from_dict(AgentConfig, {"denoiser": "runs/x"} | changes))
+        validation.validate_agent(configs.from_dict(AgentConfig, {"denoiser": "runs/x"} | changes))
     assert message in str(error.value)

@@ -106,6 +106,8 @@ def test_windows_agree_with_the_rule_spelt_out(raw):
         if not crosses and last != 2 and (on_grid or last == 1):
             expected.append(start)
     np.testing.assert_array_equal(episodes.window_starts(pieces, length, stride), expected)
+    of_each = [((pieces.start[i] <= expected) & (expected < pieces.stop[i])).sum() for i in range(len(pieces.start))]
+    np.testing.assert_array_equal(episodes.window_counts(pieces, length, stride), of_each)
 
 
 @pytest.mark.parametrize(
@@ -114,19 +116,33 @@ def test_windows_agree_with_the_rule_spelt_out(raw):
 def test_split_holds_out_whole_segments(num_segments, fraction, held_out):
     flags = np.zeros(num_segments, bool)
     pieces = episodes.Segments(np.arange(num_segments), np.arange(num_segments) + 1, flags, flags)
-    train, validation = episodes.split(pieces, fraction, seed=3)
+    train, validation = episodes.split(pieces, np.full(num_segments, 7), fraction, seed=3)
     assert len(validation) == held_out
     np.testing.assert_array_equal(np.sort(np.concatenate([train, validation])), np.arange(num_segments))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("counts", "most"),
+    [([100, 0], 0), ([100, 0, 0, 0, 0], 0), ([100, 1, 1, 1], 5), ([1, 100], 1), ([40, 60], 40), ([10] * 40, 20)],
+)
+def test_the_split_counts_windows_and_leaves_some_to_train_on(counts, most, seed):
+    """5 % of them. A segment without windows is held out for nothing."""
+    counts = np.array(counts)
+    flags = np.zeros(len(counts), bool)
+    train, validation = episodes.split(episodes.Segments(flags, flags, flags, flags), counts, 0.05, seed)
+    held = counts[validation]
+    assert held.sum() <= most and (held > 0).all() and counts[train].sum() > 0
+    assert (held.sum() > 0) == ((counts > 0).sum() > 1), "where two have windows, one of them is held out"
 
 
 def test_split_depends_on_its_seed_alone():
     flags = np.zeros(100, bool)
     pieces = episodes.Segments(np.arange(100), np.arange(100) + 1, flags, flags)
-    same = [episodes.split(pieces, 0.1, seed=1)[1] for _ in range(2)]
+    counts = np.ones(100, int)
+    same = [episodes.split(pieces, counts, 0.1, seed=1)[1] for _ in range(2)]
     np.testing.assert_array_equal(*same)
-    assert set(same[0]) != set(episodes.split(pieces, 0.1, seed=2)[1])
-    with pytest.raises(UserError, match="validation_fraction is 1.5"):
-        episodes.split(pieces, 1.5, seed=1)
+    assert set(same[0]) != set(episodes.split(pieces, counts, 0.1, seed=2)[1])
 
 
 def test_rows_are_obs_action_reward_terminal(raw):

@@ -2,8 +2,9 @@
 
 import json
 
+from pgd_jax.core import places
 from pgd_jax.report import writer
-from pgd_jax.runs import metrics, rundir
+from pgd_jax.runs import metrics, records
 from tests.runs import REAL_LANES, write_run
 
 
@@ -15,7 +16,7 @@ def judged(path, with_twin, **config):
     for row in rows:
         if row["phase"] % 2:
             row["host_return_mean"] = 10.0 * (row["phase"] + row["seed"]) - 10.0
-    rundir.replace_text(path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    places.replace_text(path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
@@ -32,7 +33,7 @@ def test_the_host_stands_beside_the_program(tmp_path):
     assert last["return_mean"]["values"] == [30.0, 40.0, 50.0] and last["host_return_mean"]["mean"] == 30.0
     assert "| group | seeds | return of an episode | return of an episode on the host |" in page
     assert "Return of an episode in `pendulum`, 16 episodes a seed: real 40.0" in page
-    versions = rundir.load_record(path, "agent")["versions"]
+    versions = records.load_record(path, "agent")["versions"]
     assert (
         f"On the host: 7 episodes a seed after the last phase of each chunk, with gymnasium {versions['gymnasium']}"
         in page

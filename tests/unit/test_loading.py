@@ -16,6 +16,7 @@ import pytest
 from pgd_jax.core import config as configs
 from pgd_jax.core.errors import UserError
 from pgd_jax.data import catalogue, fetch, loading
+from pgd_jax.data.base import Reading
 from pgd_jax.runs import denoiser, experiment
 from tests import worlds
 from tests.d4rl_files import content, write
@@ -76,30 +77,30 @@ def test_an_unknown_name_suggests_the_nearest():
 def test_only_the_first_rows_are_read(tmp_path, monkeypatch, max_rows):
     """A NaN in row 8 is of no concern to those who read five rows; a built-in dataset obeys too."""
     arrays = content(10)
-    raw = loading.load(write(tmp_path / "own.hdf5", arrays), max_rows=max_rows)
+    raw = loading.load(write(tmp_path / "own.hdf5", arrays), reading=Reading(max_rows=max_rows))
     num_rows = min(max_rows or 10, 10)
     np.testing.assert_array_equal(raw.rewards, np.arange(num_rows))
     assert len(raw.observations) == len(raw.timeouts) == num_rows
     monkeypatch.setitem(loading.DATASETS._entries, "mine", lambda: loading.load(str(tmp_path / "own.hdf5")))
-    np.testing.assert_array_equal(loading.load("mine", max_rows=max_rows).rewards, raw.rewards)
+    np.testing.assert_array_equal(loading.load("mine", reading=Reading(max_rows=max_rows)).rewards, raw.rewards)
     if max_rows == 5:
         arrays["rewards"][8] = np.nan
-        assert len(loading.load(write(tmp_path / "nan.hdf5", arrays), max_rows=5).rewards) == 5
+        assert len(loading.load(write(tmp_path / "nan.hdf5", arrays), reading=Reading(max_rows=5)).rewards) == 5
 
 
 def test_a_run_reads_only_its_rows(tmp_path):
     """The denoiser 120 of 240 rows; an agent as many of the same dataset unless it says otherwise, all of another."""
     dataset = worlds.write_dataset(tmp_path / "toy.hdf5")
     config = worlds.denoiser_config(dataset)
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, max_rows=120))
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, max_rows=120, outliers="clip"))
     data = denoiser.prepare(config)
     assert len(data.raw.rewards) == len(data.training.rows) == 120
     trained = denoiser.Trained(config, None, None, None)
     for settings, expected in (
-        ({}, (dataset, 120)),
-        ({"max_rows": 60}, (dataset, 60)),
-        ({"dataset": "other.hdf5"}, ("other.hdf5", 0)),
-        ({"dataset": "other.hdf5", "max_rows": 60}, ("other.hdf5", 60)),
+        ({}, (dataset, (120, 0.0, "clip"))),
+        ({"max_rows": 60, "outliers": "drop"}, (dataset, (60, 0.0, "drop"))),
+        ({"dataset": "other.hdf5"}, ("other.hdf5", (0, 0.0, "keep"))),
+        ({"dataset": "other.hdf5", "max_rows": 60}, ("other.hdf5", (60, 0.0, "keep"))),
     ):
         assert experiment.data_of(configs.AgentConfig(**settings), trained) == expected
     agent = configs.AgentConfig(dataset=dataset, max_rows=60, synthetic_per_batch=0, batch_size=8, environment="none")

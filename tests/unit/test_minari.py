@@ -16,6 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 from pgd_jax.core import memory
 from pgd_jax.core.errors import UserError
 from pgd_jax.data import episodes, loading, minari
+from pgd_jax.data.base import Reading
 
 library = pytest.importorskip("minari", reason="the extra minari is not installed")
 collector = pytest.importorskip("minari.data_collector")
@@ -66,7 +67,7 @@ def test_episodes_become_rows():
     np.testing.assert_array_equal(raw.timeouts, [0, 0, 0, 0, 1])
     assert {a.dtype for a in (raw.observations, raw.actions, raw.rewards)} == {np.dtype(np.float32)}
     np.testing.assert_array_equal(episodes.segments(raw).stop, [3, 5])
-    np.testing.assert_array_equal(loading.load("minari:toy/box-v0", max_rows=4).rewards, [0, 1, 2, 0])
+    np.testing.assert_array_equal(loading.load("minari:toy/box-v0", reading=Reading(max_rows=4)).rewards, [0, 1, 2, 0])
 
 
 def goal_space(observation, achieved, desired):
@@ -145,7 +146,7 @@ def test_a_dataset_larger_than_memory_is_read_in_part(monkeypatch):
         minari.load("toy/large-v0")
     shutil.rmtree(minari.cache_path("toy/large-v0", minari.root() / "toy/large-v0").parent)
     tracemalloc.start()
-    raw = minari.load("toy/large-v0", max_rows=450)
+    raw = minari.load("toy/large-v0", reading=Reading(max_rows=450))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     np.testing.assert_array_equal(raw.observations, np.float32(obs[:450]))
@@ -346,3 +347,11 @@ def test_which_versions_of_gymnasiums_tasks_are_the_same(name):
         assert fallen.any() and not fallen.all()
     if name != "Walker2d":
         np.testing.assert_allclose(excess, fallen, atol=1e-9)
+
+
+def test_a_column_that_float32_cannot_hold_is_refused():
+    """POSIX seconds, of which float32 keeps every 128th."""
+    seconds = 1.7e9 + 0.05 * np.arange(401.0)[:, None]
+    create("toy/box-v0", [episode(400, observations=seconds, actions=np.zeros((400, 1)))])
+    with pytest.raises(UserError, match=r"toy/box-v0: observations lies around .* subtract an offset"):
+        minari.load("toy/box-v0")

@@ -27,8 +27,8 @@ def test_fit_by_hand():
     normalizer = normalizers.fit(ROWS, LAYOUT)
     assert normalizer.mean.dtype == normalizer.std.dtype == jnp.float32
     np.testing.assert_allclose(normalizer.mean, [2, 5, 0, 3, 0.25], atol=1e-7)
-    # obs 0 and reward: +-1 round the mean. obs 1 is constant: the floor. Action: +-ln 2. Terminal: sqrt(1/4 * 3/4).
-    np.testing.assert_allclose(normalizer.std, [1, normalizers.STD_FLOOR, np.log(2), 1, 0.1875**0.5], rtol=1e-6)
+    # obs 0 and reward: +-1 round the mean. obs 1 is 5: a thousandth of it. Action: +-ln 2. Terminal: sqrt(3/16).
+    np.testing.assert_allclose(normalizer.std, [1, 5 * normalizers.CONSTANT_STD, np.log(2), 1, 0.1875**0.5], rtol=1e-6)
 
 
 def test_encode_by_hand():
@@ -118,3 +118,37 @@ def test_under_jit_and_vmap_it_is_the_same():
     whole = normalizers.to_transitions(normalizer, x)
     lanes = jax.jit(jax.vmap(normalizers.to_transitions, in_axes=(None, 0)))(normalizer, x)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, lanes)
+
+
+@pytest.mark.parametrize("column", [0, 1, 3])  # both observations, the reward
+@pytest.mark.parametrize("scale, offset", [(1e-5, 0.0), (1e6, 0.0), (-3.0, 7.0), (1e-5, 2e-5)])
+def test_units_of_a_column_are_of_no_consequence(column, scale, offset):
+    """Network-space rows are the same after an affine change of units, small as the new units may make the column."""
+    rows = np.random.default_rng(0).normal(size=(500, 5)).astype(np.float32)
+    rows[:, 2], rows[:, 4] = np.tanh(rows[:, 2]), rows[:, 4] > 1.0
+    other = rows.copy()
+    other[:, column] = scale * rows[:, column] + offset
+    x, changed = (normalizers.encode(normalizers.fit(each, LAYOUT), jnp.asarray(each)) for each in (rows, other))
+    expected = np.array(x)
+    expected[:, column] *= np.sign(scale)
+    np.testing.assert_allclose(changed, expected, atol=1e-5)
+    back = normalizers.decode(normalizers.fit(other, LAYOUT), changed)[:, column]
+    np.testing.assert_allclose(back, other[:, column], rtol=1e-4, atol=1e-6 * abs(scale))
+
+
+def test_only_a_column_that_never_changes_is_constant():
+    rows = np.zeros((8, 5), np.float32)
+    rows[:, 0] = np.where(np.arange(8) % 2, 1.0, np.nextafter(np.float32(1), np.float32(2)))
+    rows[:, 1], rows[:, 3] = -4.0, 0.1
+    normalizer = normalizers.fit(rows, LAYOUT)
+    np.testing.assert_allclose(normalizer.std, [2.0**-24, 4e-3, 1e-3, 1e-4, 1e-3], rtol=1e-5)
+    x = normalizers.encode(normalizer, jnp.asarray(rows))
+    np.testing.assert_array_equal(x[:, 1:], np.zeros((8, 4)))
+
+
+def test_rows_count_as_often_as_windows_show_them():
+    counts = np.array([0, 3, 1, 2])
+    weighted = normalizers.fit(ROWS, LAYOUT, occurrences=counts)
+    repeated = normalizers.fit(np.repeat(ROWS, counts, axis=0), LAYOUT)
+    np.testing.assert_allclose(weighted.mean, repeated.mean, rtol=1e-6)
+    np.testing.assert_allclose(weighted.std, repeated.std, rtol=1e-6)

@@ -4,10 +4,12 @@ import dataclasses
 
 import pytest
 
-from pgd_jax.agents.base import AGENTS
-from pgd_jax.core import config as configs, hyper as floats, presets
+from pgd_jax.agents.base import AGENTS, AgentPlan
+from pgd_jax.core import config as configs, hyper as floats, presets, validation
 from pgd_jax.core.errors import UserError
+from pgd_jax.generators import settings
 from pgd_jax.runs import experiment
+from pgd_jax.train import lanes
 
 CONFIGURED = [name for name in presets.names() if hasattr(presets.load(name), "agent")]
 
@@ -22,7 +24,7 @@ def test_an_agent_s_settings_are_valid_and_its_floats_are_known(name, has_synthe
         chosen = dataclasses.replace(chosen, synthetic_per_batch=0)
     known = floats.names(experiment.hyper_of(chosen))
     complete = experiment.complete(dataclasses.replace(chosen, hyper=floats.applicable(preset.hyper, known)))
-    configs.validate_agent(complete)
+    validation.validate_agent(complete)
     experiment.check_generator(complete)
     assert list(floats.flatten(complete.hyper)) == known
 
@@ -30,7 +32,7 @@ def test_an_agent_s_settings_are_valid_and_its_floats_are_known(name, has_synthe
 def test_a_denoiser_s_settings_are_valid():
     for name in presets.names():
         if hasattr(presets.load(name), "denoiser"):
-            configs.validate_denoiser(presets.config(name, "denoiser"))
+            validation.validate_denoiser(presets.config(name, "denoiser"))
 
 
 def test_guidance_of_real_data_alone_is_refused():
@@ -44,3 +46,21 @@ def test_an_unknown_preset_or_half_is_refused():
         presets.load("papr")
     with pytest.raises(UserError, match='preset "real_hopper" has no denoiser settings'):
         presets.config("real_hopper", "denoiser")
+
+
+def test_the_paper_s_rule_says_what_else_the_paper_has():
+    paper = presets.config("paper", "agent")
+    hypers = lanes.build(experiment.hyper_of(paper), paper.hyper, 1, 0).hypers.generator
+    assert settings.unlike_published(paper.sampling, hypers) == ""
+    default = configs.SamplingConfig(guidance="paper")
+    found = settings.unlike_published(default, settings.Hyper())
+    assert "sigma_max 20.0 (80.0)" in found and "guidance.sigma_max 2.0 (" in found and "sampler dpmpp_2m" in found
+    assert settings.unlike_published(dataclasses.replace(default, guidance="proximal"), settings.Hyper()) == ""
+
+
+def test_the_paper_s_preset_trains_as_long_as_the_reference():
+    """1 M train steps, each one update of the actor and two of the critics: an update here is one of the critics."""
+    paper = presets.config("paper", "agent")
+    agent = AGENTS.get(paper.agent).build(3, 1, AgentPlan(8, 1))
+    assert paper.num_phases * paper.updates_per_phase == 1_000_000 * agent.batches_per_update
+    assert paper.updates_per_phase == 10_000 * agent.batches_per_update

@@ -7,7 +7,7 @@ import pytest
 
 from pgd_jax.core import processes, provenance
 from pgd_jax.core.errors import UserError
-from pgd_jax.runs import metrics, rundir
+from pgd_jax.runs import metrics, records, rundir
 
 CONFIG = {"lr": 0.1, "dims": (64, 32), "agent": {"tau": 0.005, "name": "iql"}}
 
@@ -23,12 +23,12 @@ def test_the_same_command_resumes_with_tuples_stored_as_lists(tmp_path):
     with rundir.open_run(tmp_path / "a" / "run", "agent", CONFIG) as again:
         assert again.config == run.config
     assert (run.path / "config.json").read_bytes() == before
-    assert rundir.load_config(run.path, "agent") == run.config
+    assert records.load_config(run.path, "agent") == run.config
 
 
 def test_the_record_says_what_ran_where(tmp_path):
     rundir.open_run(tmp_path, "agent", CONFIG).close()
-    record = rundir.load_record(tmp_path, "agent")
+    record = records.load_record(tmp_path, "agent")
     required = {"python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "pgd_jax", "gymnax", "gymnasium"}
     assert required <= set(record["versions"]) <= required | set(provenance.WORLDS)  # of the rest, what is installed
     assert record["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
@@ -67,9 +67,9 @@ def test_what_is_not_this_kind_of_run_is_refused_untouched(tmp_path):
     with pytest.raises(UserError, match='kind "denoiser", not "agent"'):
         rundir.open_run(run, "agent", CONFIG)
     with pytest.raises(UserError, match='kind "denoiser", not "agent"'):
-        rundir.load_config(run, "agent")
+        records.load_config(run, "agent")
     with pytest.raises(UserError, match="not a run directory"):
-        rundir.load_config(tmp_path / "missing", "agent")
+        records.load_config(tmp_path / "missing", "agent")
     with pytest.raises(UserError, match="JSON"):
         rundir.open_run(tmp_path / "nan", "agent", {"lr": float("nan")})
     assert not (tmp_path / "nan").exists()
@@ -118,7 +118,7 @@ def test_metrics_are_not_appended_to_a_link(tmp_path):
 
 def test_other_versions_on_resume_are_warned_about(tmp_path, caplog):
     rundir.open_run(tmp_path, "agent", CONFIG).close()
-    record = rundir.load_record(tmp_path, "agent")
+    record = records.load_record(tmp_path, "agent")
     installed = record["versions"]["jax"]
     record["versions"]["jax"] = "0.0.1"
     (tmp_path / "config.json").write_text(json.dumps(record))

@@ -3,9 +3,15 @@
     pgd-train-denoiser --preset=paper --workdir=runs/hopper/denoiser --config.data.dataset=hopper-medium-replay-v2
     pgd-train-agent --preset=paper --workdir=runs/hopper/agent --config.denoiser=runs/hopper/denoiser
 
-177 M-parameter-class U-Net (1024 x 3), 256 churned Heun steps with the paper's rule (767 denoiser calls a window),
-8,192 windows every 10,000 updates, 1 M updates. Sampling one run takes about 2e18 FLOP: hours on one such GPU. Expected
-score: not measured here; it needs D4RL's files and, for hopper, an in-graph environment.
+Equal to the reference: windows of 32 rows, base width 1024 and 3 levels, Adam at 2e-3 with warm-up and cosine,
+batches of 32, averaged weights; 256 churned Heun steps from 80 to 0.002 with the paper's rule at every level (767
+denoiser calls a window), 8,192 windows every 10,000 train steps, the first set unguided; 1 M train steps of TD3+BC on
+batches of 240 synthetic and 16 real rows. A train step there is one update of the actor and two of the critics: two
+updates here. With --config.agent=iql, whose train step is one update, add --config.updates_per_phase=10000.
+
+Different: this U-Net of these sizes has 237 M parameters, the reference's about 177 M; its products are in bfloat16;
+algorithm 2 steps from the churned point here (see pgd_jax/diffusion/samplers.py). Sampling one run takes about 2e18
+FLOP: hours on one data-centre GPU. Expected score: not measured here; it needs D4RL's files.
 """
 
 from pgd_jax.core.config import AgentConfig, DataConfig, DenoiserConfig, SamplingConfig, TrainingConfig, UNetConfig
@@ -26,7 +32,7 @@ def agent() -> AgentConfig:
             trajectories_per_batch=1_024,
         ),
         num_phases=100,
-        updates_per_phase=10_000,
+        updates_per_phase=20_000,
         batch_size=256,
         synthetic_per_batch=240,
         num_seeds=4,

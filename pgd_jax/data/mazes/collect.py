@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax.core import config as configs, logging, places, signals
+from pgd_jax.core import logging, places, signals, validation
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.registry import Registry
 from pgd_jax.data import catalogue, export, loading
@@ -111,7 +111,7 @@ def write(name: str, path: str | pathlib.Path, num_rows: int | None = None, seed
     """Generates rows by recipe `name` into a D4RL-format HDF5 file. Raises UserError where `path` exists already."""
     recipe, path = RECIPES.get(name), pathlib.Path(path)
     places.check_place(path)
-    configs.check_seed("seed", seed)
+    validation.check_seed("seed", seed)
     with signals.at_once():
         recording = generate(name, num_rows, seed)
     metadata = {"env": recipe.env, "reference": recipe.reference, "horizon": str(recipe.horizon)}

@@ -19,7 +19,7 @@ from flax import struct
 
 from pgd_jax.agents import sac
 from pgd_jax.agents.base import AgentPlan, Logs
-from pgd_jax.core import config as configs
+from pgd_jax.core import validation
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.types import Transition
 from pgd_jax.envs import evaluate
@@ -47,8 +47,8 @@ class State:
 def validate(plan: OnlinePlan) -> None:
     """Raises UserError for settings that cannot work."""
     names = [field.name for field in dataclasses.fields(plan) if field.name not in ("seed", "num_exploring_steps")]
-    configs.check_positive(plan, *names)
-    configs.check_seed("seed", plan.seed)
+    validation.check_positive(plan, *names)
+    validation.check_seed("seed", plan.seed)
     if plan.steps_per_chunk % plan.num_envs or plan.replay_capacity % plan.steps_per_chunk:
         raise UserError(
             f"replay_capacity={plan.replay_capacity} must be a multiple of steps_per_chunk={plan.steps_per_chunk}, and "

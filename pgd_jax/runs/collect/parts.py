@@ -12,7 +12,6 @@ import numpy as np
 
 from pgd_jax.core import places
 from pgd_jax.core.errors import UserError
-from pgd_jax.runs import rundir
 from pgd_jax.runs.collect import streams
 
 FOLDER = "parts"
@@ -29,8 +28,8 @@ def write(folder: pathlib.Path, index: int, rows: streams.Rows) -> None:
     with places.replacing(path) as temporary:
         with open(temporary, "wb") as file:
             np.savez(file, **rows._asdict())
-        rundir.sync(temporary)
-    rundir.sync(path.parent)
+        places.sync(temporary)
+    places.sync(path.parent)
 
 
 def read(folder: pathlib.Path, index: int) -> streams.Rows:

@@ -1,0 +1,134 @@
+"""Whether settings can work, found before anything is read or written."""
+
+import dataclasses
+from typing import Any
+
+from pgd_jax.core.config import OUTLIERS, AgentConfig, BehaviourConfig, DenoiserConfig, SamplingConfig
+from pgd_jax.core.errors import UserError
+
+MOST = (1 << 31) - 1  # steps, rows and windows are counted in i32
+NUM_SEEDS = 1 << 32  # jax.random.key takes so many apart
+
+
+def check_types(config: Any, prefix: str = "") -> None:
+    """Raises UserError naming the first setting that is not of its default's type."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            check_types(value, f"{prefix}{field.name}.")
+        if field.default is dataclasses.MISSING:  # nested, or floats, which are looked at where they are named
+            continue
+        wanted = type(field.default)
+        is_right = isinstance(value, (int, float)) if wanted is float else isinstance(value, wanted)
+        if not is_right or (isinstance(value, bool) and wanted is not bool):
+            raise UserError(f"{prefix}{field.name}={value!r} must be of type {wanted.__name__}")
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """Raises UserError naming the first of the int fields `names` that is below 1."""
+    for name in names:
+        if not 1 <= getattr(config, name) <= MOST:
+            limit = "at least 1" if getattr(config, name) < 1 else f"at most {MOST}"
+            raise UserError(f"{name}={getattr(config, name)} must be {limit}")
+
+
+def check_ranges(config: Any, prefix: str = "") -> None:
+    """Raises UserError naming the first real number of `config` that is outside its range."""
+    for field in dataclasses.fields(config):
+        value, among = getattr(config, field.name), field.metadata.get("range")
+        if dataclasses.is_dataclass(value):
+            check_ranges(value, f"{prefix}{field.name}.")
+        elif among is not None and value not in among:
+            raise UserError(f"{prefix}{field.name}={value} must be {among}")
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Raises UserError for a seed of which JAX's keys would take other bits than the given ones."""
+    if not 0 <= seed < NUM_SEEDS:
+        raise UserError(f"{name}={seed} must be a seed from 0 to {NUM_SEEDS - 1}: random keys are made of 32 bits")
+
+
+def check_reading(config: Any, choices: tuple[str, ...] = OUTLIERS) -> None:
+    if config.max_rows < 0:
+        raise UserError(f"max_rows={config.max_rows} must be a number of rows, or 0 for all of them")
+    if not (config.next_tolerance == -1.0 or 0.0 <= config.next_tolerance < 1.0):
+        raise UserError(
+            f"next_tolerance={config.next_tolerance} must lie between 0 and 1, or be -1 for flags alone; 0 takes the "
+            "file's own precision"
+        )
+    if config.outliers not in choices:
+        raise UserError(f'outliers="{config.outliers}" is unknown; choose {", ".join(OUTLIERS[:-1])} or {OUTLIERS[-1]}')
+
+
+def validate_denoiser(config: DenoiserConfig) -> None:
+    """Raises UserError for settings that cannot work, before anything is read or written."""
+    training, data = config.training, config.data
+    check_positive(data, "window_length", "window_stride")
+    check_reading(data)
+    check_positive(config.unet, "width", "num_blocks")
+    check_seed("data.split_seed", data.split_seed)
+    check_seed("training.seed", training.seed)
+    check_positive(training, "num_steps", "steps_per_chunk", "batch_size", "ema_period", "num_validation_windows")
+    if data.window_length < 2:
+        raise UserError(f"data.window_length={data.window_length} must be at least 2: a transition spans two rows")
+    check_ranges(config)
+    if training.steps_per_chunk % training.ema_period or training.num_steps % training.steps_per_chunk:
+        raise UserError(
+            f"training.num_steps={training.num_steps} must be a multiple of training.steps_per_chunk="
+            f"{training.steps_per_chunk}, and that of training.ema_period={training.ema_period}"
+        )
+
+
+def validate_behaviour(config: BehaviourConfig) -> None:
+    """Raises UserError for settings that cannot work, before anything is read or written."""
+    check_ranges(config)
+    check_seed("seed", config.seed)
+    check_positive(config, "hidden_dim", "num_hidden", "num_steps", "steps_per_chunk", "batch_size")
+    if config.num_steps % config.steps_per_chunk:
+        raise UserError(f"num_steps={config.num_steps} must be a multiple of steps_per_chunk={config.steps_per_chunk}")
+    if not config.denoiser:
+        raise UserError("config.denoiser is empty: name the run directory of train_denoiser")
+
+
+def validate_sampling(sampling: SamplingConfig) -> None:
+    """Raises UserError for a sampling that cannot work."""
+    check_positive(sampling, "num_steps", "num_trajectories", "trajectories_per_batch", "num_particles")
+    for name, least in (("num_steps", sampling.num_steps), ("warm_steps", sampling.warm_steps or 2)):
+        if least < 2:
+            raise UserError(f"sampling.{name}={least} must be at least 2")
+    if sampling.num_trajectories % sampling.trajectories_per_batch:
+        raise UserError(
+            f"sampling.num_trajectories={sampling.num_trajectories} must be a multiple of "
+            f"sampling.trajectories_per_batch={sampling.trajectories_per_batch}"
+        )
+    if sampling.sampler == "twisted" and sampling.trajectories_per_batch % sampling.num_particles:
+        raise UserError(
+            f"sampling.trajectories_per_batch={sampling.trajectories_per_batch} must be a multiple of "
+            f"sampling.num_particles={sampling.num_particles}, which the twisted sampler resamples among themselves"
+        )
+
+
+def validate_agent(config: AgentConfig) -> None:
+    """Raises UserError for settings that cannot work, before anything is read or written."""
+    check_positive(
+        config, "hidden_dim", "num_hidden", "num_phases", "phases_per_chunk", "updates_per_phase", "batch_size",
+        "num_episodes", "num_seeds",
+    )  # fmt: skip
+    if not 0 <= config.synthetic_per_batch <= config.batch_size:
+        raise UserError(
+            f"synthetic_per_batch={config.synthetic_per_batch} must lie between 0 and batch_size={config.batch_size}"
+        )
+    check_reading(config, ("", *OUTLIERS))
+    if config.host_episodes < 0:
+        raise UserError(f"host_episodes={config.host_episodes} must be at least 0")
+    if config.host_episodes and config.environment == "none":
+        raise UserError(f"host_episodes={config.host_episodes}, but environment=none switches evaluation off; set one")
+    if config.dynamics_windows < 0:
+        raise UserError(f"dynamics_windows={config.dynamics_windows} must be 0 or more")
+    check_seed("first_seed", config.first_seed)
+    check_seed("first_seed + num_seeds - 1", config.first_seed + config.num_seeds - 1)
+    if config.num_phases % config.phases_per_chunk:
+        raise UserError(
+            f"num_phases={config.num_phases} must be a multiple of phases_per_chunk={config.phases_per_chunk}"
+        )
+    validate_sampling(config.sampling)
