@@ -138,8 +138,8 @@ def _holds_run(path: pathlib.Path, kind: str, config: dict[str, Any]) -> bool:
     if (path / records.CONFIG).exists() or (path.is_dir() and records.kept(path) is not None):
         held = records.load_config(path, kind)
         grown = [name for name in records.LENGTHS.get(kind, ()) if config.get(name, 0) > held.get(name, 0)]
-        differences = records.differences(held | {name: config[name] for name in grown}, config)
-        if differences:
+        if records.differences(held | {name: config[name] for name in grown}, config):
+            differences = records.differences(held, config)
             listed = "\n".join(f"  {line}" for line in differences)
             advice = "Use another directory, or the old settings."
             if kind == "denoiser" and [line.split(":")[0] for line in differences] == ["training.num_steps"]:
