@@ -97,11 +97,18 @@ def split(
 
 def window_counts(pieces: Segments, length: int, stride: int) -> np.ndarray:
     """The number of `window_starts` in each segment, int64[S]."""
-    last = pieces.stop - length
-    room = last - pieces.start - pieces.ends_in_timeout
-    along = np.where(room >= 0, room // stride + 1, 0)
+    last, along = _grid(pieces, length, stride)
     extra = (last >= pieces.start) & pieces.ends_in_terminal & ((last - pieces.start) % stride != 0)
     return along + extra
+
+
+def _grid(pieces: Segments, length: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """(where the window that ends with each segment starts, how many windows lie along it every `stride` rows)."""
+    last = pieces.stop - length
+    # A timeout is only ever a segment's last row, so dropping that window is stopping one row earlier.
+    room = last - pieces.start - pieces.ends_in_timeout
+    # room = -1, a lone timeout window: -1 // stride + 1 = 0
+    return last, np.where(last >= pieces.start, room // stride + 1, 0)
 
 
 def window_starts(pieces: Segments, length: int, stride: int) -> np.ndarray:
@@ -113,15 +120,11 @@ def window_starts(pieces: Segments, length: int, stride: int) -> np.ndarray:
     """
     if length < 2 or stride < 1:
         raise UserError(f"window length {length}, stride {stride}: a window needs 2 rows or more, a stride 1 or more")
-    last = pieces.stop - length  # where the window that ends with the segment starts
-    complete = last >= pieces.start
-    # A timeout is only ever a segment's last row, so dropping that window is stopping one row earlier.
-    room = last - pieces.start - pieces.ends_in_timeout
-    count = np.where(complete, room // stride + 1, 0)  # room = -1, a lone timeout window: -1 // stride + 1 = 0
+    last, count = _grid(pieces, length, stride)
     first_of_segment = np.repeat(np.cumsum(count) - count, count)
     step = np.arange(count.sum()) - first_of_segment
     along = np.repeat(pieces.start, count) + step * stride
-    to_terminal = last[complete & pieces.ends_in_terminal]
+    to_terminal = last[(last >= pieces.start) & pieces.ends_in_terminal]
     starts = np.unique(np.concatenate([along, to_terminal]))
     if starts.size == 0:
         raise UserError(

@@ -29,13 +29,19 @@ def load(dataset: str, download: bool = False, reading: Reading = Reading()) -> 
     return outliers.treat(raw, reading.outliers)
 
 
+def is_path(dataset: str) -> bool:
+    """Whether it names a file, and none of the datasets that are called by names of their own."""
+    path = pathlib.Path(dataset).expanduser()
+    return not dataset.startswith(MINARI) and (path.is_file() or path.suffix in (".hdf5", ".h5") or os.sep in dataset)
+
+
 def _load(dataset: str, download: bool, reading: Reading) -> RawDataset:
     if dataset.startswith(MINARI):
         from pgd_jax.data import minari  # an extra
 
         return minari.load(dataset.removeprefix(MINARI), download, reading)
-    path = pathlib.Path(dataset).expanduser()
-    if path.is_file() or path.suffix in (".hdf5", ".h5") or os.sep in dataset:
+    if is_path(dataset):
+        path = pathlib.Path(dataset).expanduser()
         return d4rl.read(path, name=path.stem, reference=catalogue.name_of_file(path.name), reading=reading)
     if dataset in DATASETS:
         return first_rows(DATASETS.get(dataset)(), reading.max_rows)

@@ -6,12 +6,12 @@ import os
 import pathlib
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from pgd_jax.core import config as configs, devices, logging, processes, validation
+from pgd_jax.core import config as configs, devices, validation
 from pgd_jax.data import catalogue
 from pgd_jax.data.base import RawDataset
 from pgd_jax.generators.base import Metrics
@@ -28,17 +28,7 @@ def initial_states(experiment: Experiment) -> loop.LaneState:
     return loop.init(experiment.program, experiment.lanes.seeds, experiment.lanes.hypers, experiment.shared)
 
 
-class AgentRun(NamedTuple):
-    """An experiment that is ready to start."""
-
-    experiment: Experiment
-    job: driver.Job
-    initial: Callable[[], loop.LaneState]
-    template: Any  # shapes of the states, and where they lie
-    needed: footprint.Footprint
-
-
-def prepare(experiment: Experiment) -> AgentRun:
+def prepare(experiment: Experiment) -> driver.Ready:
     """Puts program and data on the devices, and compiles the program, which says what memory it takes."""
     placed = on_devices(experiment)
     initial = functools.partial(initial_states, placed)
@@ -49,7 +39,7 @@ def prepare(experiment: Experiment) -> AgentRun:
     )
     needed = footprint.of_agent(config, compiled, program, template, shared)
     job = _job(experiment, lambda states: compiled(states, placed.lanes.hypers, shared))
-    return AgentRun(experiment, job, initial, template, needed)
+    return driver.Ready(job, initial, template, needed)
 
 
 def fit(
@@ -63,19 +53,8 @@ def fit(
     validation.validate_agent(config)
     rundir.check_place(path)
     experiment = assemble(config, raw=raw)
-    recorded = configs.to_dict(experiment.config)
-    found = rests_of(experiment)
-    records.check_rests(path, KIND, found)
-    if rundir.is_finished(path, KIND, recorded):
-        logging.info(f"{path}: already finished")
-        return True
-    processes.check()
-    run = prepare(experiment)
-    footprint.announce(path, run.needed)
-    if only_check:
-        return driver.rehearse(run.job, path, run.initial)
-    with rundir.open_run(path, KIND, recorded, rests.as_record(path, found)) as directory:
-        return driver.run(run.job, directory, run.initial, run.template)
+    recorded, make_ready = configs.to_dict(experiment.config), functools.partial(prepare, experiment)
+    return driver.fit(path, KIND, recorded, rests_of(experiment), make_ready, only_check)
 
 
 def rests_of(experiment: Experiment) -> dict[str, rests.Rest]:
@@ -93,10 +72,11 @@ def fit_in_memory(
     config: configs.AgentConfig, trained: denoisers.Trained | None, raw: RawDataset
 ) -> tuple[Experiment, loop.LaneState, list[dict[str, Any]]]:
     """Runs the experiment and keeps nothing on the disk: (experiment, last states, all rows), the numbers of `fit`."""
-    run = prepare(assemble(config, trained, raw))
+    experiment = assemble(config, trained, raw)
+    run = prepare(experiment)
     footprint.announce("agents", run.needed)
     states, rows = driver.run_in_memory(run.job, "agents", run.initial)
-    return run.experiment, states, rows
+    return experiment, states, rows
 
 
 def on_devices(experiment: Experiment) -> Experiment:

@@ -126,24 +126,20 @@ def fit(config: configs.BehaviourConfig, path: str | os.PathLike, only_check: bo
     validation.validate_behaviour(config)
     rundir.check_place(path)
     data = prepare(config)
-    network = network_of(config, data.normalizer.layout)
+    network_of(config, data.normalizer.layout)  # an impossible one is refused before a finished run is looked at
     found = {
         "denoiser": rests.of_model(config.denoiser, data.normalizer),
         "dataset": rests.of_model(config.denoiser, data.training, data.validation),
     }
-    records.check_rests(path, KIND, found)
-    if rundir.is_finished(path, KIND, configs.to_dict(config)):
-        logging.info(f"{path}: already finished")
-        return True
-    initial = functools.partial(_initial, config, data.normalizer)
-    state = jax.eval_shape(initial).training
-    compiled = footprint.compile(train_chunk, state, data.training, network=network, config=config)
-    footprint.announce(path, footprint.of_policy(config, compiled, state, data))
-    job = _job(config, network, compiled, data)
-    if only_check:
-        return driver.rehearse(job, path, jax.jit(initial))
-    with rundir.open_run(path, KIND, configs.to_dict(config), rests.as_record(path, found)) as directory:
-        return driver.run(job, directory, jax.jit(initial), jax.eval_shape(initial))
+    return driver.fit(path, KIND, configs.to_dict(config), found, functools.partial(_ready, config, data), only_check)
+
+
+def _ready(config: configs.BehaviourConfig, data: Data) -> driver.Ready:
+    network, initial = network_of(config, data.normalizer.layout), functools.partial(_initial, config, data.normalizer)
+    template = jax.eval_shape(initial)
+    compiled = footprint.compile(train_chunk, template.training, data.training, network=network, config=config)
+    needed = footprint.of_policy(config, compiled, template.training, data)
+    return driver.Ready(_job(config, network, compiled, data), jax.jit(initial), template, needed)
 
 
 def _initial(config: configs.BehaviourConfig, normalizer: Normalizer) -> Saved:

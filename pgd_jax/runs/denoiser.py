@@ -104,17 +104,7 @@ def split(data: configs.DataConfig, pieces: episodes.Segments) -> tuple[np.ndarr
     return episodes.split(pieces, counts, data.validation_fraction, data.split_seed)
 
 
-class DenoiserRun(NamedTuple):
-    """A training that is ready to start."""
-
-    network: Network
-    job: driver.Job
-    initial: Callable[[], Saved]
-    template: Any  # shapes of the state, and where it lies
-    needed: footprint.Footprint
-
-
-def ready(config: configs.DenoiserConfig, data: Data) -> DenoiserRun:
+def ready(config: configs.DenoiserConfig, data: Data) -> driver.Ready:
     """Puts the data on the devices, and compiles the training, which says what memory it takes."""
     network = network_of(config, data.normalizer.layout)
     mesh = devices.batch_mesh_of(config.training.batch_size)
@@ -127,7 +117,7 @@ def ready(config: configs.DenoiserConfig, data: Data) -> DenoiserRun:
     )  # fmt: skip
     needed = footprint.of_denoiser(config, compiled, template.training, training)
     job = _job(config, network, compiled, data._replace(training=training, validation=validation))
-    return DenoiserRun(network, job, lambda: devices.place(jax.jit(make)(), mesh), template, needed)
+    return driver.Ready(job, lambda: devices.place(jax.jit(make)(), mesh), template, needed)
 
 
 def fit(
@@ -143,26 +133,18 @@ def fit(
     data = prepare(config, raw)
     network_of(config, data.normalizer.layout)  # an impossible one is refused before a finished run is looked at
     found = {"dataset": rests.of_dataset(config.data.dataset, data.raw)}
-    records.check_rests(path, KIND, found)
-    if rundir.is_finished(path, KIND, configs.to_dict(config)):
-        logging.info(f"{path}: already finished")
-        return True
-    processes.check()
-    run = ready(config, data)
-    footprint.announce(path, run.needed)
-    if only_check:
-        return driver.rehearse(run.job, path, run.initial)
-    with rundir.open_run(path, KIND, configs.to_dict(config), rests.as_record(path, found)) as directory:
-        return driver.run(run.job, directory, run.initial, run.template)
+    return driver.fit(path, KIND, configs.to_dict(config), found, functools.partial(ready, config, data), only_check)
 
 
 def fit_in_memory(config: configs.DenoiserConfig, raw: RawDataset) -> Trained:
     """Trains a denoiser on `raw` and keeps nothing on the disk; the same numbers as `fit`."""
     validation.validate_denoiser(config)
-    run = ready(config, prepare(config, raw))
+    data = prepare(config, raw)
+    run = ready(config, data)
     footprint.announce("denoiser", run.needed)
     saved, _ = driver.run_in_memory(run.job, "denoiser", run.initial)
-    return Trained(config, run.network, saved.training.ema, saved.normalizer)
+    network = network_of(config, data.normalizer.layout)
+    return Trained(config, network, saved.training.ema, saved.normalizer)
 
 
 def _initial(config: configs.DenoiserConfig, normalizer: Normalizer) -> Saved:

@@ -12,7 +12,7 @@ import tqdm.auto
 
 from pgd_jax.core import logging, processes, signals
 from pgd_jax.core.errors import Diverged
-from pgd_jax.runs import checkpoint, metrics
+from pgd_jax.runs import checkpoint, footprint, metrics, records, rests, rundir
 from pgd_jax.runs.rundir import RunDir
 
 State = Any  # a pytree of arrays; donated from chunk to chunk
@@ -54,6 +54,40 @@ def training(
         advance, rows, summary, num_chunks=num_steps // steps_per_chunk, phases_per_chunk=1,
         units_per_chunk=steps_per_chunk, unit="step", metadata=metadata,
     )  # fmt: skip
+
+
+class Ready(NamedTuple):
+    """A run that is compiled, and can start."""
+
+    job: Job
+    initial: Callable[[], State]
+    template: State  # shapes of the state, and where it lies
+    needed: footprint.Footprint
+
+
+def fit(
+    path: str | os.PathLike,
+    kind: str,
+    config: dict[str, Any],
+    rests_on: dict[str, rests.Rest],
+    make_ready: Callable[[], Ready],
+    only_check: bool,
+) -> bool:
+    """What every kind of run does once its data is read: looks whether it is there, compiles, and runs or rehearses.
+
+    Returns whether it is finished. `config` is the run's, as plain data.
+    """
+    records.check_rests(path, kind, rests_on)
+    if rundir.is_finished(path, kind, config):
+        logging.info(f"{path}: already finished")
+        return True
+    processes.check()
+    ready = make_ready()
+    footprint.announce(path, ready.needed)
+    if only_check:
+        return rehearse(ready.job, path, ready.initial)
+    with rundir.open_run(path, kind, config, rests.as_record(path, rests_on)) as directory:
+        return run(ready.job, directory, ready.initial, ready.template)
 
 
 def run(job: Job, directory: RunDir, initial: Callable[[], State], template: State) -> bool:

@@ -40,10 +40,10 @@ def load_record(path: str | os.PathLike, kind: str) -> dict[str, Any]:
 
 def kept(path: pathlib.Path) -> dict[str, Any] | None:
     """config.json as the newest whole checkpoint of the run in `path` keeps it; None where none does."""
-    checkpoints = path / "checkpoints"
-    if checkpoint.latest(checkpoints) is None:
+    try:
+        return checkpoint.load_metadata(path / "checkpoints").get("run")
+    except UserError:  # none is whole
         return None
-    return checkpoint.load_metadata(checkpoints).get("run")
 
 
 def load_config(path: str | os.PathLike, kind: str) -> dict[str, Any]:

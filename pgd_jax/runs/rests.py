@@ -6,7 +6,6 @@ again where both were moved together, or the run alone; and another one of the s
 
 import hashlib
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import jax
 import numpy as np
 
 from pgd_jax.core.errors import UserError
+from pgd_jax.data import loading
 from pgd_jax.data.base import RawDataset
 
 Record = dict[str, dict[str, str]]  # in config.json: what -> {"name", "fingerprint", "from_run", "absolute"}
@@ -52,16 +52,10 @@ def as_record(run: str | os.PathLike, found: Mapping[str, Rest]) -> Record:
     record = {}
     for what, rest in found.items():
         record[what] = {"name": rest.name, "fingerprint": rest.fingerprint}
-        if is_path(rest.name):
+        if what != "dataset" or loading.is_path(rest.name):
             absolute = os.path.abspath(os.path.expanduser(rest.name))
             record[what] |= {"from_run": os.path.relpath(absolute, os.path.abspath(run)), "absolute": absolute}
     return record
-
-
-def is_path(name: str) -> bool:
-    """Whether it names a file or folder: datasets may be called by names of their own."""
-    path = pathlib.Path(name).expanduser()
-    return os.sep in name or path.suffix in (".hdf5", ".h5") or path.exists()
 
 
 def find(run: str | os.PathLike, record: Record, what: str, name: str) -> str:

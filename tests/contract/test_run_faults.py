@@ -70,6 +70,14 @@ def test_a_run_that_moved_alone_finds_what_stayed(own, tmp_path):
     agent_runs.load(tmp_path / "moved")
 
 
+def test_a_built_in_dataset_is_not_looked_for_in_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pendulum-mixed-v0").mkdir()
+    record = rests.as_record("run", {"dataset": rests.Rest("pendulum-mixed-v0", "x"), "denoiser": rests.Rest("d", "y")})
+    assert "absolute" not in record["dataset"] and record["denoiser"]["from_run"] == "../d"
+    assert rests.find("run", record, "dataset", "pendulum-mixed-v0") == "pendulum-mixed-v0"
+
+
 def test_reports_of_runs_whose_names_have_commas(tmp_path):
     for name in ("agent=iql,batch_size=8", "agent=iql,batch_size=16", "plain"):
         (tmp_path / name).mkdir()
