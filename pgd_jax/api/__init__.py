@@ -54,6 +54,7 @@ def load_dataset(
     max_rows: int = Reading().max_rows,
     next_tolerance: float = Reading().next_tolerance,
     outliers: str = Reading().outliers,
+    action_bounds: str = Reading().action_bounds,
 ) -> Dataset:
     """A dataset by its name or path: a built-in or D4RL name, "minari:<id>", or an HDF5 file in D4RL's layout.
 
@@ -61,9 +62,10 @@ def load_dataset(
     Where the file has `next_observations`, an episode is cut where they are further than `next_tolerance` from the next
     row, relative to 1 + |value| (0: by the file's precision; -1: flags alone cut). `outliers`, values that set the
     scale of their column by themselves, are kept, clipped, or dropped with their rows ("keep", "clip", "drop").
+    `action_bounds` are those of a file whose actions are not in [-1, 1]: "-2:2", or such a pair for each dimension.
     Raises UserError for an unknown name, a missing file and anything wrong inside it.
     """
-    reading = Reading(max_rows, next_tolerance, outliers)
+    reading = Reading(max_rows, next_tolerance, outliers, action_bounds)
     validation.check_reading(reading)
     raw = loading.load(os.fspath(source), download, reading)
     fields = {field.name: getattr(raw, field.name) for field in dataclasses.fields(raw)}

@@ -32,21 +32,23 @@ class Dataset(RawDataset):
         *,
         name: str = "arrays",
         env: str = "",
+        action_bounds: str = "",
     ) -> "Dataset":
         """Observations [N, O], actions [N, A] in [-1, 1], rewards and flags [N], rows in time order.
 
         `terminals` says that the task ended after a row, `timeouts` that the recording was cut there: episodes need
-        one of the two, or `next_observations` [N, O]. `env` names the task that judges agents ("" for none). Raises
+        one of the two, or `next_observations` [N, O]. `env` names the task that judges agents ("" for none).
+        `action_bounds` are those of actions that are not in [-1, 1]: "-2:2", or such a pair for each dimension. Raises
         UserError, naming array and row, for what no dataset may hold.
         """
         given = {"observations": observations, "actions": actions, "rewards": rewards, "terminals": terminals}
         given |= {"timeouts": timeouts, "next_observations": next_observations}
-        arrays = d4rl.check(name, {key: array for key, array in given.items() if array is not None})
+        arrays = d4rl.check(name, {key: array for key, array in given.items() if array is not None}, action_bounds)
         if timeouts is None and next_observations is None and not arrays["terminals"].any():
             raise UserError(f"{name}: nothing says where an episode ends; give timeouts, or next_observations")
         arrays.setdefault("timeouts", np.zeros(len(arrays["rewards"]), bool))
         columns: dict[str, Any] = {"next_observations": None} | arrays
-        return cls(name, env, "", **columns)
+        return cls(name, env, "", **columns, action_bounds=action_bounds)
 
     def __repr__(self) -> str:
         count, obs_dim = self.observations.shape

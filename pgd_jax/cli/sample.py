@@ -5,7 +5,7 @@
     pgd-sample --run=runs/guided --lane=3 --out=minari:pgd/umaze-guided-v0                 as a Minari dataset
 
 A Minari dataset is kept where Minari keeps them: $MINARI_DATASETS_PATH, else ~/.minari/datasets. Each window is an
-episode. Observations and rewards are in the units of the dataset, actions in [-1, 1].
+episode. All columns are in the units of the dataset that the denoiser was trained on.
 """
 
 from absl import flags

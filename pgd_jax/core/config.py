@@ -40,6 +40,9 @@ class DataConfig:
         "0: by the file's precision (1e-5 for float32); -1: flags alone cut",
     )
     outliers: str = option("keep", "values that set the scale of their column by themselves: keep, clip or drop (rows)")
+    action_bounds: str = option(
+        "", 'lowest and highest action of a file whose actions are not in [-1, 1]: "-2:2", or a pair for each dimension'
+    )
     window_length: int = option(32, "rows T of a trajectory window (the paper reports 16, its code 32)")
     window_stride: int = option(8, "rows between the starts of windows along an episode")
     validation_fraction: float = option(
@@ -125,6 +128,7 @@ class AgentConfig:
     max_rows: int = option(0, "read only so many rows, the first ones; 0: all, or the denoiser's of its own dataset")
     next_tolerance: float = option(0.0, "as data.next_tolerance of a denoiser; 0: the denoiser's of its own dataset")
     outliers: str = option("", "keep, clip or drop; empty: the denoiser's choice for its own dataset, else keep")
+    action_bounds: str = option("", "as data.action_bounds of a denoiser; empty: the denoiser's of its own dataset")
     environment: str = option("", 'environment that judges the agent; empty: the dataset\'s own; "none": no evaluation')
     agent: str = option("td3_bc", "offline RL algorithm")
     generator: str = option("diffusion", "what makes the synthetic data")

@@ -34,6 +34,7 @@ class Layout:
 
     obs_dim: int
     action_dim: int
+    action_bounds: str = ""  # what -1 and 1 are in the dataset's own units (core/action_bounds.py); "": themselves
 
     @property
     def dim(self) -> int:

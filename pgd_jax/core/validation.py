@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from pgd_jax.core import action_bounds
 from pgd_jax.core.config import OUTLIERS, AgentConfig, BehaviourConfig, DenoiserConfig, SamplingConfig
 from pgd_jax.core.errors import UserError
 
@@ -56,6 +57,8 @@ def check_reading(config: Any, choices: tuple[str, ...] = OUTLIERS) -> None:
             f"next_tolerance={config.next_tolerance} must lie between 0 and 1, or be -1 for flags alone; 0 takes the "
             "file's own precision"
         )
+    if config.action_bounds != action_bounds.UNIT:
+        action_bounds.parse(config.action_bounds)
     if config.outliers not in choices:
         raise UserError(f'outliers="{config.outliers}" is unknown; choose {", ".join(OUTLIERS[:-1])} or {OUTLIERS[-1]}')
 

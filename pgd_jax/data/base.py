@@ -19,11 +19,12 @@ class Reading(NamedTuple):
     max_rows: int = 0  # the first ones; 0: all
     next_tolerance: float = 0.0  # see RawDataset; 0: by the precision of the file; -1: next_observations cut nothing
     outliers: str = "keep"  # see outliers.py
+    action_bounds: str = ""  # see core/action_bounds.py
 
     @classmethod
     def of(cls, config: Any) -> "Reading":
         """The fields of a DataConfig or an AgentConfig."""
-        return cls(config.max_rows, config.next_tolerance, config.outliers)
+        return cls(config.max_rows, config.next_tolerance, config.outliers, config.action_bounds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,7 @@ class RawDataset:
     timeouts: np.ndarray  # bool[N]
     # How far next_observations may be from the next row, relative to 1 + |value|, before the episode is cut; -1: never.
     next_tolerance: float = NEXT_TOLERANCE
+    action_bounds: str = ""  # what -1 and 1 are in the file's own units (core/action_bounds.py); "": themselves
 
 
 # Built-in datasets: name -> () -> RawDataset. D4RL names and file paths are resolved by `loading.load`.

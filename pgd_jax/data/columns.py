@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import h5py
 import numpy as np
 
-from pgd_jax.core import signals
+from pgd_jax.core import action_bounds, signals
 from pgd_jax.core.errors import UserError
 from pgd_jax.data import storage
 
@@ -55,8 +55,10 @@ def agree(source: str, arrays: dict[str, np.ndarray] | dict[str, h5py.Dataset]) 
     return num_rows["observations"]
 
 
-def convert(source: str, key: str, block: np.ndarray, first_row: int = 0) -> np.ndarray:
-    """A block of rows as f32[n, dim], f32[n] or, for flags, bool[n]; actions are clipped to [-1, 1].
+def convert(
+    source: str, key: str, block: np.ndarray, first_row: int = 0, bounds: str = action_bounds.UNIT
+) -> np.ndarray:
+    """A block of rows as f32[n, dim], f32[n] or, for flags, bool[n]; actions within `bounds` are brought to [-1, 1].
 
     Raises UserError, naming the row (the block starts at `first_row`), for what is not finite, for actions outside by
     more than rounding, and for flags that are neither 0 nor 1.
@@ -64,15 +66,17 @@ def convert(source: str, key: str, block: np.ndarray, first_row: int = 0) -> np.
     if key not in VECTORS and block.ndim == 2:
         block = block[:, 0]
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is reported as such
-        values = block.astype(np.float32)
+        values = (action_bounds.to_unit(source, block, bounds) if key == "actions" else block).astype(np.float32)
     if not (finite := np.isfinite(values)).all():
         row = first_row + int(np.argwhere(~finite)[0, 0])
         raise UserError(f"{source}: {key} holds NaN or infinity, first in row {row}; remove or repair it")
     if key == "actions":
         if (outside := np.abs(values).max(axis=1) > 1.0 + ACTION_TOLERANCE).any():
             row = int(np.argmax(outside))
-            found = f"row {first_row + row} holds {values[row].tolist()}"
-            raise UserError(f"{source}: actions must lie in [-1, 1]; {found}; rescale them")
+            raise UserError(
+                f"{source}: actions must lie in {_bounds(bounds)}; row {first_row + row} holds {block[row].tolist()}; "
+                'name their own bounds, such as action_bounds="-2:2", or rescale them'
+            )
         return np.clip(values, -1.0, 1.0)
     if key not in FLAGS:
         return values
@@ -80,6 +84,10 @@ def convert(source: str, key: str, block: np.ndarray, first_row: int = 0) -> np.
         row = int(wrong.argmax())
         raise UserError(f"{source}: {key} must be 0 or 1; row {first_row + row} holds {values[row]}")
     return values == 1.0
+
+
+def _bounds(bounds: str) -> str:
+    return f'the bounds "{bounds}"' if bounds else "[-1, 1]"
 
 
 class Rounding:
@@ -126,7 +134,14 @@ class Rounding:
             )
 
 
-def read(source: str, key: str, array: h5py.Dataset, num_rows: int, num_columns: int | None = None) -> np.ndarray:
+def read(
+    source: str,
+    key: str,
+    array: h5py.Dataset,
+    num_rows: int,
+    num_columns: int | None = None,
+    bounds: str = action_bounds.UNIT,
+) -> np.ndarray:
     """The first rows (and, of vectors, the first columns) of an array in a file, converted block by block."""
     shape = (num_rows, num_columns or array.shape[1]) if key in VECTORS else (num_rows,)
     values, rounding = np.empty(shape, bool if key in FLAGS else np.float32), Rounding()
@@ -134,8 +149,8 @@ def read(source: str, key: str, array: h5py.Dataset, num_rows: int, num_columns:
     for rows in blocks(array, num_rows):
         signals.check()
         part = array[rows, :num_columns] if key in VECTORS else array[rows]
-        values[rows] = convert(source, key, part, rows.start)
-        rounding.add(part, values[rows])
+        values[rows] = convert(source, key, part, rows.start, bounds)
+        rounding.add(action_bounds.to_unit(source, part, bounds) if key == "actions" else part, values[rows])
     rounding.check(source, key)
     return values
 

@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from pgd_jax.core import logging, memory
+from pgd_jax.core import action_bounds, logging, memory
 from pgd_jax.core.errors import Stopped, UserError
 from pgd_jax.data import catalogue, columns, fetch, foreign, quirks
 from pgd_jax.data.base import NEXT_TOLERANCE, RawDataset, Reading
@@ -17,18 +17,18 @@ from pgd_jax.envs.base import ENVS, HOST_ENVS
 ANT_DIM, ANT_DIM_WITH_FORCES = 27, 111
 
 
-def check(source: str, arrays: Arrays) -> Arrays:
+def check(source: str, arrays: Arrays, bounds: str = action_bounds.UNIT) -> Arrays:
     """The arrays of a dataset as f32[N, O], f32[N, A], f32[N] and bool[N], or one UserError about `source`.
 
-    Takes rewards and flags of shape [N, 1], flags of any numeric type holding 0 and 1, and clips what rounding put
-    outside [-1, 1] in actions.
+    Takes rewards and flags of shape [N, 1], flags of any numeric type holding 0 and 1. Actions within `bounds` are
+    brought to [-1, 1], and what rounding put outside is clipped.
     """
     arrays = {key: np.asarray(array) for key, array in arrays.items()}
     columns.agree(source, arrays)
     converted = {}
     for key, array in arrays.items():
-        converted[key], rounding = columns.convert(source, key, array), columns.Rounding()
-        rounding.add(array, converted[key])
+        converted[key], rounding = columns.convert(source, key, array, bounds=bounds), columns.Rounding()
+        rounding.add(action_bounds.to_unit(source, array, bounds) if key == "actions" else array, converted[key])
         rounding.check(source, key)
     return time_limits_first(source, converted)
 
@@ -61,7 +61,8 @@ def read(path: pathlib.Path, name: str, reference: str, reading: Reading = Readi
             reference = metadata.get("reference", reference)
             task = catalogue.TASKS.get(reference)
             env = metadata.get("env", task.env if task else "")
-            arrays, env = _arrays(str(path), file, env, reading.max_rows)
+            bounds = _action_bounds(str(path), metadata, reading)
+            arrays, env = _arrays(str(path), file, env, reading.max_rows, bounds)
             coarsest = max(_resolution(file[key]) for key in ("observations", "next_observations") if key in file)
     except (UserError, Stopped):
         raise
@@ -80,7 +81,17 @@ def read(path: pathlib.Path, name: str, reference: str, reading: Reading = Readi
     _check_content(str(path), arrays)
     columns_: dict[str, Any] = {"next_observations": None} | arrays
     tolerance = reading.next_tolerance or max(NEXT_TOLERANCE, 2.0 * coarsest)
-    return RawDataset(name, env, reference, **columns_, next_tolerance=tolerance)
+    return RawDataset(name, env, reference, **columns_, next_tolerance=tolerance, action_bounds=bounds)
+
+
+def _action_bounds(source: str, metadata: dict[str, str], reading: Reading) -> str:
+    """What of the file's numbers is -1 and 1: as the file says, else as the setting does."""
+    own = metadata.get("action_bounds", action_bounds.UNIT)
+    if own and reading.action_bounds not in (action_bounds.UNIT, own):
+        raise UserError(
+            f'{source}: action_bounds="{reading.action_bounds}", but the file\'s metadata say "{own}"; leave them out'
+        )
+    return own or reading.action_bounds
 
 
 def _fault(error: str) -> str:
@@ -113,7 +124,7 @@ def _check_is_file(path: pathlib.Path) -> None:
         raise UserError(f"{path} is not an HDF5 file, or one that lost its head; expected one in D4RL's format")
 
 
-def _arrays(source: str, file: h5py.File, env: str, max_rows: int) -> tuple[Arrays, str]:
+def _arrays(source: str, file: h5py.File, env: str, max_rows: int, bounds: str) -> tuple[Arrays, str]:
     """(the arrays, the environment that they are of); nothing is read before shapes, types and memory are checked."""
     found = {key: _array(source, file, key) for key in columns.REQUIRED}
     found |= {key: _array(source, file, key) for key in columns.OPTIONAL if key in file}
@@ -138,7 +149,7 @@ def _arrays(source: str, file: h5py.File, env: str, max_rows: int) -> tuple[Arra
         )
     memory.require(source, num_rows, obs_dim, action_dim, "next_observations" in found)
     width = {"observations": obs_dim, "next_observations": obs_dim}
-    arrays = {key: columns.read(source, key, found[key], num_rows, width.get(key)) for key in found}
+    arrays = {key: columns.read(source, key, found[key], num_rows, width.get(key), bounds) for key in found}
     if is_d3rlpy:
         arrays["timeouts"] &= ~arrays["terminals"]
     return arrays, env
@@ -165,8 +176,8 @@ def _has_forces(found: dict[str, h5py.Dataset], num_rows: int) -> bool:
 
 
 def metadata_of(file: h5py.File) -> dict[str, str]:
-    """`metadata/{env,reference,horizon}`, datasets or attributes, as `export` writes them, where present."""
-    group, keys = file.get("metadata"), ("env", "reference", "horizon")
+    """`metadata/{env,reference,horizon,action_bounds}`, datasets or attributes, as `export` writes them."""
+    group, keys = file.get("metadata"), ("env", "reference", "horizon", "action_bounds")
     if not isinstance(group, h5py.Group):
         return {}
     found = {key: group[key][()] for key in keys if isinstance(group.get(key), h5py.Dataset)}

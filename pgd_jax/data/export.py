@@ -9,7 +9,7 @@ import h5py
 import jax
 import numpy as np
 
-from pgd_jax.core import places, provenance
+from pgd_jax.core import action_bounds, places, provenance
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.types import Array, Normalizer, Transition
 from pgd_jax.data import d4rl, normalizer as normalizers
@@ -67,8 +67,9 @@ def write_hdf5(
 ) -> None:
     """Writes Flat arrays, strings as attributes of the group `metadata`, and `infos/<key>` arrays of as many rows.
 
-    Of metadata, "env", "reference" and "horizon" are read back by `loading.load`; infos (D4RL's are the simulator's
-    `qpos` and `qvel` before the step, `action_log_probs`, maze2d's `goal`) are for other readers.
+    Actions are given in [-1, 1]; where metadata have "action_bounds", the file holds them in those units. Of
+    metadata, these bounds, "env", "reference" and "horizon" are read back by `loading.load`. Infos (D4RL's are the
+    simulator's `qpos` and `qvel` before the step, `action_log_probs`, maze2d's `goal`) are for other readers.
 
     Raises UserError, writing nothing, where `path` exists, the arrays would not load back (see `d4rl.check`), or an
     info has other rows or holds NaN or infinity.
@@ -77,6 +78,8 @@ def write_hdf5(
     places.check_free(path)
     flat = Flat(observations, actions, rewards, next_observations, terminals, timeouts)
     arrays = d4rl.check(f"what was to be written to {path}", flat._asdict())
+    bounds = metadata.get("action_bounds", action_bounds.UNIT)
+    arrays["actions"] = action_bounds.from_unit(str(path), arrays["actions"], bounds)
     infos = infos or {}
     for key, array in infos.items():
         if len(array) != len(arrays["rewards"]) or not np.isfinite(array).all():

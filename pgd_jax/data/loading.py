@@ -44,6 +44,8 @@ def _load(dataset: str, download: bool, reading: Reading) -> RawDataset:
         path = pathlib.Path(dataset).expanduser()
         return d4rl.read(path, name=path.stem, reference=catalogue.name_of_file(path.name), reading=reading)
     if dataset in DATASETS:
+        if reading.action_bounds:
+            raise UserError(f"{dataset}: actions of built-in datasets are in [-1, 1]; leave action_bounds out")
         return first_rows(DATASETS.get(dataset)(), reading.max_rows)
     if dataset in catalogue.TASKS:
         path = _cached(catalogue.TASKS[dataset], download)

@@ -35,7 +35,7 @@ from pgd_jax.data import d4rl, foreign, minari_metadata, minari_rows, storage
 from pgd_jax.data.base import RawDataset, Reading
 
 PREFIX = "minari:"  # of a dataset's name on command lines: "minari:D4RL/pen/human-v2"
-CACHE_VERSION = 2  # of the conversion: another one makes every cached file anew
+CACHE_VERSION = 3  # of the conversion: another one makes every cached file anew
 STAGE = re.compile(r"\.pgd_jax-(?P<host>.+)-(?P<process>\d+)-\w+")  # names of folders in which datasets are made
 CACHED = re.compile(r"[0-9a-f]{16}\.hdf5")  # names of flat copies
 
@@ -131,11 +131,11 @@ def _convert(dataset_id: str, folder: pathlib.Path, cached: pathlib.Path) -> Non
                     foreign.refuse(f"{folder}/data/main_data.hdf5", file)
                     storage.check_all(f"{folder}/data/main_data.hdf5", file)
             dataset = library().load_dataset(dataset_id)
-            pieces, done = minari_rows.convert(
+            pieces, bounds, done = minari_rows.convert(
                 source, dataset.observation_space, dataset.action_space, dataset.iterate_episodes
             )
         with h5py.File(temporary, "w") as file:
-            num_rows = minari_rows.append(source, file, _guarded(folder, pieces))
+            num_rows = minari_rows.append(source, file, _guarded(folder, pieces), bounds)
             for key, text in task.items():
                 file[f"metadata/{key}"] = text
     for path in set(cached.parent.glob("*.hdf5")) - {cached}:

@@ -1,5 +1,6 @@
 """Synthetic rows -> Minari datasets, which `minari.load_dataset` and every library on top of it take."""
 
+import dataclasses
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from pgd_jax.core import places
+from pgd_jax.core import action_bounds, places
 from pgd_jax.core.errors import UserError
 from pgd_jax.data import catalogue, d4rl, episodes, export, minari, minari_metadata
 from pgd_jax.data.base import RawDataset
@@ -35,14 +36,16 @@ def write(dataset_id: str, flat: export.Flat, metadata: dict[str, str]) -> pathl
     arrays = d4rl.check(f"what was to be written to {folder}", flat._asdict())
     columns_: dict[str, Any] = arrays
     raw = RawDataset(dataset_id, metadata.get("env", ""), metadata.get("reference", ""), **columns_)
+    raw = dataclasses.replace(raw, action_bounds=metadata.get("action_bounds", action_bounds.UNIT))
     unbounded = np.full(raw.observations.shape[1], np.inf, np.float32)
-    ones = np.ones(raw.actions.shape[1], np.float32)
+    ones = np.ones((1, raw.actions.shape[1]), np.float32)
+    low, high = (action_bounds.from_unit(dataset_id, bound, raw.action_bounds)[0] for bound in (-ones, ones))
     with minari.staged(), minari.quiet():
         dataset = minari.library().create_dataset_from_buffers(
             dataset_id,
             list(_buffers(raw)),
             observation_space=gymnasium.spaces.Box(-unbounded, unbounded),
-            action_space=gymnasium.spaces.Box(-ones, ones),
+            action_space=gymnasium.spaces.Box(low, high),
             algorithm_name="Policy-Guided Diffusion",
             author="pgd_jax",
             description=f"Synthetic trajectories. {'; '.join(f'{k}: {text}' for k, text in metadata.items())}",
@@ -62,7 +65,7 @@ def _buffers(raw: RawDataset) -> Iterator[Any]:
         is_last = np.arange(start, stop) == stop - 1
         yield EpisodeBuffer(
             observations=np.concatenate([raw.observations[start:stop], raw.next_observations[stop - 1 : stop]]),
-            actions=raw.actions[start:stop],
+            actions=action_bounds.from_unit(raw.name, raw.actions[start:stop], raw.action_bounds),
             rewards=raw.rewards[start:stop],
             terminations=is_last & is_terminal,
             truncations=is_last & ~is_terminal,

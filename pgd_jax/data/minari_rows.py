@@ -12,7 +12,7 @@ observations
     the reward depends on is thus always in the observation.
   - Images, text, tuples and discrete values are refused.
 actions
-  - A vector with finite bounds, which are scaled to [-1, 1].
+  - A vector with finite bounds, which stand for -1 and 1 (core/action_bounds.py).
 flags
   - The last row of an episode is a timeout unless it is a terminal, truncated or not: nothing follows it.
 """
@@ -26,6 +26,7 @@ import gymnasium
 import h5py
 import numpy as np
 
+from pgd_jax.core import action_bounds
 from pgd_jax.core.errors import UserError
 from pgd_jax.data import columns
 
@@ -44,7 +45,7 @@ class Rows(NamedTuple):
     """Rows of an episode, environment space."""
 
     observations: np.ndarray  # f32[N, O]
-    actions: np.ndarray  # f32[N, A] in [-1, 1], up to what the dataset holds outside its own bounds
+    actions: np.ndarray  # f32[N, A] in the dataset's own units
     rewards: np.ndarray  # f32[N]
     next_observations: np.ndarray  # f32[N, O]
     terminals: np.ndarray  # bool[N]
@@ -56,8 +57,8 @@ def convert(
     observation_space: gymnasium.Space,
     action_space: gymnasium.Space,
     episodes: Callable[[], Iterable[Any]],
-) -> tuple[Iterator[Rows], str]:
-    """(rows of each of `episodes()`, minari.EpisodeData, that has any; what is done to columns, "" where nothing is).
+) -> tuple[Iterator[Rows], str, str]:
+    """(rows of each of `episodes()`, minari.EpisodeData, that has any; action bounds; what is done to columns, or "").
 
     One episode is in memory at a time. Observations with goals are gone through once more, to see which parts are kept.
     Raises UserError about `source` for what cannot become rows, here or while they are taken.
@@ -77,28 +78,30 @@ def convert(
     kept = ~np.isin(_owners(parts), list(dropped))
     names = [f"{'/'.join(path)} ({width})" for path, width in parts.items() if path and path[0] not in dropped]
     done = [f"observations: {' | '.join(names)}"] if names else []
-    if not _is_unit(box):
+    if bounds := action_bounds.text_of(box.low, box.high):
         done.append(f"actions scaled from {_bounds(box)} to [-1, 1]")
-    return (_rows(piece, kept, box) for piece in pieces()), "; ".join(done)
+    return (_rows(piece, kept) for piece in pieces()), bounds, "; ".join(done)
 
 
-def _rows(piece: tuple[np.ndarray, ...], kept: np.ndarray, action_space: gymnasium.spaces.Box) -> Rows:
+def _rows(piece: tuple[np.ndarray, ...], kept: np.ndarray) -> Rows:
     shown, actions, rewards, terminals, timeouts = piece
     obs = shown[:, kept]
-    return Rows(obs[:-1], _scale(actions, action_space), rewards, obs[1:], terminals, timeouts)
+    return Rows(obs[:-1], actions, rewards, obs[1:], terminals, timeouts)
 
 
-def append(source: str, file: h5py.File, pieces: Iterator[Rows]) -> int:
+def append(source: str, file: h5py.File, pieces: Iterator[Rows], bounds: str = action_bounds.UNIT) -> int:
     """Checks rows and writes them to an empty file's arrays, piece by piece; returns how many there are.
 
-    Raises UserError about `source` for values that no dataset may hold (see columns.convert), and where there are none.
+    Actions stay in their own units, within `bounds`, and the file's metadata say so. Raises UserError about `source`
+    for values that no dataset may hold (see columns.convert), and where there are none.
     """
     num_rows = 0
     for rows in _batches(pieces):
         arrays = rows._asdict()
         stop = num_rows + columns.agree(source, arrays)
         for key, array in arrays.items():
-            values, width = columns.convert(source, key, array, num_rows), array.shape[1:]
+            values, width = columns.convert(source, key, array, num_rows, bounds), array.shape[1:]
+            values = array if key == "actions" else values
             if not num_rows:
                 file.create_dataset(
                     key, (0, *width), values.dtype, chunks=(CHUNK_ROWS, *width), maxshape=(None, *width)
@@ -106,6 +109,8 @@ def append(source: str, file: h5py.File, pieces: Iterator[Rows]) -> int:
             file[key].resize(stop, axis=0)
             file[key][num_rows:] = values
         num_rows = stop
+    if bounds:
+        file["metadata/action_bounds"] = bounds
     if not num_rows:
         raise UserError(f"{source} has no rows: no episode with a step in it; remove it and write or fetch it again")
     return num_rows
@@ -207,14 +212,3 @@ def _dropped(parts: dict[Path, int], pieces: Iterable[tuple[np.ndarray, ...]]) -
         distance = np.maximum(distance, furthest)  # of each column of achieved_goal to each of observation
     is_shown = (distance <= SHOWN_TOLERANCE).any(axis=-1).all()
     return {name for name, goes in (("achieved_goal", is_shown), ("desired_goal", not is_moving)) if goes}
-
-
-def _is_unit(space: gymnasium.spaces.Box) -> bool:
-    return bool((space.low == -1.0).all() and (space.high == 1.0).all())
-
-
-def _scale(actions: np.ndarray, space: gymnasium.spaces.Box) -> np.ndarray:
-    if _is_unit(space):
-        return actions
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    return (2.0 * (actions - low) / (high - low) - 1.0).astype(np.float32)

@@ -15,6 +15,8 @@ from pgd_jax.data.base import RawDataset
 class Windows:
     """N windows of T rows, environment space: observations in their own units, actions in [-1, 1].
 
+    Saved, actions have the units of the dataset (`action_bounds`).
+
     A generated window may end before its last row: what follows its first terminal is not experience, and `valid` is
     False there. The last row has no successor, so that it is valid only where it is terminal.
     """
@@ -27,6 +29,7 @@ class Windows:
     obs_std: np.ndarray  # f32[O] of the dataset: the unit of the dynamics error
     env: str = ""  # name of the task; "" where it is unknown
     reference: str = ""  # D4RL name whose scores apply
+    action_bounds: str = ""  # what -1 and 1 are in the dataset's own units; "": themselves
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -55,6 +58,7 @@ class Windows:
         terminal = rows.terminal.astype(bool)
         flat = export.Flat(*rows[:4], terminal, last[self.valid] & ~terminal)
         metadata = {"source": "pgd_jax windows", "env": self.env, "reference": self.reference}
+        metadata |= {"action_bounds": self.action_bounds} if self.action_bounds else {}
         if str(path).startswith(minari.PREFIX):
             return str(minari_export.write(str(path).removeprefix(minari.PREFIX), flat, metadata))
         export.write_hdf5(path, *flat, metadata=metadata)
@@ -66,8 +70,8 @@ def generated(normalizer: Normalizer, x: jax.Array, env: str = "", reference: st
     transitions, valid = normalizers.to_transitions(normalizer, x)
     found = jax.device_get(normalizers.to_environment_space(normalizer, transitions))
     terminal = found.terminal > normalizers.TERMINAL_THRESHOLD
-    std = np.asarray(normalizer.std[normalizer.layout.obs])
-    return Windows(found.obs, found.action, found.reward, terminal, np.asarray(valid), std, env, reference)
+    std, bounds = np.asarray(normalizer.std[normalizer.layout.obs]), normalizer.layout.action_bounds
+    return Windows(found.obs, found.action, found.reward, terminal, np.asarray(valid), std, env, reference, bounds)
 
 
 def recorded(raw: RawDataset, num_windows: int, length: int, key: jax.Array) -> Windows:
@@ -77,6 +81,5 @@ def recorded(raw: RawDataset, num_windows: int, length: int, key: jax.Array) -> 
     valid = np.ones_like(terminal)
     valid[:, -1] = terminal[:, -1]
     std = raw.observations.std(axis=0)
-    return Windows(
-        raw.observations[rows], raw.actions[rows], raw.rewards[rows], terminal, valid, std, raw.env, raw.reference
-    )
+    columns = (raw.observations[rows], raw.actions[rows], raw.rewards[rows], terminal, valid)
+    return Windows(*columns, std, raw.env, raw.reference, raw.action_bounds)

@@ -54,7 +54,7 @@ class Trained(NamedTuple):
 
 
 def layout_of(raw: RawDataset) -> Layout:
-    return Layout(raw.observations.shape[1], raw.actions.shape[1])
+    return Layout(raw.observations.shape[1], raw.actions.shape[1], raw.action_bounds)
 
 
 def network_of(config: configs.DenoiserConfig, layout: Layout) -> Network:

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from pgd_jax.agents.base import AGENTS, AgentPlan
 from pgd_jax.core import config as configs, devices, hyper as floats, logging, processes, validation
 from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import Layout
 from pgd_jax.data import catalogue, episodes, loading, normalizer as normalizers
 from pgd_jax.data.base import RawDataset, Reading
 from pgd_jax.generators import settings as sampling_settings
@@ -62,7 +63,7 @@ def assemble(
         raise UserError(
             f"{dataset} has observations of {layout.obs_dim} and actions of {layout.action_dim}, the denoiser in "
             f"{config.denoiser} was trained on {trained.normalizer.layout.obs_dim} and "
-            f"{trained.normalizer.layout.action_dim}"
+            f"{trained.normalizer.layout.action_dim}{_bounds(layout, trained.normalizer.layout)}"
         )
     normalizer = trained.normalizer if trained else normalizers.fit(episodes.rows(raw), layout)
     real = jax.tree.map(jnp.asarray, episodes.transitions(raw, episodes.segments(raw), normalizer))
@@ -82,6 +83,13 @@ def assemble(
     num_batches = 0 if generator is None else generator.num_batches
     mesh = devices.mesh_of(config.mesh, len(lanes_.settings), num_batches, footprint.tree_bytes(shared))
     return Experiment(config, dataset, program, shared, lanes_, raw, reference_of(raw, name), host, mesh)
+
+
+def _bounds(ours: Layout, theirs: Layout) -> str:
+    if ours.action_bounds == theirs.action_bounds:
+        return ""
+    found = [layout.action_bounds or "-1:1" for layout in (ours, theirs)]
+    return f'; action_bounds are "{found[0]}" here and "{found[1]}" there'
 
 
 def check_generator(config: configs.AgentConfig) -> None:
@@ -124,7 +132,10 @@ def data_of(config: configs.AgentConfig, trained: denoisers.Trained | None) -> t
     """(name of the dataset of real rows, how it is read): the denoiser's own where the config names none."""
     own = configs.DataConfig() if trained is None or config.dataset else trained.config.data
     reading = Reading(
-        config.max_rows or own.max_rows, config.next_tolerance or own.next_tolerance, config.outliers or own.outliers
+        config.max_rows or own.max_rows,
+        config.next_tolerance or own.next_tolerance,
+        config.outliers or own.outliers,
+        config.action_bounds or own.action_bounds,
     )
     return config.dataset or own.dataset, reading
 

@@ -52,6 +52,7 @@ def write(out: str, source: Unguided | Guided, sampling: configs.SamplingConfig,
     flat = sample(seed)
     origin = {"source": "pgd_jax synthetic", **made, "dataset": raw.name, "env": raw.env, "reference": raw.reference}
     origin["seed"] = str(seed)
+    origin |= {"action_bounds": raw.action_bounds} if raw.action_bounds else {}
     if out.startswith(minari.PREFIX):
         return len(flat.rewards), str(minari_export.write(out.removeprefix(minari.PREFIX), flat, origin))
     export.write_hdf5(out, *flat, metadata=origin)

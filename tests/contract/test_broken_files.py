@@ -170,7 +170,7 @@ CONTENTS = {
     ),
     "more than float32 holds": ("rewards holds NaN .* row 7", changed("rewards", 7, 1e300, np.float64)),
     "actions out of range": (
-        r"actions must lie in \[-1, 1\]; row 12 holds \[.*1\.5.*\]; rescale them",
+        r"actions must lie in \[-1, 1\]; row 12 holds \[.*1\.5.*\]; .*action_bounds",
         changed("actions", (12, 1), 1.5),
     ),
     "bytes that wrapped round": (

@@ -285,6 +285,24 @@ def test_a_platform_that_is_not_here_is_no_fault_of_the_file(made, tmp_path, pla
     assert f'error: JAX has no device of JAX_PLATFORMS="{platform}" here' in done.stderr.splitlines()[-1]
 
 
+# Another number than root's, but with its right to read files: the interpreter may lie in root's own folders.
+NOBODY = ["setpriv", "--reuid=12345", "--clear-groups", "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+
+
+def test_a_container_without_a_user_name_and_a_home(made, tmp_path):
+    """As containers run: a number that no name belongs to, and nothing that says where files go."""
+    if shutil.which("setpriv") is None or subprocess.run([*NOBODY, "true"], capture_output=True).returncode:
+        pytest.skip("only root can be somebody else")
+    line = [*NOBODY, sys.executable, "-m", "pgd_jax.cli.train_denoiser", f"--workdir={tmp_path / 'run'}"]
+    for part, each in configs.to_dict(worlds.denoiser_config(str(made / "tiny.hdf5"), num_steps=20)).items():
+        line += [f"--config.{part}.{key}={value}" for key, value in each.items()]
+    env = {key: os.environ[key] for key in ("PATH", "COMPILE_QUICKLY") if key in os.environ}
+    done = subprocess.run(line, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr[-500:]
+    denoisers.load(tmp_path / "run")
+    assert os.stat(tmp_path / "run" / "metrics.jsonl").st_uid == 12345
+
+
 # Longer, and only looked at.
 
 

@@ -97,10 +97,10 @@ def test_a_run_reads_only_its_rows(tmp_path):
     assert len(data.raw.rewards) == len(data.training.rows) == 120
     trained = denoiser.Trained(config, None, None, None)
     for settings, expected in (
-        ({}, (dataset, (120, 0.0, "clip"))),
-        ({"max_rows": 60, "outliers": "drop"}, (dataset, (60, 0.0, "drop"))),
-        ({"dataset": "other.hdf5"}, ("other.hdf5", (0, 0.0, "keep"))),
-        ({"dataset": "other.hdf5", "max_rows": 60}, ("other.hdf5", (60, 0.0, "keep"))),
+        ({}, (dataset, (120, 0.0, "clip", ""))),
+        ({"max_rows": 60, "outliers": "drop"}, (dataset, (60, 0.0, "drop", ""))),
+        ({"dataset": "other.hdf5"}, ("other.hdf5", (0, 0.0, "keep", ""))),
+        ({"dataset": "other.hdf5", "max_rows": 60}, ("other.hdf5", (60, 0.0, "keep", ""))),
     ):
         assert experiment.data_of(configs.AgentConfig(**settings), trained) == expected
     agent = configs.AgentConfig(dataset=dataset, max_rows=60, synthetic_per_batch=0, batch_size=8, environment="none")
