@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
-import distrax
 import jax
 import jax.numpy as jnp
 import optax
@@ -109,6 +108,8 @@ def sample(networks: Networks, key: jax.Array, params: Params, obs: jax.Array) -
 
     The likelihood is that of the action before tanh rounds it: finite, also at exactly -1 and 1.
     """
+    import distrax  # takes as long as JAX itself, and only what is sampled needs it
+
     mean, log_std = _mean_and_log_std(networks, params, obs)
     before = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
     action, stretch = distrax.Block(distrax.Tanh(), 1).forward_and_log_det(before)

@@ -23,10 +23,10 @@ def _prepare():
     out = entry.define_path("out", "directory of the report: new, empty, or an older report")
 
     def main() -> None:
-        from pgd_jax.report import writer  # after the flags: --help and mistakes need not wait for JAX
-
         if not all(name.strip() for name in runs.value):
             raise UserError(f"--runs={','.join(runs.value)} holds an empty name; name run directories, by commas")
+        from pgd_jax.report import writer  # after the flags: --help and mistakes need not wait for it
+
         print(writer.write(out.value, directories(runs.value)))
 
     return main
