@@ -11,7 +11,7 @@ from pgd_jax.core.errors import UserError
 from pgd_jax.envs.base import ENVS, HOST_ENVS
 from pgd_jax.runs import agent as agent_runs, checkpoint, experiment, metrics
 from tests import worlds
-from tests.program.test_resume import content
+from tests.commands import content
 
 NUM_PHASES = 4
 HOST_KEYS = {"host_return_mean", "host_return_std", "host_discounted_return_mean", "host_episode_length_mean"}

@@ -1,35 +1,21 @@
 """A run killed at any moment and started again ends where an undisturbed one does, to the last bit."""
 
 import dataclasses
-import json
 import random
 import signal
 import subprocess
 import sys
 import time
 
-import jax
-import numpy as np
 import pytest
 
 from pgd_jax.cli import entry
-from pgd_jax.core import config as configs, hyper as floats
 from pgd_jax.core.errors import UserError
-from pgd_jax.runs import agent as agent_runs, denoiser, experiment, metrics
+from pgd_jax.runs import agent as agent_runs
 from tests import worlds
+from tests.commands import content, flags
 
 TIMEOUT_S = 240.0
-
-
-def flags(config, prefix="config"):
-    for name, value in configs.to_dict(config).items():
-        if name == "hyper":
-            for float_name, values in floats.flatten(experiment.complete(config).hyper).items():
-                yield f"--{prefix}.hyper.{float_name}={','.join(map(repr, values))}"
-        elif isinstance(value, dict):
-            yield from flags(getattr(config, name), f"{prefix}.{name}")
-        else:
-            yield f"--{prefix}.{name}={value}"
 
 
 class Command:
@@ -65,21 +51,6 @@ class Command:
         """The newest checkpoint's number by its name alone; 0 before the first."""
         found = [int(p.name[5:]) for p in (self.path / "checkpoints").glob("step_*") if p.name[5:].isdigit()]
         return max(found, default=0)
-
-
-def content(path):
-    """(rows without their times, {leaf: (dtype, shape, bytes)} of the last checkpoint)."""
-    rows = metrics.read(path / "metrics.jsonl")
-    rows = [{key: value for key, value in row.items() if not key.startswith("wall_")} for row in rows]
-    kind = json.loads((path / "config.json").read_text())["kind"]
-    tree = agent_runs.load(path)[1] if kind == agent_runs.KIND else denoiser.load(path)[2:]
-    leaves = {jax.tree_util.keystr(name): leaf for name, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    return rows, {name: bits(leaf) for name, leaf in leaves.items()}
-
-
-def bits(leaf):
-    data = jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-    return str(data.dtype), data.shape, np.asarray(data).tobytes()
 
 
 def test_killed_and_resumed_is_undisturbed(undisturbed, tmp_path):
