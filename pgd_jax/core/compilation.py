@@ -15,6 +15,8 @@ import pathlib
 import platform
 import re
 import sys
+import time
+import zlib
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -29,7 +31,9 @@ AUTO, NONE = "auto", "none"
 MIN_COMPILE_S = 0.2
 MAX_BYTES = 1 << 30  # a thousand programs of the quickstart's size
 PROGRAM = re.compile(r".+-[0-9a-f]{64}-cache")  # JAX's name for one: module, SHA-256 of its key
-MARK = "CACHEDIR.TAG"
+SETTLED_S = 10.0  # a program that was not written to for so long will not be written any further
+ZSTD = b"\x28\xb5\x2f\xfd"  # what it begins with
+MARK = "CACHEDIR.TAG"  # its time is that up to which programs were looked through
 MARK_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# Programs that pgd_jax has compiled; may be removed.\n"
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
 # What decides the instructions that LLVM chooses: on x86, then on ARM.
@@ -131,6 +135,7 @@ def keep(choice: str, are_several: bool = False) -> None:
         return
     if choice == AUTO or not any(folder.iterdir()):
         _mark(folder)
+    remove_broken(folder)
     shrink(root, MAX_BYTES)
     _configure("jax_enable_compilation_cache", "true", True)
     _configure("jax_compilation_cache_dir", str(folder), str(folder))
@@ -169,6 +174,8 @@ def _cpu() -> list[str]:
 
 def _mark(folder: pathlib.Path) -> None:
     """Says that a folder is a cache (https://bford.info/cachedir), and of this library: `shrink` may empty it."""
+    if _is_ours(folder):
+        return
     with contextlib.suppress(OSError):
         (folder / MARK).write_text(MARK_TEXT, encoding="utf-8")
 
@@ -178,6 +185,34 @@ def _is_ours(folder: pathlib.Path) -> bool:
         return (folder / MARK).read_text(encoding="utf-8") == MARK_TEXT
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def remove_broken(folder: pathlib.Path) -> None:
+    """Removes programs that a killed process, or one that found the disk full, left half written.
+
+    JAX writes them in place and never again: it would warn and compile at every start. Each is looked at once.
+    """
+    mark, settled = folder / MARK, time.time() - SETTLED_S
+    if not _is_ours(folder):
+        return
+    with contextlib.suppress(OSError):  # another process removes files too
+        seen = mark.stat().st_mtime
+        for path in folder.glob("*-cache"):
+            written = path.stat().st_mtime
+            if PROGRAM.fullmatch(path.name) and seen <= written <= settled and not _is_whole(path.read_bytes()):
+                path.unlink()
+        os.utime(mark, (settled, settled))
+
+
+def _is_whole(program: bytes) -> bool:
+    """Whether it decompresses to its end. Of zstd, which JAX takes where Python has it, only the mark is looked for."""
+    if program.startswith(ZSTD):
+        return True
+    try:
+        zlib.decompress(program)
+    except zlib.error:
+        return False
+    return True
 
 
 def shrink(root: pathlib.Path, max_bytes: int) -> None:

@@ -5,6 +5,8 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -174,6 +176,35 @@ def test_the_programs_that_were_read_last_stay(tmp_path):
     assert all(path.exists() for path in files)
     compilation.shrink(tmp_path, 59)  # half of that is room for two
     assert [path.exists() for path in files] == [True] * 2 + [False] * 4 and other.exists()
+
+
+def test_programs_that_were_left_half_written_are_made_again(start, tmp_path):
+    """By a process that was killed, or found the disk full: JAX alone would warn of them at every start."""
+    (value, _, num_programs), _, _ = finish(start())
+    folder = tmp_path / "caches" / "pgd_jax" / "compiled" / compilation.machine()
+    files = sorted(folder.glob("*-cache"))
+    for file in files:
+        os.truncate(file, 0 if file is files[0] else 100)
+        at = time.time() - compilation.SETTLED_S
+        os.utime(file, (at, at))
+    os.utime(folder / compilation.MARK, (at - 1.0, at - 1.0))
+    assert finish(start())[::2] == ((value, 0, num_programs), "")
+    assert finish(start())[::2] == ((value, num_programs, 0), "")
+
+
+def test_programs_are_looked_through_once_and_not_while_they_may_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(compilation, "_configure", lambda *_: None)
+    compilation.keep(str(tmp_path))
+    folder, now = tmp_path / compilation.machine(), time.time()
+    contents = [b"cut off", b"cut off", b"cut off", zlib.compress(b"whole"), compilation.ZSTD + b"not looked into"]
+    ages_s = [2.0 * compilation.SETTLED_S, 0.0, 1_000.0, *[2.0 * compilation.SETTLED_S] * 2]
+    files = [folder / f"jit_f-{number:064x}-cache" for number in range(len(contents))]
+    for file, content, age_s in zip(files, contents, ages_s, strict=True):
+        file.write_bytes(content)
+        os.utime(file, (now - age_s, now - age_s))
+    os.utime(folder / compilation.MARK, (now - 500.0, now - 500.0))
+    compilation.keep(str(tmp_path))
+    assert [file.exists() for file in files] == [False, True, True, True, True]
 
 
 def test_files_of_others_are_never_pruned(tmp_path, monkeypatch):
