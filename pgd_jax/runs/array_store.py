@@ -48,9 +48,10 @@ def _mute_closed_loops() -> None:
 
 
 def _plain_error(path: pathlib.Path, details: str) -> OSError:
-    """What the operating system said, where it can be found."""
-    if found := re.search(r"os_error_code='(\d+)'", details):
-        return OSError(int(found[1]), os.strerror(int(found[1])), str(path))
+    """What the operating system said, to TensorStore or to Python, where it can be found."""
+    if found := re.search(r"os_error_code='(\d+)'|\[Errno (\d+)\]", details):
+        number = int(found[1] or found[2])
+        return OSError(number, os.strerror(number), str(path))
     return OSError(f"{path} could not be written ({details.splitlines()[0][:300] if details else 'no reason given'})")
 
 

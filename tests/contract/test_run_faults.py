@@ -209,9 +209,16 @@ def test_a_checkpoint_from_elsewhere_that_says_nothing_is_passed_over(own, conte
 # Refused by the system.
 
 
-def test_a_full_disk_is_one_line(made, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("RESOURCE_EXHAUSTED: pages of details [os_error_code='28']"),  # a leaf's data
+        OSError(errno.ENOSPC, "No space left on device"),  # orbax's own small files
+    ],
+)
+def test_a_full_disk_is_one_line(made, tmp_path, monkeypatch, error):
     def full(path, arrays):
-        raise ValueError("RESOURCE_EXHAUSTED: pages of details [os_error_code='28']")
+        raise error
 
     monkeypatch.setattr(array_store.ocp, "save", full)
     with pytest.raises(OSError, match="No space left on device") as caught:
