@@ -1,9 +1,9 @@
 """Means over seeds with honest intervals, and the statistics of Agarwal et al. 2021 (rliable, arXiv 2108.13264).
 
-Intervals of one task's mean are Student's t. With the three to ten seeds that offline RL can afford, bootstrap intervals
-are too narrow: four values have only 35 distinct resamples, none with a mean outside the values seen, and a 95 %
-percentile interval holds the true mean of normal values 79 times in 100. The t interval is exact for normal values and
-close to it for most others. Below three seeds no interval is given, and reports show the values instead.
+Intervals of one task's mean are Student's t. With the three to ten seeds that offline RL can afford, bootstrap
+intervals are too narrow: four values have only 35 distinct resamples, none with a mean outside the values seen, and a
+95 % percentile interval holds the true mean of normal values 79 times in 100. The t interval is exact for normal values
+and close to it for most others. Below three seeds no interval is given, and reports show the values instead.
 
 Statistics over several tasks take `tasks`: for each task an array of its seeds' scores, which may differ in number
 ([[3.0, 4.0], [7.0, 6.0, 5.0]]), or a matrix [tasks, seeds], the transpose of rliable's. Their intervals are a

@@ -1,0 +1,102 @@
+"""What a method is worth to somebody who may try its policies online: Unifloral's bandit (arXiv 2504.11453, section 4).
+
+An offline method is run with several settings and seeds, and which policy is best shows only online. A trial:
+
+    arms = K policies of the pool, without replacement
+    each of the first K pulls evaluates one of them, in random order, for one episode
+    pull n + 1 evaluates the arm with the largest  mean + sqrt(alpha log(n + 1) / pulls of the arm)     (UCB)
+    after pull n the arm with the best mean so far is chosen, and its true score is the curve's value at n
+
+An episode is drawn from those that were kept of the policy, whose mean is its true score. The curve is the mean over
+trials. Unifloral's code gives arms that were not pulled yet a mean of 0, which beats a bad first episode; here they are
+never chosen.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pgd_jax.core.errors import UserError
+from pgd_jax.report import stats
+
+NUM_ARMS = 8  # these and the next three as Unifloral's README has them
+NUM_PULLS = 200
+ALPHA = 2.0
+NUM_TRIALS = 1_000
+
+
+class TuningCurve(NamedTuple):
+    """Score of the chosen policy against the number of online evaluations allowed."""
+
+    pulls: np.ndarray  # i[n] 1, 2, ...
+    mean: np.ndarray  # f64[n] over trials
+    low: np.ndarray  # f64[n] 95 % bootstrap over trials
+    high: np.ndarray  # f64[n]
+    num_arms: int  # of a trial
+    num_policies: int  # of the pool
+
+
+def tuning_curve(
+    scores: ArrayLike,
+    num_arms: int = NUM_ARMS,
+    num_pulls: int = NUM_PULLS,
+    alpha: float = ALPHA,
+    num_trials: int = NUM_TRIALS,
+    num_resamples: int = stats.NUM_RESAMPLES,
+    seed: int = 0,
+) -> TuningCurve:
+    """The curve of a pool `scores` [P, E]: P policies, E episodes of each.
+
+    Draws start from `seed`. The interval is that of the mean over trials (arms, episodes and ties are redrawn), as
+    Unifloral has it: of this pool, not of another one that the method might have given. A pool of fewer than `num_arms`
+    policies is used whole. Raises UserError for scores that are not such a matrix, or not finite.
+    """
+    pool = _checked(scores)
+    if min(num_arms, num_pulls, num_trials, num_resamples) < 1:
+        raise UserError("a bandit needs at least one arm, pull, trial and resample")
+    rng = np.random.default_rng(seed)
+    num_arms = min(num_arms, len(pool))
+    arms = np.argsort(rng.random((num_trials, len(pool))), axis=1)[:, :num_arms]
+    chosen = _trials(rng, pool, arms, num_pulls, alpha)
+    # A resample of trials as the number of times that it has each.
+    weights = rng.multinomial(num_trials, np.full(num_trials, 1.0 / num_trials), size=num_resamples) / num_trials
+    tail = 0.5 - stats.CONFIDENCE / 2
+    low, high = np.quantile(weights @ chosen, [tail, 1.0 - tail], axis=0)
+    return TuningCurve(np.arange(1, num_pulls + 1), chosen.mean(axis=0), low, high, num_arms, len(pool))
+
+
+def _trials(rng: np.random.Generator, pool: np.ndarray, arms: np.ndarray, num_pulls: int, alpha: float) -> np.ndarray:
+    """f64[trials, n]: the true score of the arm that each trial would choose after each pull; `arms`: i[trials, K]."""
+    truth = pool.mean(axis=1)[arms]
+    trial = np.arange(len(arms))
+    counts, sums = np.zeros(arms.shape), np.zeros(arms.shape)
+    chosen = np.empty((len(arms), num_pulls))
+    for n in range(num_pulls):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            bound = sums / counts + np.sqrt(alpha * np.log(n + 1) / counts)
+        arm = _best(rng, np.where(counts == 0, np.inf, bound))
+        counts[trial, arm] += 1
+        sums[trial, arm] += pool[arms[trial, arm], rng.integers(0, pool.shape[1], len(arms))]
+        means = np.where(counts == 0, -np.inf, sums / np.maximum(counts, 1))
+        chosen[:, n] = truth[trial, _best(rng, means)]
+    return chosen
+
+
+def _best(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
+    """i[trials]: where each row of `values` is largest; ties by chance."""
+    is_best = values == values.max(axis=1, keepdims=True)
+    return np.argmax(is_best * rng.random(values.shape), axis=1)
+
+
+def _checked(scores: ArrayLike) -> np.ndarray:
+    try:
+        pool = np.asarray(scores, np.float64)
+    except ValueError:
+        raise UserError("the policies of a pool need equally many episodes each") from None
+    if pool.ndim != 2 or 0 in pool.shape:
+        raise UserError(f"a pool is a matrix of policies by episodes, this has the shape {pool.shape}")
+    if not np.isfinite(pool).all():
+        lost = np.flatnonzero(~np.isfinite(pool).all(axis=1))
+        raise UserError(f"policy {lost[0]} of the pool has scores that are not finite; leave it out")
+    return pool
