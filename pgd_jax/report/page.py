@@ -2,11 +2,10 @@
 
 Pure text: every number shown is in the dictionary that becomes report.json."""
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pgd_jax.report import summary
-from pgd_jax.report.stats import Estimate
+from pgd_jax.report.tables import BOOTSTRAPS, INTERVALS, bullets, show, show_interval, table
 
 LABELS = {
     "normalised_score": "normalised score (0 random, 100 expert)",
@@ -24,10 +23,6 @@ DIGITS = {
     "synthetic_log_likelihood": ".2f",
     "dynamics_error": ".2g",
 }
-INTERVALS = (
-    "Square brackets: 95 % Student-t interval of the mean over seeds, given from 3 seeds on; "
-    "with fewer, the seeds' own values stand in round brackets."
-)
 ERRORS = {
     "all rows": "dynamics_error",
     "reachable states": "dynamics_error_reachable",
@@ -55,29 +50,12 @@ def render(numbers: dict[str, Any]) -> str:
     return "\n\n".join("\n\n".join(part for part in section(numbers) if part) for section in sections) + "\n"
 
 
-def show(estimate: Estimate | None, digits: str) -> str:
-    """ "35.1 [20.3, 49.9]", or with the seeds' values where there is no interval."""
-    if estimate is None:
-        return "–"
-    mean = f"{estimate.mean:{digits}}"
-    if estimate.has_interval:
-        return f"{mean} [{estimate.low:{digits}}, {estimate.high:{digits}}]"
-    if len(estimate.values) == 1:
-        return f"{mean} (1 seed)"
-    return f"{mean} ({', '.join(f'{value:{digits}}' for value in estimate.values)})" if estimate.values else mean
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def sentence(difference: dict[str, Any], key: str) -> str:
     """One comparison in words; "beats" only where the interval excludes 0."""
     a, b, verdict, digits = difference["a"], difference["b"], difference["verdict"], "+" + DIGITS[key]
     how = "paired by seed" if difference["paired"] else "unpaired"
     amount = f"{show(difference['last'], digits)}, {how}"
-    late = f"Over the last fifth of the updates: {show(difference['late'], digits)}."
+    late = f"Over the last three evaluations: {show(difference['late'], digits)}."
     if verdict == "too few seeds":
         return f"**{a}** − **{b}**: {amount}; too few seeds to say which is better. {late}"
     if verdict == "no clear difference":
@@ -100,7 +78,7 @@ def _head(numbers: dict[str, Any]) -> list[str]:
         num_episodes = task["num_host_episodes" if key.startswith("host_") else "num_episodes"]
         judged = f"{LABELS[key].capitalize()}{where}, {num_episodes} episodes a seed: "
         means = (f"{name} {show(group['last'][key], DIGITS[key])}" for name, group in groups.items())
-        parts += [judged + "; ".join(means) + ".", _bullets(sentence(d, key) for d in numbers["differences"])]
+        parts += [judged + "; ".join(means) + ".", bullets(sentence(d, key) for d in numbers["differences"])]
         if task["num_host_episodes"]:
             parts.append(
                 f"On the host: {task['num_host_episodes']} episodes a seed after the last phase of each chunk, with "
@@ -109,25 +87,23 @@ def _head(numbers: dict[str, Any]) -> list[str]:
     if len(numbers["differences"]) > 1:
         parts.append("Each interval stands alone: none is corrected for the number of comparisons.")
     parts.append(INTERVALS)
-    return [*parts, "**Read with care**", _bullets(numbers["notes"])] if numbers["notes"] else parts
-
-
-def _bullets(items: Iterable[str]) -> str:
-    return "\n".join(f"- {item}" for item in items)
+    return [*parts, "**Read with care**", bullets(numbers["notes"])] if numbers["notes"] else parts
 
 
 def _score(numbers: dict[str, Any]) -> list[str]:
     keys = [key for key in summary.MEASURES if any(group["last"][key] for group in numbers["groups"].values())]
     score = numbers["score"]
-    late = [f"{LABELS[score]}, last fifth of the updates"] if score else []
+    late = [f"{LABELS[score]}, mean of the last three evaluations"] if score else []
     rows = [
         [name, str(len(group["seeds"])), *(show(group["last"][key], DIGITS[key]) for key in keys)]
         + ([show(group["late"][score], DIGITS[score])] if score else [])
         for name, group in numbers["groups"].items()
     ]
     parts = ["## Last phase", table(["group", "seeds", *(LABELS[key] for key in keys), *late], rows)]
+    if score:
+        parts += [_each_seed(numbers["groups"], score), BOOTSTRAPS]
     if numbers["differences"]:
-        head = ["a − b", "last phase", "", "last fifth of the updates", ""]
+        head = ["a − b", "last phase", "", "last three evaluations", ""]
         digits = "+" + DIGITS[score]
         lines = [
             [f"{d['a']} − {d['b']}", show(d["last"], digits), d["verdict"], show(d["late"], digits), d["late_verdict"]]
@@ -135,6 +111,15 @@ def _score(numbers: dict[str, Any]) -> list[str]:
         ]
         parts.append(table(head, lines))
     return [*parts, *_figure(numbers, "learning_curves.png", CURVES)]
+
+
+def _each_seed(groups: dict[str, Any], score: str) -> str:
+    digits, rows = DIGITS[score], []
+    for name, group in groups.items():
+        if group["last"][score]:
+            each = " ".join(f"{value:{digits}}" for value in group["last"][score].values)
+            rows.append([name, show_interval(group["interquartile"][score], digits), each])
+    return table(["group", f"{LABELS[score]}, interquartile mean", "each seed"], rows)
 
 
 def _on_policy(numbers: dict[str, Any]) -> list[str]:

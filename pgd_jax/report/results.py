@@ -9,9 +9,9 @@ import numpy as np
 
 from pgd_jax.core import config as configs
 from pgd_jax.core.errors import UserError
+from pgd_jax.report import tasks
 from pgd_jax.runs import agent as agent_runs, metrics, records, rundir
 
-LATE_SHARE = 0.2  # of the updates: the end of a run, averaged as a less noisy number than the last phase
 KINDS = ("real", "unguided", "guided")
 COEFFICIENT = agent_runs.COEFFICIENT
 
@@ -83,14 +83,13 @@ def common_updates(found: Sequence[Group]) -> int:
 
 def last(group: Group, key: str, updates: int) -> dict[int, float]:
     """`key` by seed in the last phase within `updates`; empty where the rows do not have it."""
-    return {seed: values[-1] for seed, values in _within(group, key, 0, updates).items()}
+    return {seed: values[-1] for seed, values in _within(group, key, updates).items()}
 
 
 def late(group: Group, key: str, updates: int) -> dict[int, float]:
-    """`key` by seed, averaged over the phases of the last fifth of `updates` (the last phase at least)."""
-    final = min(last(group, "updates", updates).values(), default=0)
-    start = min((1.0 - LATE_SHARE) * updates, final - 1)
-    return {seed: float(np.mean(values)) for seed, values in _within(group, key, start, updates).items()}
+    """`key` by seed, averaged over the last three phases within `updates` that have it (all where there are fewer)."""
+    found = _within(group, key, updates)
+    return {seed: float(np.mean(values[-tasks.NUM_LATE :])) for seed, values in found.items()}
 
 
 def curve(group: Group, key: str) -> tuple[np.ndarray, np.ndarray] | None:
@@ -114,9 +113,9 @@ def pairs(found: Sequence[Group]) -> list[tuple[Group, Group]]:
     ]
 
 
-def _within(group: Group, key: str, start: float, stop: int) -> dict[int, list[float]]:
+def _within(group: Group, key: str, updates: int) -> dict[int, list[float]]:
     picked = {
-        seed: [row[key] for row in rows if key in row and start < row["updates"] <= stop]
+        seed: [row[key] for row in rows if key in row and row["updates"] <= updates]
         for seed, rows in group.rows.items()
     }
     return {seed: values for seed, values in sorted(picked.items()) if values}

@@ -35,7 +35,10 @@ def curves(groups: Sequence[Group], key: str) -> dict[str, plots.Curve]:
 
 
 def of_groups(groups: Sequence[Group], updates: int) -> dict[str, dict[str, Any]]:
-    """By group: kind, seeds, each measure's estimate or None at `updates` ("last"), over the last fifth ("late")."""
+    """By group: kind, seeds, and each measure or None: last phase within `updates` ("last"), last three ("late").
+
+    Scores also have the interquartile mean of the last phase ("interquartile").
+    """
     return {
         group.name: {
             "kind": group.kind,
@@ -43,6 +46,11 @@ def of_groups(groups: Sequence[Group], updates: int) -> dict[str, dict[str, Any]
             "seeds": sorted(group.rows),
             "last": {key: _mean(results.last(group, key, updates)) for key in MEASURES},
             "late": {key: _mean(results.late(group, key, updates)) for key in MEASURES},
+            "interquartile": {
+                key: stats.stratified_bootstrap(stats.interquartile_mean, [list(values.values())])
+                for key in SCORES
+                if (values := results.last(group, key, updates))
+            },
         }
         for group in groups
     }
@@ -61,7 +69,7 @@ def of_curves(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
 
 
 def differences(groups: Sequence[Group], key: str, updates: int) -> list[dict[str, Any]]:
-    """For each pair worth comparing: a - b of `key`, in the last phase and over the last fifth, and what they say."""
+    """For each pair worth comparing: a - b of `key`, in the last phase and over the last three, and what they say."""
     found = []
     evaluated = [group for group in groups if results.last(group, key, updates)]
     for a, b in results.pairs(evaluated):
