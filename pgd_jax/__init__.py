@@ -11,7 +11,8 @@ from typing import Any
 from pgd_jax.core import signals
 
 signals.begin_if_started(
-    "pgd_jax", scripts="pgd-(datasets|collect|train-(denoiser|behaviour|agent)|sample|report|launch|quickstart)"
+    "pgd_jax",
+    scripts="pgd-(datasets|collect|train-(denoiser|behaviour|world-model|agent)|sample|report|launch|quickstart)",
 )
 
 from pgd_jax.core import compilation

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Config = TypeVar("Config", bound="DataclassInstance")
 
 OUTLIERS = ("keep", "clip", "drop")
+UNCERTAINTIES = SPREAD, DISAGREEMENT = ("spread", "disagreement")  # of a world model's prediction
+TERMINALS = RULE, LEARNED = ("rule", "learned")  # what ends a rollout
 
 
 def option(default: Any, text: str, among: Range | None = None) -> Any:
@@ -101,6 +103,35 @@ class BehaviourConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class WorldModelConfig:
+    """A one-step world model of one dataset: an ensemble of Gaussian networks."""
+
+    data: DataConfig = nested(DataConfig)  # windows matter for the held-out episodes and the normalizer alone
+    num_members: int = option(7, "networks of the ensemble")
+    num_elites: int = option(5, "of which rollouts use those with the lowest held-out errors")
+    hidden_dim: int = option(200, "width of a member")
+    num_hidden: int = option(4, "hidden layers of a member")
+    num_steps: int = option(20_000, "optimiser steps; each member's best weights on held-out episodes are kept")
+    steps_per_chunk: int = option(1_000, "steps of one compiled call: held-out error and checkpoint after each")
+    batch_size: int = option(256, "transitions of a step, for each member its own")
+    learning_rate: float = option(1e-3, "Adam's rate", ranges.POSITIVE)
+    seed: int = option(0, "seed of weights, bootstrap samples and batches")
+
+
+@dataclasses.dataclass(frozen=True)
+class RolloutConfig:
+    """Rollouts of a one-step world model: what generator "ensemble" makes of it."""
+
+    horizon: int = option(5, "steps of a rollout")
+    num_rollouts: int = option(8_192, "rollouts generated in a phase, each from a state of the dataset")
+    rollouts_per_batch: int = option(2_048, "rollouts at once, a lane: sets peak memory")
+    uncertainty: str = option(
+        "spread", "what hyper.generator.penalty charges for: spread (MOPO: largest of the elites) or disagreement"
+    )
+    terminals: str = option("rule", "what ends an episode: rule (the task's own, where it has one) or learned")
+
+
+@dataclasses.dataclass(frozen=True)
 class SamplingConfig:
     sampler: str = option("dpmpp_2m_sde", "integrator of the reverse process")
     num_steps: int = option(32, "noise steps N of one trajectory")
@@ -123,7 +154,8 @@ class AgentConfig:
 
     denoiser: str = option("", "run directory of train_denoiser; may be empty when synthetic_per_batch is 0")
     behaviour: str = option("", "run directory of train_behaviour, for hyper.generator.guidance.behaviour; or empty")
-    dataset: str = option("", "dataset of the real rows; empty: the denoiser's own")
+    world_model: str = option("", "run directory of train_world_model, for generator=ensemble; or empty")
+    dataset: str = option("", "dataset of the real rows; empty: the denoiser's or the world model's own")
     download: bool = option(False, "fetch a D4RL or Minari dataset that is not here")
     max_rows: int = option(0, "read only so many rows, the first ones; 0: all, or the denoiser's of its own dataset")
     next_tolerance: float = option(0.0, "as data.next_tolerance of a denoiser; 0: the denoiser's of its own dataset")
@@ -131,10 +163,13 @@ class AgentConfig:
     action_bounds: str = option("", "as data.action_bounds of a denoiser; empty: the denoiser's of its own dataset")
     environment: str = option("", 'environment that judges the agent; empty: the dataset\'s own; "none": no evaluation')
     agent: str = option("td3_bc", "offline RL algorithm")
-    generator: str = option("diffusion", "what makes the synthetic data")
+    generator: str = option(
+        "diffusion", "what makes the synthetic data: diffusion (of a denoiser) or ensemble (rollouts of a world model)"
+    )
     hidden_dim: int = option(256, "width of the agent's networks")
     num_hidden: int = option(2, "hidden layers of the agent's networks")
     sampling: SamplingConfig = nested(SamplingConfig)
+    rollout: RolloutConfig = nested(RolloutConfig)
     num_phases: int = option(100, "generate, learn, evaluate: how many times")
     phases_per_chunk: int = option(1, "phases of one compiled call: progress and checkpoint after each call")
     updates_per_phase: int = option(10_000, "gradient updates between two generations")

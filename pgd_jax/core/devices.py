@@ -53,7 +53,7 @@ def mesh_of(choice: str, num_lanes: int, num_batches: int, copied_bytes: float =
         if by_windows > 1 and (not num_batches or num_batches % by_windows):
             raise UserError(
                 f"mesh={choice}: the {num_batches} batches of a phase (sampling.num_trajectories / "
-                "sampling.trajectories_per_batch) do not divide evenly"
+                "sampling.trajectories_per_batch, or those of rollout) do not divide evenly"
             )
     return _mesh((by_lanes, by_windows), (LANES, WINDOWS))
 
@@ -179,7 +179,7 @@ def mean(tree: Tree, mesh: Mesh | None) -> Tree:
     return tree if size(mesh, WINDOWS) == 1 else jax.lax.pmean(tree, WINDOWS)
 
 
-def map_windows(function: Callable[[Tree], jax.Array], batches: Tree, mesh: Mesh | None) -> jax.Array:
+def map_windows(function: Callable[[Tree], Tree], batches: Tree, mesh: Mesh | None) -> Tree:
     """`lax.map` over batches of windows, leading axis K, each device doing its share; all results on every device."""
     if size(mesh, WINDOWS) == 1:
         return jax.lax.map(function, batches)

@@ -4,7 +4,18 @@ import dataclasses
 from typing import Any
 
 from pgd_jax.core import action_bounds
-from pgd_jax.core.config import OUTLIERS, AgentConfig, BehaviourConfig, DenoiserConfig, SamplingConfig
+from pgd_jax.core.config import (
+    OUTLIERS,
+    TERMINALS,
+    UNCERTAINTIES,
+    AgentConfig,
+    BehaviourConfig,
+    DataConfig,
+    DenoiserConfig,
+    RolloutConfig,
+    SamplingConfig,
+    WorldModelConfig,
+)  # fmt: skip
 from pgd_jax.core.errors import UserError
 
 MOST = (1 << 31) - 1  # steps, rows and windows are counted in i32
@@ -63,17 +74,22 @@ def check_reading(config: Any, choices: tuple[str, ...] = OUTLIERS) -> None:
         raise UserError(f'outliers="{config.outliers}" is unknown; choose {", ".join(OUTLIERS[:-1])} or {OUTLIERS[-1]}')
 
 
-def validate_denoiser(config: DenoiserConfig) -> None:
-    """Raises UserError for settings that cannot work, before anything is read or written."""
-    training, data = config.training, config.data
+def check_data(data: DataConfig) -> None:
+    """Raises UserError for windows, a split or a reading that cannot be."""
     check_positive(data, "window_length", "window_stride")
     check_reading(data)
-    check_positive(config.unet, "width", "num_blocks")
     check_seed("data.split_seed", data.split_seed)
-    check_seed("training.seed", training.seed)
-    check_positive(training, "num_steps", "steps_per_chunk", "batch_size", "ema_period", "num_validation_windows")
     if data.window_length < 2:
         raise UserError(f"data.window_length={data.window_length} must be at least 2: a transition spans two rows")
+
+
+def validate_denoiser(config: DenoiserConfig) -> None:
+    """Raises UserError for settings that cannot work, before anything is read or written."""
+    training = config.training
+    check_positive(config.unet, "width", "num_blocks")
+    check_data(config.data)
+    check_seed("training.seed", training.seed)
+    check_positive(training, "num_steps", "steps_per_chunk", "batch_size", "ema_period", "num_validation_windows")
     check_ranges(config)
     if training.steps_per_chunk % training.ema_period or training.num_steps % training.steps_per_chunk:
         raise UserError(
@@ -91,6 +107,33 @@ def validate_behaviour(config: BehaviourConfig) -> None:
         raise UserError(f"num_steps={config.num_steps} must be a multiple of steps_per_chunk={config.steps_per_chunk}")
     if not config.denoiser:
         raise UserError("config.denoiser is empty: name the run directory of train_denoiser")
+
+
+def validate_world_model(config: WorldModelConfig) -> None:
+    """Raises UserError for settings that cannot work, before anything is read or written."""
+    check_data(config.data)
+    check_ranges(config)
+    check_seed("seed", config.seed)
+    check_positive(
+        config, "num_members", "num_elites", "hidden_dim", "num_hidden", "num_steps", "steps_per_chunk", "batch_size"
+    )
+    if config.num_elites > config.num_members:
+        raise UserError(f"num_elites={config.num_elites} must be at most num_members={config.num_members}")
+    if config.num_steps % config.steps_per_chunk:
+        raise UserError(f"num_steps={config.num_steps} must be a multiple of steps_per_chunk={config.steps_per_chunk}")
+
+
+def validate_rollout(rollout: RolloutConfig) -> None:
+    """Raises UserError for rollouts that cannot work."""
+    check_positive(rollout, "horizon", "num_rollouts", "rollouts_per_batch")
+    if rollout.num_rollouts % rollout.rollouts_per_batch:
+        raise UserError(
+            f"rollout.num_rollouts={rollout.num_rollouts} must be a multiple of rollout.rollouts_per_batch="
+            f"{rollout.rollouts_per_batch}"
+        )
+    for name, known in (("uncertainty", UNCERTAINTIES), ("terminals", TERMINALS)):
+        if (found := getattr(rollout, name)) not in known:
+            raise UserError(f'rollout.{name}="{found}" is unknown; choose {" or ".join(known)}')
 
 
 def validate_sampling(sampling: SamplingConfig) -> None:
@@ -135,3 +178,4 @@ def validate_agent(config: AgentConfig) -> None:
             f"num_phases={config.num_phases} must be a multiple of phases_per_chunk={config.phases_per_chunk}"
         )
     validate_sampling(config.sampling)
+    validate_rollout(config.rollout)

@@ -8,6 +8,7 @@ import jax
 from pgd_jax.core.registry import Registry
 
 EnvState = Any  # a pytree of arrays, the environment's own
+IsTerminal = Callable[[jax.Array], jax.Array]  # obs [O] -> bool[]
 
 
 class EvalEnv(NamedTuple):
@@ -29,6 +30,8 @@ class EvalEnv(NamedTuple):
     is_reachable: Callable[[jax.Array], jax.Array] | None = None
     # obs [O] -> reward []: where the observation alone decides it; files may then pay for obs[t] or for obs[t + 1].
     reward_of: Callable[[jax.Array], jax.Array] | None = None
+    # Whether an episode that comes to this observation ends there; None where that is not known.
+    is_terminal: IsTerminal | None = None
     # state -> (qpos, qvel): what D4RL's files keep under infos/; None where there is no such simulator.
     simulator: Callable[[EnvState], tuple[jax.Array, jax.Array]] | None = None
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from pgd_jax.core.config import AgentConfig, SamplingConfig
 from pgd_jax.core.registry import Registry
 from pgd_jax.core.types import LogProb, Normalizer, Policy, Transition
-from pgd_jax.envs.base import EvalEnv
+from pgd_jax.envs.base import EvalEnv, IsTerminal
 from pgd_jax.measures import dynamics
 
 Metrics = dict[str, jax.Array]
@@ -48,17 +48,19 @@ class Generator(NamedTuple):
     num_windows: int  # M, of a phase
     num_batches: int  # of windows, that devices may share
     plan: Any = None  # everything static behind it, for those who know this kind
+    is_whole: bool = False  # whether a window's last row is a transition too; else it has no successor
 
 
 class Context(NamedTuple):
     """What a generator is built from."""
 
     config: AgentConfig
-    trained: Any  # the trained model in config.denoiser (runs/denoiser.py); None where none is named
+    trained: Any  # the model in config.denoiser or config.world_model (runs/); None where none is named
     behaviour: Any  # the cloned policy in config.behaviour (runs/behaviour.py), or None
     normalizer: Normalizer
     real: Transition | None  # [N, ...] the dataset
     hypers: Hyper  # the floats of all lanes, leaves f32[L]
+    is_terminal: IsTerminal | None = None  # the rule of the dataset's task, environment space; None: learned, if at all
 
 
 class GeneratorFamily(NamedTuple):
@@ -66,7 +68,7 @@ class GeneratorFamily(NamedTuple):
 
     hyper: Callable[[], Hyper]  # () -> defaults, Python floats
     build: Callable[[Context], tuple[Generator, Model]]
-    needs_denoiser: bool = False  # whether config.denoiser must name a run
+    needs: str = ""  # "denoiser" or "world_model": the setting that must name a run; "": none
     # (config.sampling, floats of all lanes, leaves f32[L]) -> None; UserError for floats that do not go together
     check: Callable[[SamplingConfig, Hyper], None] = lambda sampling, hypers: None
 
@@ -90,12 +92,14 @@ def describe(
     env: EvalEnv | None,
     window_length: int,
     num_measured: int,
+    is_whole: bool = False,
 ) -> Metrics:
     """How on-policy and how true the synthetic data are, whatever generated them.
 
     log pi(a|s) per action under the policy that guided them, and the normalised squared error of the next observation
     against the environment in the first `num_measured` windows K, which are independent draws: of all rows, of rows in
-    reachable states, by window f32[K] and by position in the window f32[T - 1].
+    reachable states, by window f32[K] and by position in the window f32[T - 1], or f32[T] where the last row has a next
+    observation too (`is_whole`).
     """
     rows = synthetic.transition
     weight = synthetic.valid.astype(jnp.float32)
@@ -107,6 +111,8 @@ def describe(
     }
     if env is not None and env.from_obs is not None and num_measured:
         metrics |= _dynamics(synthetic, normalizer, env, window_length, num_measured)
+        if not is_whole:  # the last row has no successor
+            metrics["dynamics_error_by_position"] = metrics["dynamics_error_by_position"][:-1]
     return metrics
 
 
@@ -129,5 +135,5 @@ def _dynamics(
         "dynamics_defined_share": jnp.sum(weight)
         / jnp.maximum(jnp.sum(valid.astype(jnp.float32) * (1.0 - rows.terminal)), 1.0),
         "dynamics_error_by_window": mean(weight, 1),
-        "dynamics_error_by_position": mean(weight, 0)[:-1],  # the last row has no successor
+        "dynamics_error_by_position": mean(weight, 0),
     }

@@ -10,7 +10,7 @@ from flax import struct
 from jax.sharding import Mesh
 
 from pgd_jax.agents import cloned
-from pgd_jax.core import devices
+from pgd_jax.core import devices, logging
 from pgd_jax.core.config import SamplingConfig
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.hyper import Float
@@ -185,10 +185,12 @@ def build(context: Context) -> tuple[Generator, Model]:
             "hyper.generator.guidance.behaviour is the share of the behaviour policy that guidance leaves out: "
             "config.behaviour must name the run directory of train_behaviour that cloned it"
         )
+    if found := settings.unlike_published(context.config.sampling, context.hypers):
+        logging.info(f"sampling.{found}")
     plan = Plan(
         context.config.sampling, trained.config.data.window_length, trained.network, behaviour and behaviour.network
     )
     return of_plan(specialised(plan, context.hypers)), Model(trained.params, behaviour and behaviour.params)
 
 
-GENERATORS.add("diffusion", GeneratorFamily(Hyper, build, needs_denoiser=True, check=settings.check_hypers))
+GENERATORS.add("diffusion", GeneratorFamily(Hyper, build, needs="denoiser", check=settings.check_hypers))

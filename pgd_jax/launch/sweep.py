@@ -26,6 +26,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train_denoiser": Command("pgd_jax.cli.train_denoiser", configs.DenoiserConfig),
     "train_behaviour": Command("pgd_jax.cli.train_behaviour", configs.BehaviourConfig),
+    "train_world_model": Command("pgd_jax.cli.train_world_model", configs.WorldModelConfig),
     "train_agent": Command("pgd_jax.cli.train_agent", configs.AgentConfig),
 }
 

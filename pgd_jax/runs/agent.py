@@ -14,8 +14,8 @@ import numpy as np
 from pgd_jax.core import config as configs, devices, validation
 from pgd_jax.data import catalogue
 from pgd_jax.data.base import RawDataset
-from pgd_jax.generators.base import Metrics
-from pgd_jax.runs import checkpoint, denoiser as denoisers, driver, evaluators, footprint, records, rests, rundir
+from pgd_jax.generators.base import GENERATORS, Metrics
+from pgd_jax.runs import checkpoint, driver, evaluators, footprint, records, rests, rundir, source
 from pgd_jax.runs.experiment import Experiment, assemble
 from pgd_jax.train import loop
 
@@ -61,15 +61,16 @@ def rests_of(experiment: Experiment) -> dict[str, rests.Rest]:
     """What the experiment was made of besides its settings."""
     config, shared = experiment.config, experiment.shared
     found = {"dataset": rests.of_dataset(experiment.dataset, experiment.raw)}
-    if config.denoiser:
-        found["denoiser"] = rests.of_model(config.denoiser, shared.normalizer, shared.model)
+    what, path = source.named(config)
+    if path:
+        found[what] = rests.of_model(path, shared.normalizer, shared.model)
     if config.behaviour:
         found["behaviour"] = rests.of_model(config.behaviour, shared.model)
     return found
 
 
 def fit_in_memory(
-    config: configs.AgentConfig, trained: denoisers.Trained | None, raw: RawDataset
+    config: configs.AgentConfig, trained: source.Trained | None, raw: RawDataset
 ) -> tuple[Experiment, loop.LaneState, list[dict[str, Any]]]:
     """Runs the experiment and keeps nothing on the disk: (experiment, last states, all rows), the numbers of `fit`."""
     experiment = assemble(config, trained, raw)
@@ -152,9 +153,11 @@ def _host_judge(experiment: Experiment) -> Callable[..., list[dict[str, Any]]]:
 
 
 def group(config: configs.AgentConfig, setting: dict[str, float]) -> str:
-    """What a report calls lanes of this kind: "real", "unguided", "guided", and whatever else tells them apart."""
+    """What a report calls lanes of this kind: "real", "unguided", "guided", "rollouts", and what else is theirs."""
     if config.synthetic_per_batch == 0:
         kind = "real"
+    elif GENERATORS.get(config.generator).needs == "world_model":
+        kind = "rollouts"
     else:
         kind = "unguided" if setting.get(COEFFICIENT, 1.0) == 0.0 else "guided"
     others = [f"{name}={value:g}" for name, value in setting.items() if name != COEFFICIENT or value not in (0.0, 1.0)]
@@ -175,10 +178,10 @@ def load(path: str | os.PathLike) -> tuple[Experiment, loop.LaneState, int]:
     config = records.read_config(configs.AgentConfig, path, KIND)
     path, record = records.directory(path), records.load_rests(path, KIND)
     config = dataclasses.replace(config, download=False)  # to go to the network is for a command's own flags to say
-    for what in ("denoiser", "behaviour", "dataset"):
+    for what in ("denoiser", "world_model", "behaviour", "dataset"):
         if name := getattr(config, what):
             found = rests.find(path, record, what, name)
-            records.say_what_it_names(path, what, found)
+            records.say_what_it_names(path, source.WORDS.get(what, what), found)
             changed: dict[str, Any] = {what: found}
             config = dataclasses.replace(config, **changed)
     experiment = assemble(config)

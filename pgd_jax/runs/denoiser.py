@@ -73,18 +73,14 @@ def prepare(config: configs.DenoiserConfig, raw: RawDataset | None = None) -> Da
     raw = loading.load(data.dataset, data.download, Reading.of(data)) if raw is None else raw
     pieces = episodes.segments(raw)
     train_ids, validation_ids = split(data, pieces)
-    try:
-        starts = episodes.window_starts(episodes.take(pieces, train_ids), data.window_length, data.window_stride)
-    except UserError as error:
-        raise UserError(f"{data.dataset}: {error}") from None
+    starts = window_starts(data, episodes.take(pieces, train_ids))
     if config.training.batch_size > len(starts):
         raise UserError(
             f"training.batch_size={config.training.batch_size} is larger than the data: {data.dataset} has "
             f"{len(starts)} training windows of {data.window_length} rows; use a smaller batch or stride"
         )
     recorded = episodes.rows(raw)
-    counts = episodes.occurrences(starts, data.window_length, len(recorded))
-    normalizer = normalizers.fit(recorded, layout_of(raw), occurrences=counts)
+    normalizer = normalizer_of(data, raw, recorded, starts)
     rows = normalizers.encode(normalizer, jnp.asarray(recorded))
     validation, held_out = None, "nothing held out, as a single episode has windows: no validation loss"
     if validation_ids.size:
@@ -102,6 +98,20 @@ def split(data: configs.DataConfig, pieces: episodes.Segments) -> tuple[np.ndarr
     """(train ids, validation ids) of segments, as every run on this data divides them."""
     counts = episodes.window_counts(pieces, data.window_length, data.window_stride)
     return episodes.split(pieces, counts, data.validation_fraction, data.split_seed)
+
+
+def window_starts(data: configs.DataConfig, pieces: episodes.Segments) -> np.ndarray:
+    """First rows i32[W] of the windows of these segments; UserError, naming the dataset, where there are none."""
+    try:
+        return episodes.window_starts(pieces, data.window_length, data.window_stride)
+    except UserError as error:
+        raise UserError(f"{data.dataset}: {error}") from None
+
+
+def normalizer_of(data: configs.DataConfig, raw: RawDataset, recorded: np.ndarray, starts: np.ndarray) -> Normalizer:
+    """The statistics of the training windows, as every model on this data has them."""
+    counts = episodes.occurrences(starts, data.window_length, len(recorded))
+    return normalizers.fit(recorded, layout_of(raw), occurrences=counts)
 
 
 def ready(config: configs.DenoiserConfig, data: Data) -> driver.Ready:

@@ -10,12 +10,12 @@ from jax.sharding import Mesh
 from pgd_jax.agents.base import AGENTS, AgentPlan
 from pgd_jax.core import config as configs, devices, hyper as floats, logging, processes, validation
 from pgd_jax.core.errors import UserError
-from pgd_jax.core.types import Layout
 from pgd_jax.data import catalogue, episodes, loading, normalizer as normalizers
 from pgd_jax.data.base import RawDataset, Reading
+from pgd_jax.envs.base import EvalEnv, IsTerminal
 from pgd_jax.generators import settings as sampling_settings
 from pgd_jax.generators.base import GENERATORS, Context
-from pgd_jax.runs import behaviour as behaviours, denoiser as denoisers, evaluators, footprint, records
+from pgd_jax.runs import behaviour as behaviours, denoiser as denoisers, evaluators, footprint, records, source
 from pgd_jax.train import lanes, loop
 from pgd_jax.train.program import plan_of
 
@@ -35,9 +35,9 @@ class Experiment(NamedTuple):
 
 
 def assemble(
-    config: configs.AgentConfig, trained: denoisers.Trained | None = None, raw: RawDataset | None = None
+    config: configs.AgentConfig, trained: source.Trained | None = None, raw: RawDataset | None = None
 ) -> Experiment:
-    """Loads and checks all that a config names, but for a denoiser and rows that are given.
+    """Loads and checks all that a config names, but for a denoiser or world model and rows that are given.
 
     Raises UserError, before anything is written, for what cannot work.
     """
@@ -49,22 +49,14 @@ def assemble(
     lanes_ = lanes.build(hyper_of(config), config.hyper, config.num_seeds, config.first_seed)
     if config.synthetic_per_batch:
         GENERATORS.get(config.generator).check(config.sampling, lanes_.hypers.generator)
-        if found := sampling_settings.unlike_published(config.sampling, lanes_.hypers.generator):
-            logging.info(f"sampling.{found}")
-    if trained is None and config.denoiser:
-        trained = denoisers.load(config.denoiser)
+    trained = source.load(config) if trained is None else trained
     dataset, reading = data_of(config, trained)
     if raw is None and dataset != config.dataset and trained is not None:
-        records.say_what_it_names(config.denoiser, "dataset", dataset)
+        records.say_what_it_names(source.named(config)[1], "dataset", dataset)
     processes.check()
     raw = loading.load(dataset, config.download, reading) if raw is None else raw
     layout = denoisers.layout_of(raw)
-    if trained is not None and trained.normalizer.layout != layout:
-        raise UserError(
-            f"{dataset} has observations of {layout.obs_dim} and actions of {layout.action_dim}, the denoiser in "
-            f"{config.denoiser} was trained on {trained.normalizer.layout.obs_dim} and "
-            f"{trained.normalizer.layout.action_dim}{_bounds(layout, trained.normalizer.layout)}"
-        )
+    source.check_layout(config, trained, dataset, layout)
     normalizer = trained.normalizer if trained else normalizers.fit(episodes.rows(raw), layout)
     real = jax.tree.map(jnp.asarray, episodes.transitions(raw, episodes.segments(raw), normalizer))
     agent = family.build(layout.obs_dim, layout.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
@@ -76,7 +68,8 @@ def assemble(
     generator, model = None, None
     if config.synthetic_per_batch:
         cloned = behaviours.load(config.behaviour, normalizer) if config.behaviour else None
-        context = Context(config, trained, cloned, normalizer, real, lanes_.hypers.generator)
+        rule = _terminal_rule(config, raw, env)
+        context = Context(config, trained, cloned, normalizer, real, lanes_.hypers.generator, rule)
         generator, model = GENERATORS.get(config.generator).build(context)
     program = loop.Program(plan_of(config), agent, generator, env)
     shared = loop.Shared(model, normalizer, real)
@@ -85,21 +78,10 @@ def assemble(
     return Experiment(config, dataset, program, shared, lanes_, raw, reference_of(raw, name), host, mesh)
 
 
-def _bounds(ours: Layout, theirs: Layout) -> str:
-    if ours.action_bounds == theirs.action_bounds:
-        return ""
-    found = [layout.action_bounds or "-1:1" for layout in (ours, theirs)]
-    return f'; action_bounds are "{found[0]}" here and "{found[1]}" there'
-
-
 def check_generator(config: configs.AgentConfig) -> None:
     """Raises UserError for a generator that is unknown, or cannot do what the config asks for."""
-    family = GENERATORS.get(config.generator)
-    if config.synthetic_per_batch and family.needs_denoiser and not config.denoiser:
-        raise UserError(
-            "config.denoiser is empty: name the run directory of train_denoiser, or set synthetic_per_batch=0 to train "
-            "on real data alone"
-        )
+    GENERATORS.get(config.generator)
+    source.check(config)
     sampling_settings.check(config.sampling)
 
 
@@ -128,8 +110,16 @@ def complete(config: configs.AgentConfig) -> configs.AgentConfig:
     return dataclasses.replace(config, hyper=floats.nest(floats.values(hyper_of(config), config.hyper)))
 
 
-def data_of(config: configs.AgentConfig, trained: denoisers.Trained | None) -> tuple[str, Reading]:
-    """(name of the dataset of real rows, how it is read): the denoiser's own where the config names none."""
+def _terminal_rule(config: configs.AgentConfig, raw: RawDataset, env: EvalEnv | None) -> IsTerminal | None:
+    """The rule of the dataset's own task, whatever else judges the agent; None where it has none, or none is wanted."""
+    if GENERATORS.get(config.generator).needs != "world_model" or config.rollout.terminals != configs.RULE:
+        return None
+    own = env if env is not None and env.name == raw.env else evaluators.in_graph(raw.env, raw)
+    return None if own is None else own.is_terminal
+
+
+def data_of(config: configs.AgentConfig, trained: source.Trained | None) -> tuple[str, Reading]:
+    """(name of the dataset of real rows, how it is read): the model's own where the config names none."""
     own = configs.DataConfig() if trained is None or config.dataset else trained.config.data
     reading = Reading(
         config.max_rows or own.max_rows,

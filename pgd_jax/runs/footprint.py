@@ -19,7 +19,14 @@ import jax
 from jax.stages import Compiled
 
 from pgd_jax.core import devices, logging, memory, signals
-from pgd_jax.core.config import AgentConfig, BehaviourConfig, DenoiserConfig, SamplingConfig
+from pgd_jax.core.config import (
+    AgentConfig,
+    BehaviourConfig,
+    DenoiserConfig,
+    RolloutConfig,
+    SamplingConfig,
+    WorldModelConfig,
+)  # fmt: skip
 from pgd_jax.core.errors import UserError
 from pgd_jax.train.program import Program
 
@@ -70,6 +77,8 @@ def of_agent(config: AgentConfig, compiled: Compiled, program: Program, states: 
     if program.generator is not None:
         own = times_of(config.sampling, SamplingConfig(), ("trajectories_per_batch", "num_trajectories"))
         times |= {f"sampling.{name}": value for name, value in own.items()}
+        own = times_of(config.rollout, RolloutConfig(), ("rollouts_per_batch", "num_rollouts", "horizon"))
+        times |= {f"rollout.{name}": value for name, value in own.items()}
     parts, sharing = devices.size(program.mesh, devices.LANES), devices.sharing_memory(program.mesh)
     return of(compiled, shared, states, times, sharing, parts)
 
@@ -87,6 +96,12 @@ def of_denoiser(config: DenoiserConfig, compiled: Compiled, state: Tree, windows
 def of_policy(config: BehaviourConfig, compiled: Compiled, state: Tree, data: Tree) -> Footprint:
     """Of a behaviour policy's training."""
     return of(compiled, data, state, times_of(config, BehaviourConfig(), ("hidden_dim", "num_hidden", "batch_size")))
+
+
+def of_world_model(config: WorldModelConfig, compiled: Compiled, state: Tree, data: Tree) -> Footprint:
+    """Of `train.world_model.train_chunk`."""
+    names = ("num_members", "hidden_dim", "num_hidden", "batch_size")
+    return of(compiled, data, state, times_of(config, WorldModelConfig(), names))
 
 
 def of_sampling(sampling: SamplingConfig, compiled: Compiled) -> Footprint:

@@ -9,8 +9,9 @@ from pgd_jax.core import config as configs, logging, validation
 from pgd_jax.core.errors import UserError
 from pgd_jax.runs import checkpoint, rests
 
-PLACES = ("dataset", "download", "denoiser", "behaviour")  # settings that say where something is
-LENGTHS = {"agent": ("num_phases",), "behaviour": ("num_steps",)}  # by kind: settings that may grow
+PLACES = ("dataset", "download", "denoiser", "world_model", "behaviour")  # settings that say where something is
+# By kind: settings that may grow.
+LENGTHS = {"agent": ("num_phases",), "behaviour": ("num_steps",), "world_model": ("num_steps",)}
 CONFIG = "config.json"
 
 

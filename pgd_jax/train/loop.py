@@ -88,7 +88,7 @@ def generate(
     )
     num_measured = min(program.plan.dynamics_windows, generator.num_windows)
     length, normalizer = generator.window_length, shared.normalizer
-    metrics = describe(synthetic, guide.log_prob, normalizer, program.env, length, num_measured)
+    metrics = describe(synthetic, guide.log_prob, normalizer, program.env, length, num_measured, generator.is_whole)
     return carried, synthetic, metrics
 
 

@@ -1,0 +1,155 @@
+"""Training of the one-step world model: bootstrapped batches, Gaussian likelihood, each member's best weights kept.
+
+    for each step, member by member, on a batch of its own bootstrap sample of the transitions:
+        params <- Adam on the loss
+    for each member, after each chunk:
+        best <- params, where they have the lowest error on held-out transitions so far
+
+Keeping the best is what early stopping comes to. The number of steps is fixed: a run's length, time and learning curve
+are known beforehand, and members that still improve are not stopped by those that do not.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from pgd_jax.agents import adam
+from pgd_jax.core.config import WorldModelConfig
+from pgd_jax.core.types import Params
+from pgd_jax.networks import ensemble
+
+ADAM_EPS = 1e-8
+BOUND_WEIGHT = 0.01
+ROWS_PER_BATCH = 4_096  # held-out ones at once; sets memory, not the result
+# Of the kernels' squares / 2: first layer, second, those between, last (MBPO, Janner et al. 2019, its released code).
+DECAYS = (2.5e-5, 5e-5, 7.5e-5, 1e-4)
+
+
+class Rows(NamedTuple):
+    """Transitions as the network sees them; leading axes are free but equal."""
+
+    x: jax.Array  # f32[..., O + A]
+    y: jax.Array  # f32[..., O + 1]
+    terminal: jax.Array  # f32[...]
+    known: jax.Array  # f32[...] 0 where the file does not say what observation a terminal row led to
+
+
+class Data(NamedTuple):
+    training: Rows  # [N, ...]
+    bootstrap: jax.Array  # i32[E, N] the rows that each member learns from, drawn with replacement
+    validation: Rows | None  # None: a single episode leaves nothing to hold out
+
+
+@struct.dataclass
+class TrainState:
+    key: jax.Array
+    model: adam.Trained
+    best: Params  # of each member
+    errors: jax.Array  # f32[E] their held-out errors; infinite before the first
+
+
+def init(key: jax.Array, config: WorldModelConfig, in_dim: int, out_dim: int) -> TrainState:
+    key, key_params = jax.random.split(key)
+    sizes = (in_dim, out_dim, config.hidden_dim, config.num_hidden, config.num_members)
+    params = ensemble.init(key_params, *sizes)
+    # A copy: the same buffer twice in a donated state is an error.
+    return TrainState(key, adam.init(params), jax.tree.map(jnp.copy, params), jnp.full(config.num_members, jnp.inf))
+
+
+def bootstrap(key: jax.Array, num_members: int, num_rows: int) -> jax.Array:
+    """i32[E, N] (PETS, Chua et al. 2018, section 4: each member learns from its own sample of the data)."""
+    return jax.random.randint(key, (num_members, num_rows), 0, num_rows)
+
+
+def weight_decays(num_layers: int) -> Sequence[float]:
+    """For each layer: rising from the first to the last."""
+    first, second, between, last = DECAYS
+    return [*[first, second, *[between] * num_layers][: num_layers - 1], last]
+
+
+def loss(params: Params, rows: Rows) -> jax.Array:
+    """f32[] of a batch for each member, rows [E, B, ...]; sums over members, means over their batches.
+
+    (mu - y)^2 / sigma^2 + log sigma^2 in the mean over columns: twice the Gaussian's negative log-likelihood without
+    its constant (PETS, equation 1). Then the cross-entropy of the end, the decay of the weights, and the pull on the
+    bounds of log sigma^2 (PETS, appendix A.1).
+    """
+    mean, log_var, logit = ensemble.apply(params, rows.x)
+    is_known = jnp.broadcast_to(rows.known[..., None], rows.y.shape).at[..., -1].set(1.0)
+    likelihood = jnp.mean(is_known * ((mean - rows.y) ** 2 * jnp.exp(-log_var) + log_var), axis=(1, 2))
+    ends = jnp.mean(optax.sigmoid_binary_cross_entropy(logit, rows.terminal), axis=1)
+    decay = sum(
+        0.5 * rate * jnp.sum(layer["kernel"] ** 2)
+        for rate, layer in zip(weight_decays(len(params["layers"])), params["layers"], strict=True)
+    )
+    bounds = BOUND_WEIGHT * (jnp.sum(params["max_log_var"]) - jnp.sum(params["min_log_var"]))
+    return jnp.sum(likelihood + ends) + decay + bounds
+
+
+def held_out(params: Params, rows: Rows) -> tuple[jax.Array, jax.Array]:
+    """(squared error, cross-entropy of the end), f32[E] each, of rows [N, ...]: the former of known rows.
+
+    In units of the targets' variances: 1 is the error of one who always says the mean.
+    """
+    num_members = params["layers"][0]["bias"].shape[0]
+
+    def one(row: Rows) -> tuple[jax.Array, jax.Array]:
+        x = jnp.broadcast_to(row.x, (num_members, 1, row.x.size))
+        mean, _, logit = ensemble.apply(params, x)
+        error = jnp.mean((mean[:, 0] - row.y[None]) ** 2, axis=-1)
+        return row.known * error, optax.sigmoid_binary_cross_entropy(logit[:, 0], row.terminal)
+
+    errors, ends = jax.lax.map(one, rows, batch_size=ROWS_PER_BATCH)
+    return jnp.sum(errors, axis=0) / jnp.maximum(jnp.sum(rows.known), 1.0), jnp.mean(ends, axis=0)
+
+
+def train_step(state: TrainState, data: Data, config: WorldModelConfig) -> tuple[TrainState, jax.Array]:
+    """One Adam step of all members."""
+    key, key_batch = jax.random.split(state.key)
+    num_members, num_rows = data.bootstrap.shape
+    drawn = jax.random.randint(key_batch, (num_members, config.batch_size), 0, num_rows)
+    rows = jnp.take_along_axis(data.bootstrap, drawn, axis=1)
+    batch = jax.tree.map(lambda leaf: leaf[rows], data.training)
+    value, gradient = jax.value_and_grad(loss)(state.model.params, batch)
+    model = adam.step(state.model, gradient, config.learning_rate, ADAM_EPS)
+    return dataclasses.replace(state, key=key, model=model), value / num_members
+
+
+def keep_best(state: TrainState, errors: jax.Array) -> TrainState:
+    """With the weights of those members whose held-out errors f32[E] are the lowest they have had."""
+    is_better = errors < state.errors
+
+    def better(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(is_better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    best = jax.tree.map(better, state.model.params, state.best)
+    return dataclasses.replace(state, best=best, errors=jnp.where(is_better, errors, state.errors))
+
+
+@functools.partial(jax.jit, static_argnames=("config",), donate_argnames=("state",))
+def train_chunk(state: TrainState, data: Data, *, config: WorldModelConfig) -> tuple[TrainState, dict[str, jax.Array]]:
+    """`steps_per_chunk` steps, then the held-out errors; metrics are means over members, `best_error` over elites.
+
+    The steps of several chunks are to the bit those of one. Without held-out rows the newest weights are the best.
+    """
+    step = functools.partial(train_step, data=data, config=config)
+    state, losses = jax.lax.scan(lambda state, _: step(state), state, None, length=config.steps_per_chunk)
+    measures: dict[str, Any] = {"train_loss": jnp.mean(losses)}
+    if data.validation is None:
+        return dataclasses.replace(state, best=jax.tree.map(jnp.copy, state.model.params)), measures
+    errors, ends = held_out(state.model.params, data.validation)
+    state = keep_best(state, errors)
+    measures |= {"validation_error": jnp.mean(errors), "validation_terminal_loss": jnp.mean(ends)}
+    measures["best_error"] = jnp.mean(jnp.sort(state.errors)[: config.num_elites])
+    return state, measures
+
+
+def elites(state: TrainState, num_elites: int) -> Params:
+    """The ensemble of the members with the lowest held-out errors, at their best."""
+    return ensemble.take(state.best, jnp.argsort(state.errors)[:num_elites])
