@@ -20,8 +20,11 @@ from pgd_jax.core.errors import Diverged, UserError
 
 __version__ = "0.1.0"
 
-FUNCTIONS = ("load_dataset", "train_denoiser", "load_denoiser", "train_agent", "load_agents", "evaluate")
-CLASSES = ("Dataset", "Denoiser", "Windows", "AgentResult", "AgentPolicy")
+FUNCTIONS = (
+    "load_dataset", "train_denoiser", "load_denoiser", "train_world_model", "load_world_model", "train_agent",
+    "load_agents", "evaluate",
+)  # fmt: skip
+CLASSES = ("Dataset", "Denoiser", "WorldModel", "Windows", "AgentResult", "AgentPolicy")
 MODULES = {"measures": "pgd_jax.measures", "plot": "pgd_jax.api.plot"}
 __all__ = ["Diverged", "UserError", *FUNCTIONS, *CLASSES, *MODULES]
 

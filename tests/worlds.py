@@ -14,8 +14,8 @@ from pgd_jax.core import config as configs
 from pgd_jax.core.types import Layout, Normalizer, Params, Transition
 from pgd_jax.data import export
 from pgd_jax.envs.base import ENVS
-from pgd_jax.generators import diffusion
-from pgd_jax.networks import unet
+from pgd_jax.generators import diffusion, ensemble, one_step
+from pgd_jax.networks import ensemble as networks, unet
 from pgd_jax.networks.base import Network
 from pgd_jax.runs.experiment import hyper_of
 from pgd_jax.train import lanes, loop
@@ -67,6 +67,27 @@ def agent_config(sampling: dict | None = None, **changes) -> configs.AgentConfig
     return dataclasses.replace(AGENT_CONFIG, sampling=dataclasses.replace(SAMPLING, **sampling or {}), **changes)
 
 
+# Rollouts of an untrained world model in the place of windows.
+ENSEMBLE = dataclasses.replace(
+    AGENT_CONFIG, denoiser="", world_model="in memory", generator="ensemble", hyper={"penalty": (0, 1)},
+    rollout=configs.RolloutConfig(horizon=3, num_rollouts=8, rollouts_per_batch=4),
+)  # fmt: skip
+
+
+def world_model_config(dataset: str, **changes) -> configs.WorldModelConfig:
+    settings = dict(num_members=3, num_elites=2, hidden_dim=8, num_hidden=2, num_steps=60, steps_per_chunk=10)
+    data = configs.DataConfig(dataset=dataset, window_length=WINDOW, window_stride=4)
+    return configs.WorldModelConfig(data=data, **settings | {"batch_size": 16} | changes)
+
+
+def ensemble_model(starts: jax.Array, num_members: int = 3) -> one_step.Model:
+    """Of pendulum's shapes, with random weights."""
+    sizes = (LAYOUT.obs_dim + LAYOUT.action_dim, LAYOUT.obs_dim + 1, 8, 2, num_members)
+    params = _noisy(jax.random.key(2), networks.init(jax.random.key(1), *sizes))
+    numbers = (jnp.full(1, 0.1), jnp.full(1, 0.5), jnp.zeros(4), jnp.full(4, 0.3))
+    return one_step.Model(params, one_step.Scale(*numbers), starts)
+
+
 class World(NamedTuple):
     """What `loop.run_chunk` takes, without a file or a trained denoiser."""
 
@@ -82,7 +103,7 @@ class World(NamedTuple):
 
 
 def build(config: configs.AgentConfig = AGENT_CONFIG) -> World:
-    """A world with a U-Net of random weights that no training has seen, and random real data."""
+    """A world with a model of random weights that no training has seen, and random real data."""
     network, params = network_and_params()
     normalizer = Normalizer(
         jnp.array([0.1, 0.0, 0.5, 0.0, -1.0, 0.1]), jnp.array([0.7, 0.7, 3.0, 0.8, 1.0, 0.2]), LAYOUT
@@ -90,12 +111,15 @@ def build(config: configs.AgentConfig = AGENT_CONFIG) -> World:
     family = AGENTS.get(config.agent)
     agent = family.build(LAYOUT.obs_dim, LAYOUT.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
     generator, model = None, None
-    if config.synthetic_per_batch:
+    real, lanes_ = real_transitions(), lanes.build(hyper_of(config), config.hyper, config.num_seeds, config.first_seed)
+    if config.synthetic_per_batch and config.generator == "ensemble":
+        plan = ensemble.specialised(ensemble.Plan(config.rollout), lanes_.hypers.generator)
+        generator, model = ensemble.of_plan(plan), ensemble_model(real.obs)
+    elif config.synthetic_per_batch:
         generator = diffusion.of_plan(diffusion.Plan(config.sampling, WINDOW, network))
         model = diffusion.Model(params)
     program = loop.Program(plan_of(config), agent, generator, ENVS.get("pendulum")())
-    shared = loop.Shared(model, normalizer, real_transitions())
-    lanes_ = lanes.build(hyper_of(config), config.hyper, config.num_seeds, config.first_seed)
+    shared = loop.Shared(model, normalizer, real)
     return World(program, shared, lanes_)
 
 

@@ -3,6 +3,8 @@
     data = pgd.load_dataset("maze2d-umaze-waypoint-v0")
     denoiser = pgd.train_denoiser(data, num_steps=2_000)
     guided = denoiser.sample(jax.random.key(0), 256, log_prob=log_prob, guidance=10.0)
+    world_model = pgd.train_world_model(data)
+    rollouts = world_model.sample(jax.random.key(0), 256, policy, horizon=16)
     result = pgd.train_agent(data, denoiser, agent="td3_bc", num_seeds=4, guidance_coefficient=[0, 10])
     pgd.evaluate(result.policy(lane=0), data.env, num_episodes=16)
 
@@ -27,6 +29,7 @@ from pgd_jax.api import keywords
 from pgd_jax.api.agents import AgentPolicy, AgentResult
 from pgd_jax.api.dataset import Dataset
 from pgd_jax.api.denoiser import IN_MEMORY, Denoiser
+from pgd_jax.api.world_model import WorldModel
 from pgd_jax.core import config as configs, presets, validation
 from pgd_jax.core.compilation import in_float32
 from pgd_jax.core.errors import UserError
@@ -37,11 +40,12 @@ from pgd_jax.data.base import Reading
 from pgd_jax.data.windows import Windows
 from pgd_jax.envs import evaluate as evaluation
 from pgd_jax.envs.base import ENVS, HOST_ENVS
-from pgd_jax.runs import agent as agent_runs, denoiser as denoisers, metrics
+from pgd_jax.runs import agent as agent_runs, denoiser as denoisers, metrics, world_model as world_models
 
 __all__ = [
-    "AgentPolicy", "AgentResult", "Dataset", "Denoiser", "Windows",
-    "evaluate", "load_agents", "load_dataset", "load_denoiser", "train_agent", "train_denoiser",
+    "AgentPolicy", "AgentResult", "Dataset", "Denoiser", "Windows", "WorldModel",
+    "evaluate", "load_agents", "load_dataset", "load_denoiser", "load_world_model", "train_agent", "train_denoiser",
+    "train_world_model",
 ]  # fmt: skip
 
 Policy = Callable[[Any], jax.Array]  # obs [..., O] -> action [..., A], environment space
@@ -109,9 +113,51 @@ def load_denoiser(path: str | os.PathLike, data: Dataset | None = None) -> Denoi
 
 
 @in_float32
+def train_world_model(
+    data: Dataset, workdir: str | os.PathLike | None = None, *, preset: str = "", **settings: Any
+) -> WorldModel:
+    """Trains a one-step world model of `data`: an ensemble that predicts next observation, reward and end.
+
+    With a `workdir` it is the run of `pgd-train-world-model`: it resumes, and a finished one returns at once.
+    `settings` are those of the command by their last names (num_steps, num_members, hidden_dim, seed, window_length,
+    ...), and so are the defaults. In memory the defaults are those of `preset` "notebook", for a look. Raises UserError
+    for settings that cannot work.
+    """
+    preset = preset or ("notebook" if workdir is None else "")
+    base = configs.to_dict(presets.config(preset, "world_model") if preset else configs.WorldModelConfig())
+    given = {"dataset": data.source} | data.reading._asdict()
+    own, of_data = list(base), list(base["data"])
+    base["data"] |= given
+    for name, value in settings.items():
+        if name == "data" or name in given or name not in own + of_data:
+            raise UserError(f'train_world_model has no setting "{name}"{nearest(name, own[1:] + of_data)}')
+        (base if name in own else base["data"])[name] = value
+    config = keywords.config(configs.WorldModelConfig, base)
+    if "steps_per_chunk" not in settings:
+        chunk = keywords.whole_chunk(config.num_steps, config.steps_per_chunk)
+        config = dataclasses.replace(config, steps_per_chunk=chunk)
+    if workdir is None:
+        made = world_models.fit_in_memory(config, data)
+        return WorldModel(made, "", data.env, data.reference, data.observations)
+    _check_source(data, workdir)
+    _check_end(world_models.fit(config, workdir, data), workdir)
+    return load_world_model(workdir, data)
+
+
+@in_float32
+def load_world_model(path: str | os.PathLike, data: Dataset | None = None) -> WorldModel:
+    """The world model of a finished run of `train_world_model`.
+
+    `data` says which task its rollouts belong to, whose rule ends them, and where they start.
+    """
+    about = ("", "", None) if data is None else (data.env, data.reference, data.observations)
+    return WorldModel(world_models.load(path), os.fspath(path), *about)
+
+
+@in_float32
 def train_agent(
     data: Dataset,
-    denoiser: Denoiser | None = None,
+    model: Denoiser | WorldModel | None = None,
     agent: str = configs.AgentConfig.agent,
     *,
     workdir: str | os.PathLike | None = None,
@@ -119,7 +165,8 @@ def train_agent(
     hyper: Mapping[str, Values] | None = None,
     **settings: Any,
 ) -> AgentResult:
-    """Trains agents on `data` and on windows of the denoiser, guided by their policies; without one on `data` alone.
+    """Trains agents on `data` and on what `model` makes: windows of a denoiser guided by their policies, or rollouts of
+    their policies in a world model; without one on `data` alone.
 
     `settings` are those of `pgd-train-agent` by their last names (num_seeds, num_phases, updates_per_phase, batch_size,
     sampler, num_steps, ...) and floats (guidance_coefficient, alpha, discount, ...), which may also stand in `hyper`,
@@ -131,17 +178,21 @@ def train_agent(
     preset = preset or ("notebook" if workdir is None else "")
     base = presets.config(preset, "agent") if preset else configs.AgentConfig()
     nested: dict[str, Any] = {"agent": agent, "dataset": data.source} | data.reading._asdict()
-    if denoiser is not None:
-        nested["denoiser"] = denoiser.path or IN_MEMORY
+    if isinstance(model, WorldModel):
+        nested["world_model"] = model.path or IN_MEMORY
+        settings = {"generator": "ensemble"} | settings
+    elif model is not None:
+        nested["denoiser"] = model.path or IN_MEMORY
     elif "generator" not in settings:
         nested["synthetic_per_batch"] = 0
     config = keywords.agent_config(base, nested, hyper or {}, settings)
     if workdir is None:
-        return AgentResult(*agent_runs.fit_in_memory(config, None if denoiser is None else denoiser.trained, data))
+        return AgentResult(*agent_runs.fit_in_memory(config, None if model is None else model.trained, data))
     _check_source(data, workdir)
-    if denoiser is not None and not denoiser.path:
+    if model is not None and not model.path:
+        what = "world model" if isinstance(model, WorldModel) else "denoiser"
         raise UserError(
-            f"workdir={workdir}: the denoiser is in memory, so that the run could not resume; train it in one too"
+            f"workdir={workdir}: the {what} is in memory, so that the run could not resume; train it in one too"
         )
     _check_end(agent_runs.fit(config, workdir, data), workdir)
     return load_agents(workdir)

@@ -163,10 +163,6 @@ def _rows(windows: Windows, length: int, layout: Layout) -> np.ndarray:
 
 def _one_value(hyper: Mapping[str, float]) -> diffusion.Hyper:
     """The floats of one sampling, f32[] each; raises UserError for an unknown one, or several values of one."""
-    found = floats.values(diffusion.Hyper(), hyper)
     if "guidance_coefficient" in hyper:
         raise UserError("hyper: guidance_coefficient is the argument `guidance` of a sampling")
-    for name, each in found.items():
-        if len(each) > 1:
-            raise UserError(f"hyper: {name}={list(each)}: a sampling takes one value of each float")
-    return floats.filled(diffusion.Hyper(), {name: jnp.float32(each[0]) for name, each in found.items()})
+    return keywords.one_value(diffusion.Hyper(), hyper)

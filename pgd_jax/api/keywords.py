@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
+
 from pgd_jax.core import config as configs, hyper as floats, validation
 from pgd_jax.core.config import AgentConfig
 from pgd_jax.core.errors import UserError
@@ -21,9 +23,10 @@ def config(cls: type[configs.Config], nested: Mapping[str, Any]) -> configs.Conf
 def agent_config(
     base: AgentConfig, nested: Mapping[str, Any], hyper: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> AgentConfig:
-    """`base` with `nested`, and with `settings` put where they belong: of the run, of its sampling, or a float."""
-    sampling = [field.name for field in dataclasses.fields(configs.SamplingConfig)]
-    own = [field.name for field in dataclasses.fields(AgentConfig) if field.name not in ("sampling", "hyper")]
+    """`base` with `nested`, and with `settings` put where they belong: of the run, sampling or rollouts, or a float."""
+    parts = {"sampling": configs.SamplingConfig, "rollout": configs.RolloutConfig}
+    inner = {field.name: part for part, cls in parts.items() for field in dataclasses.fields(cls)}
+    own = [field.name for field in dataclasses.fields(AgentConfig) if field.name not in (*parts, "hyper")]
     made = configs.to_dict(base) | dict(nested)
     for name in ("agent", "generator", "synthetic_per_batch"):  # which floats there are depends on these
         if name in settings and name not in nested:
@@ -33,14 +36,14 @@ def agent_config(
     given = {floats.full(name, known): value for name, value in own_floats.items()}
     given |= {floats.full(name, known): value for name, value in floats.flatten(hyper).items()}
     for name, value in settings.items():
-        if name in sampling:
-            made["sampling"][name] = value
-        elif name in own and name not in nested and name not in ("denoiser", "download"):
+        if name in inner:
+            made[inner[name]][name] = value
+        elif name in own and name not in nested and name not in ("denoiser", "world_model", "download"):
             made[name] = value
         elif name not in own:
             if not floats.meant(name, known) and floats.meant(name, experiment.generator_floats(made["generator"])):
                 raise UserError(f"{name} is about synthetic data: give train_agent a denoiser")
-            given[_float_name(name, known, sampling + own)] = value
+            given[_float_name(name, known, [*inner, *own])] = value
         else:
             raise UserError(f"train_agent sets {name} itself")
     return config(AgentConfig, made | {"hyper": floats.nest(given)})
@@ -53,11 +56,25 @@ def _float_name(name: str, known: list[str], others: list[str]) -> str:
     return floats.full(name, known)
 
 
+def whole_chunk(num_steps: int, steps_per_chunk: int, unit: int = 1) -> int:
+    """The largest number of steps up to a chunk's that is whole `unit`s and divides the number of steps."""
+    sizes = range(unit, min(steps_per_chunk, num_steps) + 1, unit)
+    return max((size for size in sizes if num_steps % size == 0), default=steps_per_chunk)
+
+
 def whole_chunks(config: configs.DenoiserConfig, settings: Mapping[str, Any]) -> configs.DenoiserConfig:
     """With a chunk that divides the number of steps, where the caller named only that."""
     training = config.training
     if "steps_per_chunk" in settings or training.num_steps < 1 or training.ema_period < 1:
         return config
-    sizes = range(training.ema_period, min(training.steps_per_chunk, training.num_steps) + 1, training.ema_period)
-    chunk = max((size for size in sizes if training.num_steps % size == 0), default=training.steps_per_chunk)
+    chunk = whole_chunk(training.num_steps, training.steps_per_chunk, training.ema_period)
     return dataclasses.replace(config, training=dataclasses.replace(training, steps_per_chunk=chunk))
+
+
+def one_value(hyper: Any, given: Mapping[str, float]) -> Any:
+    """The floats of one sampling, f32[] each; raises UserError for an unknown one, or several values of one."""
+    found = floats.values(hyper, given)
+    for name, each in found.items():
+        if len(each) > 1:
+            raise UserError(f"hyper: {name}={list(each)}: a sampling takes one value of each float")
+    return floats.filled(hyper, {name: jnp.float32(each[0]) for name, each in found.items()})

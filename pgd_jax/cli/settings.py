@@ -25,8 +25,8 @@ def define(
 ) -> Settings:
     """Defines the flags.
 
-    `part` names the preset's half ("denoiser", "agent"). `hyper_of` gives the floats of a config, whose choices in
-    `argv` say which floats there are. Raises UserError for an unknown preset or setting in `argv`.
+    `part` names the preset's part ("denoiser", "world_model", "agent"). `hyper_of` gives the floats of a config, whose
+    choices in `argv` say which floats there are. Raises UserError for an unknown preset or setting in `argv`.
     """
     flags.DEFINE_string("preset", "", f"named settings to start from: {', '.join(presets.names())}")
     name = _value_of(argv, "preset")

@@ -74,6 +74,17 @@ def generated(normalizer: Normalizer, x: jax.Array, env: str = "", reference: st
     return Windows(found.obs, found.action, found.reward, terminal, np.asarray(valid), std, env, reference, bounds)
 
 
+def rolled_out(
+    normalizer: Normalizer, rows: Transition, valid: jax.Array, env: str = "", reference: str = ""
+) -> Windows:
+    """Rollouts: rows [N, T, ...], obs in network space, and valid bool[N, T]. What the last row led to is cut off."""
+    found = jax.device_get(normalizers.to_environment_space(normalizer, rows))
+    terminal, kept = found.terminal > normalizers.TERMINAL_THRESHOLD, np.array(valid)
+    kept[:, -1] &= terminal[:, -1]
+    std = np.asarray(normalizer.std[normalizer.layout.obs])
+    return Windows(found.obs, found.action, found.reward, terminal, kept, std, env, reference)
+
+
 def recorded(raw: RawDataset, num_windows: int, length: int, key: jax.Array) -> Windows:
     """Random windows of a dataset, drawn with replacement. Raises UserError where no segment is long enough."""
     rows = episodes.random_windows(key, raw, length, num_windows)

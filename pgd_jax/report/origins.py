@@ -8,7 +8,7 @@ from typing import Any
 from pgd_jax.core import config as configs, hyper as floats
 from pgd_jax.core.errors import UserError
 from pgd_jax.report.results import Run
-from pgd_jax.runs import denoiser as denoisers, experiment as experiments, metrics, records
+from pgd_jax.runs import denoiser as denoisers, experiment as experiments, metrics, records, source
 from pgd_jax.runs.experiment import Experiment
 
 HOST_PACKAGES = ("gymnasium", "mujoco", "gymnasium-robotics")
@@ -71,11 +71,12 @@ def _host_versions(run: Run) -> str:
 
 
 def _dataset(run: Run) -> str:
-    """The name or path of the run's dataset; "" where only a denoiser run that is gone knew it."""
+    """The name or path of the run's dataset; "" where only the run of a model that is gone knew it."""
     if run.config.dataset:
         return run.config.dataset
     try:
-        return records.load_config(run.config.denoiser, denoisers.KIND)["data"]["dataset"]
+        what, path = source.named(run.config)
+        return records.load_config(path, what or denoisers.KIND)["data"]["dataset"]
     except UserError:
         return ""
 

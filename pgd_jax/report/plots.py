@@ -11,8 +11,10 @@ from pgd_jax.report import stats
 from pgd_jax.report.results import Group
 
 # Okabe and Ito's colours, told apart under every common colour blindness; real data is black, unguided orange.
+# Rollouts of a world model are brown and dark yellow.
 REAL = ("#000000", "#777777")
 UNGUIDED = ("#E69F00", "#D55E00")
+ROLLOUTS = ("#8C510A", "#B8A000")
 GUIDED = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9")
 REFERENCE = "#999999"
 DPI = 150
@@ -29,7 +31,7 @@ class Curve(NamedTuple):
 def colours(groups: Sequence[Group]) -> dict[str, Any]:
     """One colour a group, the same in every figure."""
     chosen: dict[str, Any] = {}
-    for kind, palette in (("real", REAL), ("unguided", UNGUIDED), ("guided", GUIDED)):
+    for kind, palette in (("real", REAL), ("unguided", UNGUIDED), ("rollouts", ROLLOUTS), ("guided", GUIDED)):
         names = [group.name for group in groups if group.kind == kind]
         is_enough = len(names) <= len(palette)
         taken: Any = palette if is_enough else colormaps["viridis"](np.linspace(0.0, 0.9, len(names)))

@@ -12,7 +12,7 @@ from pgd_jax.core.errors import UserError
 from pgd_jax.report import tasks
 from pgd_jax.runs import agent as agent_runs, metrics, records, rundir
 
-KINDS = ("real", "unguided", "guided")
+KINDS = ("real", "unguided", "rollouts", "guided")
 COEFFICIENT = agent_runs.COEFFICIENT
 
 
@@ -51,7 +51,7 @@ def read(path: str | os.PathLike) -> Run:
 
 
 def groups(runs: Sequence[Run]) -> list[Group]:
-    """All lanes of the runs by group: real, unguided, guided in order of their coefficient.
+    """All lanes of the runs by group: real, unguided, rollouts of a world model, guided in order of their coefficient.
 
     Runs that differ in more than their seeds never share a group: where names collide, the run's directory is added.
     Raises UserError where a group has a seed twice.
@@ -104,7 +104,7 @@ def curve(group: Group, key: str) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def pairs(found: Sequence[Group]) -> list[tuple[Group, Group]]:
-    """What to compare: each guided group with the unguided and real ones, each unguided with the real ones.
+    """What to compare: each group with those of the kinds before its own: guided, rollouts, unguided, real.
 
     Only where the other swept floats are the same, or the baseline has none.
     """
@@ -126,7 +126,7 @@ def _kind(row: dict[str, Any]) -> str:
 
 
 def _coefficient(row: dict[str, Any]) -> float:
-    return row["setting"][COEFFICIENT] if _kind(row) == "guided" else 0.0
+    return row["setting"].get(COEFFICIENT, 0.0) if _kind(row) == "guided" else 0.0
 
 
 def _label(row: dict[str, Any]) -> str:

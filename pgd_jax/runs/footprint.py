@@ -110,6 +110,11 @@ def of_sampling(sampling: SamplingConfig, compiled: Compiled) -> Footprint:
     return of(compiled, (), (), times)
 
 
+def of_rollouts(rollout: RolloutConfig, compiled: Compiled) -> Footprint:
+    """Of rollouts of a world model alone."""
+    return of(compiled, (), (), times_of(rollout, RolloutConfig(), ("rollouts_per_batch", "num_rollouts", "horizon")))
+
+
 def times_of(config: Any, usual: Any, names: tuple[str, ...]) -> Times:
     return {name: getattr(config, name) / getattr(usual, name) for name in names}
 

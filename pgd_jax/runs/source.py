@@ -50,7 +50,8 @@ def check_layout(config: configs.AgentConfig, trained: Trained | None, dataset: 
         own = trained.normalizer.layout
         raise UserError(
             f"{dataset} has observations of {layout.obs_dim} and actions of {layout.action_dim}, the "
-            f"{WORDS.get(what, 'model')} in {path} was trained on {own.obs_dim} and {own.action_dim}{_bounds(layout, own)}"
+            f"{WORDS.get(what, 'model')} in {path} was trained on {own.obs_dim} and {own.action_dim}"
+            f"{_bounds(layout, own)}"
         )
 
 

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 
 from pgd_jax.core import config as configs, places, validation
 from pgd_jax.core.errors import UserError
-from pgd_jax.core.types import LogProb, Normalizer
+from pgd_jax.core.types import LogProb, Normalizer, Transition
 from pgd_jax.data import export, loading, minari, minari_export, normalizer as normalizers
 from pgd_jax.data.base import RawDataset, Reading
 from pgd_jax.diffusion import guidance
-from pgd_jax.generators import diffusion, settings as sampling_settings
+from pgd_jax.generators import diffusion, ensemble, settings as sampling_settings
 from pgd_jax.runs import agent as agent_runs, denoiser as denoisers, footprint, records
+from pgd_jax.train import loop
 
 
 class Unguided(NamedTuple):
@@ -24,7 +25,7 @@ class Unguided(NamedTuple):
 
 
 class Guided(NamedTuple):
-    """Sampler and steps are the run's own too."""
+    """Sampler and steps, or horizon and floats of rollouts, are the run's own too."""
 
     run: str  # run directory of train_agent
     lane: int  # whose policy guides
@@ -91,8 +92,12 @@ def _guided(source: Guided, sampling: configs.SamplingConfig) -> Prepared:
     if not 0 <= source.lane < num_lanes:
         raise UserError(f"lane={source.lane}: {source.run} has lanes 0 to {num_lanes - 1}")
     plan = experiment.program.generator.plan
+    if isinstance(plan, ensemble.Plan):
+        return _rolled_out(source, sampling, experiment, states, plan)
     if not isinstance(plan, diffusion.Plan):
-        raise UserError(f"{source.run} generates by {experiment.config.generator}, not by a denoiser; name another run")
+        raise UserError(
+            f"{source.run} generates by {experiment.config.generator}, which cannot be sampled; name another run"
+        )
     own, hypers = plan.sampling, experiment.lanes.hypers.generator
     state, hyper = jax.tree.map(lambda leaf: leaf[source.lane], (states, hypers))
     own = dataclasses.replace(
@@ -107,6 +112,36 @@ def _guided(source: Guided, sampling: configs.SamplingConfig) -> Prepared:
     shared = experiment.shared
     sample = functools.partial(_rows, plan, log_prob, strength, hyper, shared.model, shared.normalizer)
     return Prepared(experiment.raw, made, sample)
+
+
+def _rolled_out(
+    source: Guided,
+    sampling: configs.SamplingConfig,
+    experiment: agent_runs.Experiment,
+    states: loop.LaneState,
+    plan: ensemble.Plan,
+) -> Prepared:
+    """Rollouts of the run's world model by one lane's policy, with the lane's own penalty and noise."""
+    if source.coefficient is not None:
+        raise UserError(f"coefficient={source.coefficient} is of guidance: {source.run} rolls out a world model")
+    own = dataclasses.replace(
+        plan.rollout, num_rollouts=sampling.num_trajectories, rollouts_per_batch=sampling.trajectories_per_batch
+    )
+    validation.validate_rollout(own)
+    plan, shared, agent = plan._replace(rollout=own), experiment.shared, experiment.program.agent
+    hyper, state = jax.tree.map(lambda leaf: leaf[source.lane], (experiment.lanes.hypers.generator, states.agent))
+
+    def rows(seed: int) -> export.Flat:
+        @jax.jit
+        def generate(key: jax.Array, model: ensemble.Model) -> tuple[Transition, jax.Array]:
+            return ensemble.sample(plan, key, functools.partial(agent.act, state), hyper, model, shared.normalizer)
+
+        key = jax.random.key(seed)
+        compiled = footprint.compile(generate, key, shared.model)
+        footprint.announce("rollouts", footprint.of_rollouts(own, compiled))
+        return export.flatten_windows(shared.normalizer, *compiled(key, shared.model))
+
+    return Prepared(experiment.raw, {"run": source.run, "lane": str(source.lane)}, rows)
 
 
 def _rows(

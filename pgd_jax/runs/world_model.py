@@ -94,8 +94,8 @@ def fit_scale(rows: Transition, has_next: bool) -> Scale:
     columns.append(_statistics(np.asarray(rows.reward, np.float64)[:, None]))
     (action_mean, action_std), (moved_mean, moved_std), (reward_mean, reward_std) = columns
     found = (action_mean, action_std, np.append(moved_mean, reward_mean), np.append(moved_std, reward_std))
-    action_mean, action_std, target_mean, target_std = (jnp.asarray(array, jnp.float32) for array in found)
-    return Scale(action_mean, action_std, target_mean, target_std)
+    first, second, third, fourth = (jnp.asarray(array, jnp.float32) for array in found)
+    return Scale(first, second, third, fourth)
 
 
 def _statistics(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

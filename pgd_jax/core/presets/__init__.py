@@ -1,6 +1,6 @@
 """Presets: modules of this package, each a docstring and the settings of a named experiment.
 
-A preset defines `denoiser() -> DenoiserConfig`, `agent() -> AgentConfig`, or both.
+A preset defines some of `denoiser() -> DenoiserConfig`, `world_model() -> WorldModelConfig`, `agent() -> AgentConfig`.
 """
 
 import importlib
@@ -24,7 +24,7 @@ def load(name: str) -> ModuleType:
 
 
 def config(name: str, part: str) -> Any:
-    """The preset's settings for `part`, "denoiser" or "agent"."""
+    """The preset's settings for `part`: "denoiser", "world_model" or "agent"."""
     module = load(name)
     if not hasattr(module, part):
         raise UserError(f'preset "{name}" has no {part} settings')

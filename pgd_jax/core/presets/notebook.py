@@ -5,7 +5,16 @@ needs more updates: give the sizes, or preset="quickstart". With two levels the 
 second as with the default three, at the same validation loss after 2,000 steps (0.52 and 0.51; one seed).
 """
 
-from pgd_jax.core.config import AgentConfig, DataConfig, DenoiserConfig, SamplingConfig, TrainingConfig, UNetConfig
+from pgd_jax.core.config import (
+    AgentConfig,
+    DataConfig,
+    DenoiserConfig,
+    RolloutConfig,
+    SamplingConfig,
+    TrainingConfig,
+    UNetConfig,
+    WorldModelConfig,
+)  # fmt: skip
 
 
 def denoiser() -> DenoiserConfig:
@@ -16,9 +25,14 @@ def denoiser() -> DenoiserConfig:
     )
 
 
+def world_model() -> WorldModelConfig:
+    return WorldModelConfig(data=denoiser().data, hidden_dim=64, num_hidden=2, num_steps=2_000, steps_per_chunk=500)
+
+
 def agent() -> AgentConfig:
     return AgentConfig(
         sampling=SamplingConfig(num_trajectories=64, trajectories_per_batch=64),
+        rollout=RolloutConfig(num_rollouts=512, rollouts_per_batch=512),
         num_phases=4,
         updates_per_phase=100,
         num_episodes=4,
