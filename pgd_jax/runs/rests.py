@@ -74,6 +74,6 @@ def check(run: str | os.PathLike, record: Record, found: Mapping[str, Rest]) -> 
         kept = record.get(what, {}).get("fingerprint")
         if kept is not None and kept != rest.fingerprint:
             raise UserError(
-                f"{os.fspath(run)}: the {what.replace('_', ' ')} {rest.name} is not the one that this run began with: its content is "
-                "another; put that one back, or use a new directory"
+                f"{os.fspath(run)}: the {what.replace('_', ' ')} {rest.name} is not the one that this run began with: "
+                "its content is another; put that one back, or use a new directory"
             )
