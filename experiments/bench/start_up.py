@@ -20,7 +20,7 @@ from absl import flags
 from experiments.bench import apart
 from pgd_jax.cli import entry
 
-TASK, NUM_ROWS = "maze2d-umaze", 100_000  # what the quickstart's agents learn in, and from
+TASK, NUM_ROWS = "pendulum", 100_000  # what the quickstart's agents learn in, and from
 COMMANDS = {
     "Python alone": ["-c", "pass"],
     "import jax alone": ["-c", "import jax"],
@@ -48,7 +48,7 @@ def compile_quickstart(cache: pathlib.Path) -> Seconds:
     from pgd_jax.train import loop
 
     compilation.keep(str(cache))
-    config, layout = presets.config("quickstart", "denoiser"), Layout(obs_dim=4, action_dim=2)
+    config, layout = presets.config("quickstart", "denoiser"), Layout(obs_dim=3, action_dim=1)
     network = denoiser.network_of(config, layout)
     params = jax.eval_shape(network.init, jax.random.key(0))
     trained = denoiser.Trained(config, network, params, shapes.normalizer(layout))
