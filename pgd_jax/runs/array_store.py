@@ -21,6 +21,8 @@ from orbax.checkpoint import v1 as ocp
 
 from pgd_jax.core import places
 
+UNFINISHED = ".orbax-checkpoint-tmp"  # ends the name of a folder that orbax has not finished
+
 
 def save(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes folder `path`, whose parent is there. Of several processes all call it, and the first one writes."""
@@ -65,7 +67,10 @@ def _mute() -> None:
 
 class _Mute(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno < logging.ERROR or f"{os.sep}orbax{os.sep}" not in record.pathname + record.getMessage()
+        text = record.pathname + record.getMessage()
+        return record.levelno < logging.ERROR or not any(
+            mark in text for mark in (f"{os.sep}orbax{os.sep}", UNFINISHED)
+        )
 
 
 MUTE = _Mute()

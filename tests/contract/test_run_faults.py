@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -224,6 +225,16 @@ def test_a_full_disk_is_one_line(made, tmp_path, monkeypatch, error):
     with pytest.raises(OSError, match="No space left on device") as caught:
         checkpoint.save(tmp_path, 1, {"x": np.zeros(3)})
     assert caught.value.errno == errno.ENOSPC and caught.value.filename.startswith(str(tmp_path))
+
+
+def test_what_is_raised_is_not_printed_as_well(caplog):
+    """A write that fails after its save has: asyncio finds it when it cleans up, at the end of the command."""
+    array_store._mute()
+    logger = logging.getLogger("asyncio")
+    lost = ValueError('Error writing ".agent/zarr.json" in "run/step_00000025/arrays.orbax-checkpoint-tmp/state/"')
+    logger.error(f"Future exception was never retrieved\nfuture: <Future finished exception={lost!r}>")
+    logger.error("a user's own")
+    assert caplog.messages == ["a user's own"]
 
 
 def mount(path, size):
