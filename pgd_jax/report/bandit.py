@@ -12,6 +12,7 @@ trials. Unifloral's code gives arms that were not pulled yet a mean of 0, which 
 never chosen.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike
 
 from pgd_jax.core.errors import UserError
 from pgd_jax.report import stats
+from pgd_jax.report.exchange import Policy
 
 NUM_ARMS = 8  # these and the next three as Unifloral's README has them
 NUM_PULLS = 200
@@ -64,6 +66,21 @@ def tuning_curve(
     tail = 0.5 - stats.CONFIDENCE / 2
     low, high = np.quantile(weights @ chosen, [tail, 1.0 - tail], axis=0)
     return TuningCurve(np.arange(1, num_pulls + 1), chosen.mean(axis=0), low, high, num_arms, len(pool))
+
+
+def of_pool(policies: Iterable[Policy]) -> dict[str, TuningCurve]:
+    """The curve of each algorithm of a pool of one dataset, by its scores, or where one policy has none, returns.
+
+    Raises UserError for policies of several datasets, and where those of an algorithm differ in episodes.
+    """
+    policies = list(policies)
+    if len(datasets := {policy.dataset for policy in policies}) > 1:
+        raise UserError(f"a bandit's policies are of one dataset, not of {', '.join(sorted(datasets))}")
+    has_scores = all(policy.scores is not None for policy in policies)
+    pools: dict[str, list[np.ndarray]] = {}
+    for policy in policies:
+        pools.setdefault(policy.algorithm, []).append(policy.values if has_scores else policy.returns)
+    return {algorithm: tuning_curve(pool) for algorithm, pool in pools.items()}
 
 
 def _trials(rng: np.random.Generator, pool: np.ndarray, arms: np.ndarray, num_pulls: int, alpha: float) -> np.ndarray:

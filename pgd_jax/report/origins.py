@@ -36,7 +36,7 @@ def task(runs: Sequence[Run], experiments: Sequence[Experiment]) -> dict[str, An
     judges = [found.program.env or (found.host and found.host.env) for found in experiments]
     environments = {env.name for env in judges if env is not None}
     with_host = [run for run in runs if any("host_return_mean" in row for row in run.rows)]
-    datasets = {run.path: _dataset(run) for run in runs}
+    datasets = {run.path: dataset(run) for run in runs}
     for what, values in (
         ("agents", {run.path: run.config.agent for run in runs}),
         ("datasets", {path: name for path, name in datasets.items() if name}),
@@ -70,7 +70,7 @@ def _host_versions(run: Run) -> str:
     return ", ".join(f"{name} {versions[name]}" for name in HOST_PACKAGES if name in versions)
 
 
-def _dataset(run: Run) -> str:
+def dataset(run: Run) -> str:
     """The name or path of the run's dataset; "" where only the run of a model that is gone knew it."""
     if run.config.dataset:
         return run.config.dataset

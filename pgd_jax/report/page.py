@@ -5,6 +5,7 @@ Pure text: every number shown is in the dictionary that becomes report.json."""
 from typing import Any
 
 from pgd_jax.report import summary
+from pgd_jax.report.stats import Interval
 from pgd_jax.report.tables import BOOTSTRAPS, INTERVALS, bullets, show, show_interval, table
 
 LABELS = {
@@ -28,6 +29,14 @@ ERRORS = {
     "reachable states": "dynamics_error_reachable",
     "median window": "dynamics_error_median_window",
 }
+SHOWN_PULLS = (1, 8, 20, 50, 100, 200)
+BANDIT = (
+    "Unifloral's bandit (arXiv 2504.11453): some of a method's policies (all settings and seeds of its lanes) are "
+    "tried online for as many episodes as the column says, by UCB; shown is the true score of the one then chosen. "
+    "Square brackets: 95 % bootstrap interval of the mean over trials with these policies. They are kept in "
+    "`final_returns/`, as Unifloral's loader reads them."
+)
+CSV = " Every evaluation's score is in [results.csv](results.csv), a row for each seed."
 NOT_EVALUATED = "No scores: nothing judges this task, or evaluation was switched off."
 CONTROLLED = (
     "The controlled comparison: each lane's final policy generates windows twice, from the same noise, with "
@@ -46,7 +55,7 @@ CURVES = "Learning curves: mean over seeds; bands are 95 % intervals, thin lines
 
 def render(numbers: dict[str, Any]) -> str:
     """The whole page."""
-    sections = [_head, _score, _on_policy, _dynamics, _pictures, _time, _denoiser, _runs]
+    sections = [_head, _score, _online, _on_policy, _dynamics, _pictures, _time, _denoiser, _runs]
     return "\n\n".join("\n\n".join(part for part in section(numbers) if part) for section in sections) + "\n"
 
 
@@ -120,6 +129,21 @@ def _each_seed(groups: dict[str, Any], score: str) -> str:
             each = " ".join(f"{value:{digits}}" for value in group["last"][score].values)
             rows.append([name, show_interval(group["interquartile"][score], digits), each])
     return table(["group", f"{LABELS[score]}, interquartile mean", "each seed"], rows)
+
+
+def _online(numbers: dict[str, Any]) -> list[str]:
+    curves = numbers["bandit"]
+    if not curves:
+        return []
+    pulls = [n for n in SHOWN_PULLS if n <= min(len(curve.pulls) for curve in curves.values())]
+    rows = []
+    for name, curve in curves.items():
+        found = [Interval(curve.mean[n - 1], curve.low[n - 1], curve.high[n - 1]) for n in pulls]
+        rows.append(
+            [name, str(curve.num_policies), str(curve.num_arms), *(show_interval(each, ".1f") for each in found)]
+        )
+    header = ["pool", "policies", "tried", *(f"{n} episodes" if n > 1 else "1 episode" for n in pulls)]
+    return ["## Policies tried online", BANDIT, table(header, rows), *_figure(numbers, "bandit.png", "Tuning curves")]
 
 
 def _on_policy(numbers: dict[str, Any]) -> list[str]:
@@ -213,7 +237,7 @@ def _runs(numbers: dict[str, Any]) -> list[str]:
         begun = f"begun {run['created']} on {run['hardware']}"
         parts.append(f"`{run['path']}` ({state}), {begun}; commit {commit}; {versions}.")
         parts.append(f"```\n{run['command']}\n```")
-    return [*parts, "Every number of this page is in [report.json](report.json)."]
+    return [*parts, "Every number of this page is in [report.json](report.json)." + CSV * bool(numbers["score"])]
 
 
 def _figure(numbers: dict[str, Any], name: str, text: str) -> list[str]:

@@ -1,13 +1,14 @@
 """The figures of a report: curves and intervals by group. No global matplotlib state: any backend, or none, will do."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import axes, axis as matplotlib_axis, colormaps, figure, ticker
 
-from pgd_jax.report import stats
+from pgd_jax.report import stats, task_plots
+from pgd_jax.report.bandit import TuningCurve
 from pgd_jax.report.results import Group
 
 # Okabe and Ito's colours, told apart under every common colour blindness; real data is black, unguided orange.
@@ -37,6 +38,15 @@ def colours(groups: Sequence[Group]) -> dict[str, Any]:
         taken: Any = palette if is_enough else colormaps["viridis"](np.linspace(0.0, 0.9, len(names)))
         chosen |= dict(zip(names, taken, strict=False))
     return chosen
+
+
+def method_colours(methods: Iterable[str]) -> dict[str, Any]:
+    """One colour a method: black for the first of real data, then as many as there are."""
+    names = list(methods)
+    palette = [REAL[0], UNGUIDED[0], *GUIDED, UNGUIDED[1], REAL[1]]
+    is_enough = len(names) <= len(palette)
+    taken: Any = palette if is_enough else colormaps["viridis"](np.linspace(0.0, 0.9, len(names)))
+    return dict(zip(names, taken, strict=False))
 
 
 def learning_curves(
@@ -110,6 +120,22 @@ def dynamics_error(
     _plain_log(middle.yaxis)
     middle.legend(fontsize=8)
     _ratios(right, found, limit, palette)
+    _save(fig, path)
+
+
+def bandit(path: pathlib.Path, label: str, curves: Mapping[str, TuningCurve]) -> None:
+    """Score of the policy that a bandit chooses, by method: `bandit.of_pool`'s."""
+    fig, (axis,) = _figure(1, width=8.0)
+    task_plots.tuning_curves(axis, curves, method_colours(curves), label)
+    axis.set(title="Policies tried online: Unifloral's bandit")
+    _save(fig, path)
+
+
+def profiles(path: pathlib.Path, label: str, thresholds: np.ndarray, found: Mapping[str, stats.Interval]) -> None:
+    """Performance profiles over all datasets, by method."""
+    fig, (axis,) = _figure(1, width=8.0)
+    task_plots.profiles(axis, thresholds, found, method_colours(found), label)
+    axis.set(title="Performance profiles")
     _save(fig, path)
 
 

@@ -27,6 +27,12 @@ class Run(NamedTuple):
     def phases_done(self) -> int:
         return max(row["phase"] for row in self.rows) + 1
 
+    @property
+    def commit(self) -> str:
+        """Of the code that began it; "" where that is not known."""
+        commit = self.record.get("git_commit") or ""
+        return commit + "-modified" * bool(commit and self.record.get("git_modified"))
+
 
 class Group(NamedTuple):
     """Lanes that differ only by their seed, of one run or of several that differ only by their seeds."""
@@ -37,6 +43,15 @@ class Group(NamedTuple):
     others: dict[str, float]  # swept floats besides it
     rows: dict[int, list[dict[str, Any]]]  # by seed, in phase order
     lanes: dict[int, tuple[pathlib.Path, int]]  # by seed: (run, lane)
+    run: str  # the run alone that it is of, where another run has a group of the same settings
+
+    @property
+    def setting(self) -> str:
+        """ "guidance_coefficient=30.0;agent.alpha=1.0": what tells it from other groups of its kind."""
+        floats = ({COEFFICIENT: self.coefficient} if self.kind == "guided" else {}) | self.others
+        return ";".join(
+            [f"{name}={float(value)!r}" for name, value in floats.items()] + [f"run={self.run}"] * bool(self.run)
+        )
 
 
 def read(path: str | os.PathLike) -> Run:
@@ -64,9 +79,10 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     for run in runs:
         for row in run.rows:
             label = _label(row)
-            name = label if len(owners[label]) == 1 else f"{label} ({run.path})"
+            own = "" if len(owners[label]) == 1 else str(run.path)
+            name = f"{label} ({own})" if own else label
             setting = {key: value for key, value in row["setting"].items() if key != COEFFICIENT}
-            group = found.setdefault(name, Group(name, _kind(row), _coefficient(row), setting, {}, {}))
+            group = found.setdefault(name, Group(name, _kind(row), _coefficient(row), setting, {}, {}, own))
             origin = (run.path, row["lane"])
             if group.lanes.setdefault(row["seed"], origin) != origin:
                 raise UserError(
@@ -90,6 +106,27 @@ def late(group: Group, key: str, updates: int) -> dict[int, float]:
     """`key` by seed, averaged over the last three phases within `updates` that have it (all where there are fewer)."""
     found = _within(group, key, updates)
     return {seed: float(np.mean(values[-tasks.NUM_LATE :])) for seed, values in found.items()}
+
+
+def tidy(runs: Sequence[Run], found: Sequence[Group], dataset: str, key: str) -> list[dict[str, Any]]:
+    """A row of results.csv (`exchange.COLUMNS`) for each evaluation by `key` of each seed of the groups."""
+    by_path, rows = {run.path: run for run in runs}, []
+    for group in found:
+        for seed, evaluations in sorted(group.rows.items()):
+            run = by_path[group.lanes[seed][0]]
+            config = run.config
+            on_host = key.startswith("host_") and config.host_episodes
+            of_lane = {
+                "dataset": dataset,
+                "method": f"{config.agent} {group.kind}",
+                "setting": group.setting,
+                "seed": seed,
+            }
+            of_run = {"measure": key, "episodes": on_host or config.num_episodes, "commit": run.commit}
+            rows += [
+                of_lane | {"update": row["updates"], "score": row[key]} | of_run for row in evaluations if key in row
+            ]
+    return rows
 
 
 def curve(group: Group, key: str) -> tuple[np.ndarray, np.ndarray] | None:

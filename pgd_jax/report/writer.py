@@ -1,7 +1,6 @@
 """Run directories -> one page: what guidance does to scores, on-policy-ness and the truth of the data, at what cost."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -10,17 +9,27 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pgd_jax.core import logging, places
+from pgd_jax.core import logging
 from pgd_jax.core.errors import UserError
 from pgd_jax.generators import diffusion
-from pgd_jax.report import comparison, origins, page, plots, results, stats, summary, timing, windows
+from pgd_jax.report import (
+    bandit,
+    comparison,
+    exchange,
+    folder,
+    origins,
+    page,
+    plots,
+    policies,
+    results,
+    summary,
+    timing,
+    windows,
+)
 from pgd_jax.report.comparison import Comparison
 from pgd_jax.runs import agent as agent_runs, experiment as experiments, metrics
 from pgd_jax.train import loop
 
-PAGE, NUMBERS = "report.md", "report.json"
-MADE_BY = "pgd_jax"  # what tells a report of ours from somebody's files of the same names
-FIGURES = ("learning_curves.png", "on_policy.png", "dynamics_error.png", "windows.png", "denoiser.png")
 NUM_SHOWN = 60  # windows a picture
 
 
@@ -41,35 +50,39 @@ class Measured(NamedTuple):
     timing: list[dict[str, Any]]
 
 
-def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike]) -> pathlib.Path:
-    """Reads the agent runs in `paths` and writes report.md, report.json and figures into `out`; returns the page.
+def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike], num_pool_episodes: int = 0) -> pathlib.Path:
+    """Reads the agent runs in `paths` and writes report.md, report.json, results.csv and figures into `out`.
 
-    Runs must share dataset and agent. `out` may hold an older report, which is replaced, and nothing else. A run that
-    is not finished, or whose denoiser or dataset is gone, is reported as far as it goes, and the page says so. Raises
-    UserError for what is not a run, or cannot be compared.
+    Returns the page. Runs must share dataset and agent. With `num_pool_episodes` each lane's final policy is judged
+    over so many more episodes, which become a policy pool (final_returns/) and the bandit's curve. `out` may hold an
+    older report, which is replaced, and nothing else. A run that is not finished, or whose denoiser or dataset is gone,
+    is reported as far as it goes, and the page says so. Raises UserError for what is not a run, or cannot be compared.
     """
     out = pathlib.Path(out)
-    _check_own_files(out)
-    runs = _read(paths)
+    folder.check(out)
+    if num_pool_episodes < 0:
+        raise UserError(
+            f"num_pool_episodes={num_pool_episodes}: a pool has some episodes of each policy, or 0 for none"
+        )
+    runs = read(paths)
     groups = results.groups(runs)
     warnings = [note for run in runs for note in origins.warnings(run)]
     loaded = {run.path: found for run in runs if (found := _load(run, warnings)) is not None}
     task = origins.task(runs, [found.experiment for found in loaded.values()])
     measured = _measure(loaded)
+    pool = _policies(runs, task["dataset"], loaded, num_pool_episodes, warnings)
     numbers = {"task": task, "notes": warnings} | _numbers(runs, groups, measured)
+    numbers["bandit"] = bandit.of_pool(pool)
     logging.info("report: figures")
-    out.mkdir(parents=True, exist_ok=True)
-    # From now on it is a report, whenever this ends.
-    places.replace_text(out / NUMBERS, json.dumps({"made_by": MADE_BY}) + "\n")
-    for name in FIGURES:
-        (out / name).unlink(missing_ok=True)
+    folder.begin(out)
+    if numbers["score"]:
+        exchange.write_results(out / folder.RESULTS, results.tidy(runs, groups, task["dataset"], numbers["score"]))
+    if pool:
+        exchange.write_pool(out / folder.POOL, pool)
     numbers["picture"] = _picture(out, groups, loaded, measured)
     _draw(out, groups, numbers)
-    numbers["figures"] = [name for name in FIGURES if (out / name).exists()]
-    numbers["made_by"] = MADE_BY
-    places.replace_text(out / NUMBERS, json.dumps(stats.as_json(numbers), indent=1, allow_nan=False) + "\n")
-    places.replace_text(out / PAGE, page.render(numbers))
-    return out / PAGE
+    numbers["figures"] = [name for name in folder.FIGURES if (out / name).exists()]
+    return folder.end(out, numbers, page.render(numbers))
 
 
 def _numbers(runs: Sequence[results.Run], groups: Sequence[results.Group], measured: Measured) -> dict[str, Any]:
@@ -88,7 +101,8 @@ def _numbers(runs: Sequence[results.Run], groups: Sequence[results.Group], measu
     }
 
 
-def _read(paths: Sequence[str | os.PathLike]) -> list[results.Run]:
+def read(paths: Sequence[str | os.PathLike]) -> list[results.Run]:
+    """The runs in `paths`; UserError for none, for one that is named twice, and for what is not a run."""
     if not paths:
         raise UserError("name at least one run directory of train_agent")
     resolved = [pathlib.Path(path).resolve() for path in paths]
@@ -96,23 +110,6 @@ def _read(paths: Sequence[str | os.PathLike]) -> list[results.Run]:
     if twice:
         raise UserError(f"{twice[0]} is named twice")
     return [results.read(path) for path in paths]
-
-
-def _check_own_files(out: pathlib.Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; the report needs a directory of its own")
-    names = {path.name for path in out.iterdir()} if out.exists() else set()
-    known = {PAGE, NUMBERS, *FIGURES, PAGE + places.PARTIAL, NUMBERS + places.PARTIAL} if _is_ours(out) else set()
-    if strangers := sorted(names - known):
-        raise UserError(f"{out} holds other things than a report ({strangers[0]}); name a new or empty directory")
-
-
-def _is_ours(out: pathlib.Path) -> bool:
-    """Whether a report was written into `out`, by the numbers that are in it."""
-    try:
-        return json.loads((out / NUMBERS).read_text(encoding="utf-8")).get("made_by") == MADE_BY
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def _load(run: results.Run, warnings: list[str]) -> Loaded | None:
@@ -138,6 +135,29 @@ def _measure(loaded: dict[pathlib.Path, Loaded]) -> Measured:
         times.append({"run": str(path)} | _timing(timing.measure(key_time, experiment, states)))
         times[-1]["recorded_s"] = float(np.median([row["wall_s"] for row in metrics.read(path / "metrics.jsonl")]))
     return Measured(comparisons, likelihoods, real_error, times)
+
+
+def _policies(
+    runs: Sequence[results.Run],
+    dataset: str,
+    loaded: dict[pathlib.Path, Loaded],
+    num_episodes: int,
+    warnings: list[str],
+) -> list[exchange.Policy]:
+    """Of all lanes that can be judged, with `num_episodes` each; none for 0."""
+    found: list[exchange.Policy] = []
+    for run in runs if num_episodes else []:
+        if run.path not in loaded:
+            continue  # which the page says already
+        logging.info(f"report: {num_episodes} episodes of each policy of {run.path}")
+        experiment, states, _ = loaded[run.path]
+        made = policies.pool(jax.random.key(1), run, dataset, experiment, states, num_episodes)
+        if lost := len(experiment.lanes.settings) - len(made):
+            warnings.append(
+                f"`{run.path}`: {lost} policies are not in the pool: nothing judges them, or they diverged."
+            )
+        found += made
+    return found
 
 
 def _timing(parts: list[timing.Part]) -> dict[str, Any]:
@@ -206,5 +226,7 @@ def _draw(out: pathlib.Path, groups: Sequence[results.Group], numbers: dict[str,
     if any("dynamics_error" in found for found in controlled.values()):
         curves = summary.curves(groups, summary.ERROR)
         plots.dynamics_error(out / "dynamics_error.png", curves, controlled, summary.ERROR_RATIO_LIMIT, palette)
+    if numbers["bandit"]:
+        plots.bandit(out / "bandit.png", page.LABELS[score or "return_mean"], numbers["bandit"])
     if numbers["denoiser"]:
         plots.denoiser(out / "denoiser.png", numbers["denoiser"]["steps"], numbers["denoiser"]["losses"])

@@ -99,15 +99,19 @@ class HostEvaluator:
 
     def evaluate(self, states: loop.LaneState, phase: int) -> dict[str, np.ndarray]:
         """Measures [L] of the policies after `phase` (states [L, ...]), named as the program's own with "host_"."""
-        agents = jax.device_put(states.agent, self._device)
-
-        def policy(obs: np.ndarray) -> jax.Array:
-            return self._act(agents, self._normalizer, jax.device_put(obs, self._device))
-
-        episodes = self._evaluator.evaluate(policy, self._seeds, phase, self._discount)
+        episodes = self.episodes(states, phase)
         return {
             "host_return_mean": episodes.returns.mean(axis=1),
             "host_return_std": episodes.returns.std(axis=1),
             "host_discounted_return_mean": episodes.discounted_returns.mean(axis=1),
             "host_episode_length_mean": episodes.lengths.mean(axis=1),
         }
+
+    def episodes(self, states: loop.LaneState, number: int) -> host.Episodes:
+        """Episodes [L, E] of the policies; `number` (of the evaluation) decides from which states they start."""
+        agents = jax.device_put(states.agent, self._device)
+
+        def policy(obs: np.ndarray) -> jax.Array:
+            return self._act(agents, self._normalizer, jax.device_put(obs, self._device))
+
+        return self._evaluator.evaluate(policy, self._seeds, number, self._discount)

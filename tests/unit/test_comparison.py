@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from pgd_jax.core import config as configs
+from pgd_jax.data import normalizer as normalizers
 from pgd_jax.data.mazes import collect
+from pgd_jax.envs import evaluate
 from pgd_jax.generators import base, diffusion
-from pgd_jax.report import comparison, timing, windows, writer
+from pgd_jax.report import comparison, exchange, folder, policies, results, timing, windows, writer
 from pgd_jax.runs import agent as agent_runs, checkpoint, denoiser, experiment, metrics, records, rundir
 from pgd_jax.train import denoiser as denoiser_training
 from tests.runs import FINAL, SYNTHETIC_LANES, write_run
@@ -128,11 +130,12 @@ def digests(path):
 def test_a_whole_report_only_reads_its_runs(run, loaded, tmp_path, monkeypatch):
     monkeypatch.setattr(agent_runs, "load", lambda path: loaded)  # the same, but its programs are compiled already
     before, out = digests(run), tmp_path / "report"
-    page = writer.write(out, [run]).read_text()
+    page = writer.write(out, [run], num_pool_episodes=3).read_text()
     assert digests(run) == before
-    assert {path.name for path in out.iterdir()} == {writer.PAGE, writer.NUMBERS, *writer.FIGURES}
-    assert all(f"]({name})" in page for name in writer.FIGURES)
-    numbers = json.loads((out / writer.NUMBERS).read_text())
+    figures = {*folder.FIGURES} - {"profiles.png"}  # that of several datasets
+    assert {path.name for path in out.iterdir()} == {folder.PAGE, folder.NUMBERS, folder.RESULTS, folder.POOL, *figures}
+    assert all(f"]({name})" in page for name in figures)
+    numbers = json.loads((out / folder.NUMBERS).read_text())
     assert numbers["task"]["environment"] == "pendulum" and not numbers["notes"]
     guided = numbers["controlled"]["guided λ=3"]
     assert min(guided["log_likelihood"]["difference"]["values"]) > 0.0  # guidance raises it, in every seed
@@ -142,3 +145,33 @@ def test_a_whole_report_only_reads_its_runs(run, loaded, tmp_path, monkeypatch):
     )  # nothing is terminal
     assert len(by_position) == 7
     assert sum(part["share"] for part in numbers["timing"][0]["parts"]) == pytest.approx(1.0)
+    # A pool of each kind of lanes, three seeds each, and what a bandit makes of it.
+    pool = exchange.read_pool(out / folder.POOL)
+    assert sorted(policy.algorithm for policy in pool) == ["td3_bc guided"] * 3 + ["td3_bc unguided"] * 3
+    assert {policy.returns.shape for policy in pool} == {(3,)} and [policy.args["seed"] for policy in pool[:3]] == [
+        0,
+        1,
+        2,
+    ]
+    guided = numbers["bandit"]["td3_bc guided"]
+    best = max(policy.returns.mean() for policy in pool[:3])
+    assert guided["num_policies"] == 3 and guided["mean"][-1] <= best + 1e-6 and len(guided["mean"]) == 200
+    (row, *_) = rows = exchange.read_results(out / folder.RESULTS)
+    assert len(rows) == 6 and row["method"] == "td3_bc unguided" and row["setting"] == ""
+    assert rows[-1]["setting"] == "guidance_coefficient=3.0" and rows[-1]["episodes"] == 2
+
+
+def test_the_pool_s_episodes_are_new_ones_of_each_lane_s_policy(run, loaded, key):
+    made, states, _ = loaded
+    found = policies.pool(key, results.read(run), "pendulum", made, states, 5)
+    assert [policy.args["lane"] for policy in found] == [0, 1, 2, 3, 4, 5] and found[0].scores is None
+    # By hand for lane 4, whose five episodes are three rounds of two, the last one cut.
+    agent = jax.tree.map(lambda leaf: leaf[4], states.agent)
+    act = lambda obs: made.program.agent.act(agent, normalizers.encode_obs(made.shared.normalizer, obs))
+    keys = jax.random.split(key, (6, 3))[4]
+    wanted = [jax.jit(lambda key: evaluate.evaluate(key, act, made.program.env, 2).returns)(each) for each in keys]
+    np.testing.assert_allclose(found[4].returns, np.concatenate(wanted)[:5], rtol=1e-4)
+    broken = states.agent
+    lost = jax.tree.map(lambda leaf: leaf.at[2].set(jnp.nan) if leaf.dtype == jnp.float32 else leaf, broken)
+    kept = policies.pool(key, results.read(run), "pendulum", made, dataclasses.replace(states, agent=lost), 5)
+    assert [policy.args["lane"] for policy in kept] == [0, 1, 3, 4, 5]

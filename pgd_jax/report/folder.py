@@ -1,0 +1,58 @@
+"""The directory of a report: its files, and nobody else's."""
+
+import json
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+from pgd_jax.core import places
+from pgd_jax.core.errors import UserError
+from pgd_jax.report import exchange, stats
+
+PAGE, NUMBERS, RESULTS, POOL = "report.md", "report.json", "results.csv", "final_returns"
+FIGURES = (
+    "learning_curves.png", "on_policy.png", "dynamics_error.png", "windows.png", "denoiser.png", "bandit.png",
+    "profiles.png",
+)  # fmt: skip
+MADE_BY = "pgd_jax"  # what tells a report of ours from somebody's files of the same names
+
+
+def check(out: pathlib.Path) -> None:
+    """Raises UserError where `out` holds other things than an older report."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; the report needs a directory of its own")
+    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    older = _older(out)
+    known: set[str] = set()
+    if older is not None:
+        texts = {PAGE, NUMBERS, RESULTS}
+        known = {*texts, *(name + places.PARTIAL for name in texts), *FIGURES, POOL, *older.get("parts", [])}
+    strangers = sorted(names - known)
+    strangers += [f"{POOL}/{path.name}" for path in (out / POOL).glob("*") if not exchange.NAME.fullmatch(path.name)]
+    if strangers:
+        raise UserError(f"{out} holds other things than a report ({strangers[0]}); name a new or empty directory")
+
+
+def begin(out: pathlib.Path, parts: Iterable[str] = ()) -> None:
+    """Makes `out` a report, whenever it ends, without what an older one left; `parts` are reports inside it."""
+    out.mkdir(parents=True, exist_ok=True)
+    places.replace_text(out / NUMBERS, json.dumps({"made_by": MADE_BY, "parts": list(parts)}) + "\n")
+    for path in [out / RESULTS, *(out / name for name in FIGURES), *(out / POOL).glob("*.npz")]:
+        path.unlink(missing_ok=True)
+
+
+def end(out: pathlib.Path, numbers: dict[str, Any], page: str) -> pathlib.Path:
+    """Writes report.json and report.md; returns the latter."""
+    text = json.dumps(stats.as_json(numbers | {"made_by": MADE_BY}), indent=1, allow_nan=False)
+    places.replace_text(out / NUMBERS, text + "\n")
+    places.replace_text(out / PAGE, page)
+    return out / PAGE
+
+
+def _older(out: pathlib.Path) -> dict[str, Any] | None:
+    """The numbers of the report that was written into `out`; None where there is none."""
+    try:
+        found = json.loads((out / NUMBERS).read_text(encoding="utf-8"))
+        return found if found.get("made_by") == MADE_BY else None
+    except (OSError, ValueError, AttributeError):
+        return None
