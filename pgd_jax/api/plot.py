@@ -1,13 +1,15 @@
 """Pictures of arrays: each function draws and returns the matplotlib Axes; nothing is saved."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib import axes, pyplot
+from numpy.typing import ArrayLike
 
 from pgd_jax.core.errors import UserError
 from pgd_jax.data.windows import Windows
-from pgd_jax.report import windows as pictures
+from pgd_jax.report import bandit, plots, stats, task_plots, tasks, windows as pictures
 
 
 def windows(panels: Mapping[str, Windows]) -> np.ndarray:
@@ -21,6 +23,31 @@ def windows(panels: Mapping[str, Windows]) -> np.ndarray:
     if first.env.startswith("maze2d-"):
         return pictures.maps(first.env, obs, pyplot.figure)
     return pictures.series(first.obs.shape[-1], obs, pyplot.figure)
+
+
+def performance_profiles(
+    methods: Mapping[str, stats.Tasks], thresholds: ArrayLike | None = None, label: str = "score"
+) -> axes.Axes:
+    """Profiles by method (arXiv 2108.13264) with 95 % bands; each has for each task an array of its seeds' scores.
+
+    Without `thresholds` they span the range of all scores.
+    """
+    if not methods:
+        raise UserError("plot.performance_profiles needs at least one method with its scores by task")
+    levels, found = tasks.profiles(methods, thresholds)
+    axis = pyplot.figure(layout="constrained").add_subplot()
+    task_plots.profiles(axis, levels, found, plots.method_colours(found), label)
+    return axis
+
+
+def tuning_curves(pools: Mapping[str, ArrayLike], label: str = "score", **settings: Any) -> axes.Axes:
+    """Unifloral's bandit by method: `pools` holds scores [policies, episodes]; settings as `bandit.tuning_curve`."""
+    if not pools:
+        raise UserError("plot.tuning_curves needs at least one method with its pool of policies")
+    found = {name: bandit.tuning_curve(pool, **settings) for name, pool in pools.items()}
+    axis = pyplot.figure(layout="constrained").add_subplot()
+    task_plots.tuning_curves(axis, found, plots.method_colours(found), label)
+    return axis
 
 
 def curves(groups: Mapping[str, np.ndarray], label: str = "score") -> axes.Axes:

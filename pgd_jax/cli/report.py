@@ -2,8 +2,14 @@
 
     pgd-report --runs=runs/quickstart/real,runs/quickstart/synthetic --out=runs/quickstart/report
 
-The runs must share dataset and agent. The report's directory gets report.md, report.json (every number shown) and PNG
-figures; an older report in it is replaced. Nothing is written into the runs.
+Runs of a dataset must share the agent. The report's directory gets report.md, report.json (every number shown),
+results.csv (a row for each seed and evaluation) and PNG figures; an older report in it is replaced. Nothing is written
+into the runs. Runs of several datasets make a report of each, and one over all of them.
+
+    pgd-report --runs=runs/umaze/guided --out=report --num_pool_episodes=100
+
+also judges each final policy over 100 episodes, keeps them in final_returns/ as Unifloral (arXiv 2504.11453) does, and
+draws what its bandit reaches with so many online evaluations.
 """
 
 import os
@@ -21,13 +27,16 @@ def run() -> None:
 def _prepare():
     runs = flags.DEFINE_list("runs", None, "run directories of train_agent, separated by commas", required=True)
     out = entry.define_path("out", "directory of the report: new, empty, or an older report")
+    num_pool_episodes = flags.DEFINE_integer(
+        "num_pool_episodes", 0, "episodes of each final policy for a policy pool and the bandit's curve; 0: none"
+    )
 
     def main() -> None:
         if not all(name.strip() for name in runs.value):
             raise UserError(f"--runs={','.join(runs.value)} holds an empty name; name run directories, by commas")
-        from pgd_jax.report import writer  # after the flags: --help and mistakes need not wait for it
+        from pgd_jax.report import several  # after the flags: --help and mistakes need not wait for it
 
-        print(writer.write(out.value, directories(runs.value)))
+        print(several.write(out.value, directories(runs.value), num_pool_episodes.value))
 
     return main
 

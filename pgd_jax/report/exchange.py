@@ -99,7 +99,7 @@ def write_pool(
     moment = (begun or datetime.datetime.now()).replace(microsecond=0)
     written = []
     for policy in policies:
-        stem, shift = f"{_word(policy.algorithm, 2)}_{_word(policy.dataset, 1)}", datetime.timedelta()
+        stem, shift = f"{word(policy.algorithm, 2)}_{word(policy.dataset)}", datetime.timedelta()
         while (path := folder / f"{stem}_{(moment + shift).strftime(TIME)}.npz").exists():
             shift += datetime.timedelta(seconds=1)
         named = {"algorithm": policy.algorithm, "dataset": policy.dataset} | dict(policy.args)
@@ -162,7 +162,7 @@ def _from_pairs(file: Any) -> dict[str, Any]:
         return {}
 
 
-def _word(name: str, num_words: int) -> str:
+def word(name: str, num_words: int = 1) -> str:
     """`name` as a part of a file's name: a path's last part, and at most `num_words` words joined by "_"."""
     plain = re.sub(r"[^\w.+=-]+", "-", pathlib.PurePath(name).name.removesuffix(".hdf5"), flags=re.ASCII).strip("-")
     words = [word for word in plain.split("_") if word] or ["unnamed"]

@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 
+from pgd_jax.core.errors import UserError
 from pgd_jax.data import catalogue, normalizer as normalizers
 from pgd_jax.envs import evaluate as evaluation
 from pgd_jax.report import exchange
@@ -12,6 +13,12 @@ from pgd_jax.report.results import Run
 from pgd_jax.runs import agent as agent_runs, evaluators
 from pgd_jax.runs.experiment import Experiment
 from pgd_jax.train import loop
+
+
+def check_episodes(num_pool_episodes: int) -> None:
+    """Raises UserError for a number of episodes that no pool can have."""
+    if num_pool_episodes < 0:
+        raise UserError(f"num_pool_episodes={num_pool_episodes}: name how many episodes, or 0 for no pool")
 
 
 def pool(

@@ -9,16 +9,19 @@ the dataset reach is the score; the mean of the last three stands beside it) and
 """
 
 import collections
+import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pgd_jax.core.errors import UserError
 from pgd_jax.report import stats, tables
 
 NUM_LATE = 3  # evaluations: the end of a run, averaged as a less noisy number than the last one
+NUM_THRESHOLDS = 101  # of a profile
 NEEDED = ("dataset", "method", "seed", "score")
 
 Scores = dict[str, dict[str, dict[int, float]]]  # by method, dataset and seed
@@ -64,20 +67,19 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
     rows = list(rows)
     last = final(rows)
     late = final(rows, NUM_LATE) if all("update" in row for row in rows) else {}
-    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
-    complete = [method for method, found in last.items() if len(found) == len(datasets)]
-    whole = {method: by_task(last[method], datasets) for method in complete}
+    datasets = list(dict.fromkeys(str(row["dataset"]) for row in rows))
+    whole = complete(rows)
     several = len(datasets) > 1
     return Summary(
         last=_cells(last, datasets),
         late=_cells(late, datasets),
         overall=_overall(whole) if several else {},
-        overall_late=_overall({m: by_task(late[m], datasets) for m in complete}) if several and late else {},
+        overall_late=_overall({m: by_task(late[m], datasets) for m in whole}) if several and late else {},
         improvements=[
             Improvement(a, b, stats.stratified_bootstrap(stats.probability_of_improvement, whole[a], whole[b]))
-            for a, b in itertools.combinations(complete, 2)
+            for a, b in itertools.combinations(whole, 2)
         ],
-        incomplete=[method for method in last if method not in complete],
+        incomplete=[method for method in last if method not in whole],
     )
 
 
@@ -97,6 +99,29 @@ def final(rows: Iterable[Mapping[str, Any]], num_evaluations: int = 1) -> Scores
             raise UserError(f"{method} on {dataset}, seed {seed}: no score up to update {common[dataset]:g}")
         found.setdefault(method, {}).setdefault(dataset, {})[seed] = float(np.mean(kept[-num_evaluations:]))
     return found
+
+
+def complete(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[np.ndarray]]:
+    """Final scores of each method that has every dataset of the table, as the `tasks` that `stats` takes."""
+    rows = list(rows)
+    datasets = list(dict.fromkeys(str(row["dataset"]) for row in rows))
+    return {m: by_task(found, datasets) for m, found in final(rows).items() if len(found) == len(datasets)}
+
+
+def profiles(
+    methods: Mapping[str, stats.Tasks], thresholds: ArrayLike | None = None
+) -> tuple[np.ndarray, dict[str, stats.Interval]]:
+    """(thresholds [K], each method's performance profile with its bootstrap interval).
+
+    Without `thresholds` they are 101 over the range of all finite scores, from 0 where none is negative.
+    """
+    if thresholds is None:
+        pooled = [np.ravel(np.asarray(scores, np.float64)) for tasks in methods.values() for scores in tasks]
+        finite = [score for scores in pooled for score in scores if np.isfinite(score)]
+        thresholds = np.linspace(min(0.0, *finite), max(finite), NUM_THRESHOLDS) if finite else np.zeros(1)
+    levels = np.asarray(thresholds, np.float64)
+    profile = functools.partial(stats.performance_profile, thresholds=levels)
+    return levels, {name: stats.stratified_bootstrap(profile, tasks) for name, tasks in methods.items()}
 
 
 def by_task(scores: Mapping[str, Mapping[int, float]], datasets: Sequence[str]) -> list[np.ndarray]:

@@ -60,10 +60,7 @@ def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike], num_pool_e
     """
     out = pathlib.Path(out)
     folder.check(out)
-    if num_pool_episodes < 0:
-        raise UserError(
-            f"num_pool_episodes={num_pool_episodes}: a pool has some episodes of each policy, or 0 for none"
-        )
+    policies.check_episodes(num_pool_episodes)
     runs = read(paths)
     groups = results.groups(runs)
     warnings = [note for run in runs for note in origins.warnings(run)]
