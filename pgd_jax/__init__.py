@@ -25,7 +25,10 @@ FUNCTIONS = (
     "load_agents", "evaluate",
 )  # fmt: skip
 CLASSES = ("Dataset", "Denoiser", "WorldModel", "Windows", "AgentResult", "AgentPolicy")
-MODULES = {"measures": "pgd_jax.measures", "plot": "pgd_jax.api.plot"}
+MODULES = {
+    "measures": "pgd_jax.measures", "plot": "pgd_jax.api.plot", "stats": "pgd_jax.report.stats",
+    "tasks": "pgd_jax.report.tasks", "exchange": "pgd_jax.report.exchange", "bandit": "pgd_jax.report.bandit",
+}  # fmt: skip
 __all__ = ["Diverged", "UserError", *FUNCTIONS, *CLASSES, *MODULES]
 
 compilation.use_eigen()

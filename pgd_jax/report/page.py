@@ -56,7 +56,7 @@ CURVES = "Learning curves: mean over seeds; bands are 95 % intervals, thin lines
 def render(numbers: dict[str, Any]) -> str:
     """The whole page."""
     sections = [_head, _score, _online, _on_policy, _dynamics, _pictures, _time, _denoiser, _runs]
-    return "\n\n".join("\n\n".join(part for part in section(numbers) if part) for section in sections) + "\n"
+    return "\n\n".join(part for section in sections for part in section(numbers) if part) + "\n"
 
 
 def sentence(difference: dict[str, Any], key: str) -> str:

@@ -11,6 +11,7 @@ from pgd_jax.report import exchange, folder, origins, page, plots, policies, res
 PROFILES = (
     "Performance profiles: share of seeds above each score, mean over datasets; bands are 95 % bootstrap intervals"
 )
+PLAIN = "These are plain returns: a mean over datasets counts most where returns are largest."
 HOW = (
     "Interquartile mean, probability of improvement (ties count a half) and profiles are those of Agarwal et al. 2021 "
     "(rliable, arXiv 2108.13264); intervals over datasets are a stratified bootstrap over seeds."
@@ -87,6 +88,7 @@ def _render(found: tasks.Summary, measure: str, names: Mapping[str, str], has_fi
         f"# {len(names)} datasets",
         f"{page.LABELS[measure].capitalize()} of the last phase that all lanes of a dataset reach, never the best. "
         f"A report of each dataset: {links}.",
+        *([] if measure.endswith("normalised_score") else [PLAIN]),
         tasks.markdown(found, page.DIGITS[measure]),
         HOW,
         *([f"![{PROFILES}](profiles.png)"] if has_figure else []),

@@ -77,7 +77,7 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
         overall_late=_overall({m: by_task(late[m], datasets) for m in whole}) if several and late else {},
         improvements=[
             Improvement(a, b, stats.stratified_bootstrap(stats.probability_of_improvement, whole[a], whole[b]))
-            for a, b in itertools.combinations(whole, 2)
+            for b, a in itertools.combinations(whole, 2)  # baselines come first
         ],
         incomplete=[method for method in last if method not in whole],
     )

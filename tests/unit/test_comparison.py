@@ -15,9 +15,10 @@ from pgd_jax.core import config as configs
 from pgd_jax.data import normalizer as normalizers
 from pgd_jax.data.mazes import collect
 from pgd_jax.envs import evaluate
+from pgd_jax.envs.base import HOST_ENVS
 from pgd_jax.generators import base, diffusion
 from pgd_jax.report import comparison, exchange, folder, policies, results, timing, windows, writer
-from pgd_jax.runs import agent as agent_runs, checkpoint, denoiser, experiment, metrics, records, rundir
+from pgd_jax.runs import agent as agent_runs, checkpoint, denoiser, evaluators, experiment, metrics, records, rundir
 from pgd_jax.train import denoiser as denoiser_training
 from tests.runs import FINAL, SYNTHETIC_LANES, write_run
 
@@ -175,3 +176,22 @@ def test_the_pool_s_episodes_are_new_ones_of_each_lane_s_policy(run, loaded, key
     lost = jax.tree.map(lambda leaf: leaf.at[2].set(jnp.nan) if leaf.dtype == jnp.float32 else leaf, broken)
     kept = policies.pool(key, results.read(run), "pendulum", made, dataclasses.replace(states, agent=lost), 5)
     assert [policy.args["lane"] for policy in kept] == [0, 1, 3, 4, 5]
+
+
+def test_where_the_host_alone_judges_it_makes_the_pool(run, loaded, key):
+    made, states, _ = loaded
+    unjudged = made._replace(program=made.program._replace(env=None), host=None)
+    assert policies.pool(key, results.read(run), "pendulum", unjudged, states, 2) == []
+    on_host = unjudged._replace(host=evaluators.HostPlan(HOST_ENVS.get("pendulum")(), 16))
+    found = policies.pool(key, results.read(run), "pendulum", on_host, states, 2)
+    # Lane 4's policy in the same environment and from the same states, by hand.
+    env, agent = HOST_ENVS.get("pendulum")().make(), jax.tree.map(lambda leaf: leaf[4], states.agent)
+    number = made.config.num_phases  # of the evaluation: one that the run itself does not reach
+    for episode, wanted in enumerate(found[4].returns):
+        obs, _ = env.reset(seed=int(np.random.SeedSequence([1, number, episode]).generate_state(1)[0]))
+        total = 0.0
+        for _ in range(200):
+            action = made.program.agent.act(agent, normalizers.encode_obs(made.shared.normalizer, obs))
+            obs, reward, *_ = env.step(np.asarray(action))
+            total += reward
+        np.testing.assert_allclose(wanted, total, rtol=1e-3)

@@ -1,6 +1,7 @@
 """Runs of several datasets in one report, and figures over tasks."""
 
 import json
+import pathlib
 
 import matplotlib
 import numpy as np
@@ -43,7 +44,7 @@ def test_a_report_of_each_dataset_and_one_over_all(written, tmp_path):
     assert numbers["summary"]["late"]["hopper"][guided]["seeds"] == {"0": 13.0, "1": 14.5, "2": 18.0}
     assert f"| hopper | {guided} | 3 | 16.2 [" in page and "| 14.0 15.5 19.0 |" in page
     # Every guided seed beats every real one, on both.
-    assert f"| td3_bc real | {guided} | 0.00 [0.00, 0.00] |" in page
+    assert f"| {guided} | td3_bc real | 1.00 [1.00, 1.00] |" in page and several.PLAIN in page
     rows = exchange.read_results(out / "results.csv")
     assert len(rows) == 2 * 4 * 9 and tasks.summarise(rows).overall[guided].iqm.value == pytest.approx(41.0)
     assert json.loads((out / "hopper" / "report.json").read_text())["task"]["dataset"] == "hopper"
@@ -112,3 +113,17 @@ def test_thresholds_span_the_scores():
     levels, found = tasks.profiles({"a": [[-5.0, 1.0, np.nan]], "b": [[20.0, 3.0, 4.0]]})
     assert (levels[0], levels[-1], len(levels)) == (-5.0, 20.0, 101) and np.isnan(found["a"].value).all()
     assert tasks.profiles({"a": [[7.0, 8.0]]})[0][0] == 0.0
+
+
+def test_the_readme_s_lines(written, tmp_path, monkeypatch):
+    """Those on statistics and exchange, on a report of runs and a pool by hand."""
+    monkeypatch.chdir(tmp_path)
+    several.write("runs/umaze/report", written)
+    policies = [exchange.Policy("td3_bc guided", "hopper", np.array([1.0, 2.0]) + i) for i in range(3)]
+    exchange.write_pool("runs/umaze/report/final_returns", policies)
+    readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
+    (block,) = [part for part in readme.split("```python\n")[1:] if part.startswith("import pgd_jax as pgd\n\nrows")]
+    names = {}
+    exec(block.split("```")[0], names)
+    # Seven values, one cut at each end: 12, 15, 66, 96, 99.
+    assert names["found"].value == pytest.approx(57.6) and len(names["rows"]) == 2 * 4 * 9 and len(names["pool"]) == 3
