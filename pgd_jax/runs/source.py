@@ -27,8 +27,8 @@ def check(config: configs.AgentConfig) -> None:
         )
     if config.world_model and needs == "denoiser":
         raise UserError(f"config.world_model means nothing to generator={config.generator}; set generator=ensemble")
-    if config.denoiser and needs == "world_model":
-        raise UserError(f"config.denoiser means nothing to generator={config.generator}; leave it out")
+    if config.behaviour and needs == "world_model":
+        raise UserError(f"config.behaviour means nothing to generator={config.generator}; leave it out")
 
 
 def named(config: configs.AgentConfig) -> tuple[str, str]:

@@ -91,3 +91,29 @@ def test_evaluates_with_one_trace_and_the_same_result(env):
     assert np.isfinite(first.returns).all()
     if len(np.unique(first.returns)) > 1:  # a sparse reward may be all zero
         assert not np.array_equal(first.returns, other.returns)
+
+
+# (task, first numbers of the observation: height and, but for ant, angle; whether an episode ends there)
+ENDS = [
+    ("hopper", (1.2, 0.0), False), ("hopper", (0.69, 0.0), True), ("hopper", (1.2, 0.21), True),
+    ("hopper", (1.2, 0.0, 101.0), True), ("walker2d", (1.2, 0.0), False), ("walker2d", (0.79, 0.0), True),
+    ("walker2d", (2.01, 0.0), True), ("walker2d", (1.2, -1.01), True), ("ant", (0.5,), False), ("ant", (0.19,), True),
+    ("ant", (1.01,), True), ("halfcheetah", (9.0, 9.0), False), ("maze2d-umaze", (1.0, 1.0), False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "first", "ends"), ENDS)
+def test_the_rule_of_an_end(name, first, ends):
+    made = ENVS.get(name)()
+    assert bool(made.is_terminal(jnp.zeros(made.obs_dim).at[: len(first)].set(jnp.array(first)))) == ends
+
+
+def test_an_episode_ends_where_the_rule_says(env, key):
+    """Random actions fall within some steps, where there are falls; tasks without a rule say nothing."""
+    if env.is_terminal is None:
+        pytest.skip("what ends an episode is not known from the observation")
+    _, state = jax.jit(env.reset)(key)
+    for i in range(60):
+        action = jax.random.uniform(jax.random.fold_in(key, i), (env.action_dim,), minval=-1.0)
+        obs, state, _, terminal = compiled_step(env.name)(key, state, action)
+        assert bool(env.is_terminal(obs)) == bool(terminal)

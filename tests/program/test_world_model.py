@@ -20,7 +20,7 @@ from pgd_jax.data import episodes, loading, normalizer as normalizers
 from pgd_jax.data.base import Reading
 from pgd_jax.launch import sweep
 from pgd_jax.report import writer
-from pgd_jax.runs import agent as agent_runs, checkpoint, denoiser, metrics, synthesis, world_model
+from pgd_jax.runs import agent as agent_runs, checkpoint, denoiser, experiment, metrics, synthesis, world_model
 from pgd_jax.train import world_model as training
 from tests import worlds
 
@@ -290,6 +290,7 @@ def test_runs_that_do_not_go_together_are_refused(finished, trained, agent_confi
         ({"world_model": str(finished), "denoiser": str(trained)}, "are both named"),
         ({"denoiser": str(trained)}, "config.world_model is empty"),
         ({"world_model": str(finished), "generator": "diffusion", "hyper": {}}, "config.denoiser is empty"),
+        ({"world_model": str(finished), "behaviour": "x"}, "config.behaviour means nothing to generator=ensemble"),
     ):
         config = dataclasses.replace(agent_config, **changed | changes)
         with pytest.raises(UserError, match=message):
@@ -297,6 +298,16 @@ def test_runs_that_do_not_go_together_are_refused(finished, trained, agent_confi
     with pytest.raises(UserError, match="observations of 4 and actions of 2, the world model in .* on 3 and 1"):
         agent_runs.fit(dataclasses.replace(agent_config, dataset=wide.name), tmp_path / "run", raw=wide)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_task_s_rule_ends_rollouts_whatever_judges_the_agent():
+    raw = loading.load("maze2d-umaze-waypoint-v0", reading=Reading(max_rows=400))
+    trained = world_model.fit_in_memory(worlds.world_model_config(raw.name, num_steps=10), raw)
+    for environment, terminals, has_rule in (("", "rule", True), ("none", "rule", True), ("", "learned", False)):
+        rollout = dataclasses.replace(worlds.ENSEMBLE.rollout, terminals=terminals)
+        config = dataclasses.replace(worlds.ENSEMBLE, environment=environment, rollout=rollout)
+        plan = experiment.assemble(config, trained, raw).program.generator.plan
+        assert (plan.is_terminal is not None) == has_rule
 
 
 def test_a_world_model_of_another_content_is_refused(dataset, finished, agent_config, tmp_path):
