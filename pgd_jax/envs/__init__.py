@@ -5,5 +5,6 @@ from pgd_jax.envs import (
     gymnasium as gymnasium,
     locomotion as locomotion,
     maze2d as maze2d,
+    pendulum as pendulum,
     robotics as robotics,
 )

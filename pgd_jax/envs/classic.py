@@ -4,7 +4,7 @@ import functools
 
 from pgd_jax.envs import base
 
-NAMES = ("pendulum", "mountain-car-continuous", "reacher-misc", "swimmer-misc", "point-robot-misc")
+NAMES = ("mountain-car-continuous", "reacher-misc", "swimmer-misc", "point-robot-misc")
 
 
 def make(name: str) -> base.EvalEnv:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from gymnax.environments import environment
-from gymnax.environments.classic_control import continuous_mountain_car, pendulum
+from gymnax.environments.classic_control import continuous_mountain_car
 from gymnax.environments.misc import point_robot, reacher, swimmer
 
 from pgd_jax.envs import base
@@ -62,11 +62,6 @@ def adapt(env: environment.Environment, from_obs: Callable[[jax.Array], Any] | N
     )
 
 
-def pendulum_from_obs(obs: jax.Array) -> pendulum.EnvState:
-    """obs f32[3] = (cos theta, sin theta, angular velocity) -> state; the two need not be of unit length."""
-    return pendulum.EnvState(theta=jnp.arctan2(obs[1], obs[0]), theta_dot=obs[2], last_u=jnp.float32(0.0), time=0)
-
-
 class MountainCar(continuous_mountain_car.ContinuousMountainCar):
     """gymnax's, stopped by the left wall as Gymnasium's is: gymnax leaves the car its speed towards the wall."""
 
@@ -96,7 +91,6 @@ def swimmer_from_obs(obs: jax.Array) -> swimmer.EnvState:
 
 # name: gymnax's environment, and the state that shows an observation. Point robot's goal is hidden: it has none.
 TASKS = {
-    "pendulum": (pendulum.Pendulum, pendulum_from_obs),
     "mountain-car-continuous": (MountainCar, mountain_car_from_obs),
     "reacher-misc": (reacher.Reacher, reacher_from_obs),
     "swimmer-misc": (swimmer.Swimmer, swimmer_from_obs),

@@ -11,34 +11,26 @@ from pgd_jax.core.errors import UserError
 from pgd_jax.envs import base, classic, gymnax as adapter
 
 
-def test_pendulum_worked_by_hand():
-    """v' = v + 0.05 (15 sin(theta) + 3 torque), theta' = theta + 0.05 v', torque = 2 action, clipped."""
-    env = adapter.make("pendulum")
-    upright = env.from_obs(jnp.array([1.0, 0.0, 0.0]))
-    for action, torque in ((0.5, 1.0), (7.0, 2.0)):
-        obs, _, reward, terminal = env.step(jax.random.key(0), upright, jnp.array([action]))
-        velocity = 0.15 * torque
-        np.testing.assert_allclose(obs, [np.cos(0.05 * velocity), np.sin(0.05 * velocity), velocity], atol=1e-6)
-        np.testing.assert_allclose(reward, -0.001 * torque**2, atol=1e-7)
-        assert not terminal
-    assert env.horizon == 200
-
-
 def test_never_resets_at_gymnax_s_own_time_limit():
-    env = adapter.make("pendulum")
-    state = env.from_obs(jnp.array([1.0, 0.0, 0.0])).replace(time=jnp.int32(199))
+    env = adapter.make("mountain-car-continuous")
+    state = env.from_obs(jnp.array([-0.5, 0.0])).replace(time=jnp.int32(998))
     obs, state, _, _ = env.step(jax.random.key(0), state, jnp.zeros(1))
-    np.testing.assert_allclose(obs, [1.0, 0.0, 0.0], atol=1e-7)  # gymnax's `step` would return a random start here
-    assert int(state.time) == 200
+    # 0.0025 cos(3 * -0.5) = 0.000177 downhill; gymnax's `step` would return a random start here
+    np.testing.assert_allclose(obs, [-0.500177, -0.000177], atol=1e-6)
+    assert int(state.time) == 999
 
 
 def test_the_library_is_the_one_that_is_wrapped():
-    env, params = gymnax.make("Pendulum-v1")
+    env, params = gymnax.make("Swimmer-misc")
     obs, state = env.reset_env(jax.random.key(3), params)
-    ours, our_state = adapter.make("pendulum").reset(jax.random.key(3))
+    ours, our_state = adapter.make("swimmer-misc").reset(jax.random.key(3))
     np.testing.assert_array_equal(ours, obs)
-    theirs = env.step_env(jax.random.key(4), state, jnp.array([-1.2]), params)
-    found = adapter.make("pendulum").step(jax.random.key(4), our_state, jnp.array([-0.6]))
+    box = env.action_space(params)
+    action = jnp.full(box.shape, 0.3)
+    theirs = env.step_env(
+        jax.random.key(4), state, (box.high + box.low) / 2 + (box.high - box.low) / 2 * action, params
+    )
+    found = adapter.make("swimmer-misc").step(jax.random.key(4), our_state, action)
     np.testing.assert_allclose(found[0], theirs[0], atol=1e-6)
     np.testing.assert_allclose(found[2], theirs[2], atol=1e-5)
 
@@ -63,10 +55,10 @@ def test_mountain_car_is_gymnasium_s_also_at_the_left_wall():
 
 def test_every_task_has_its_name():
     assert sorted(adapter.TASKS) == sorted(classic.NAMES)
-    assert base.ENVS.get("pendulum")() is adapter.make("pendulum")
+    assert base.ENVS.get("reacher-misc")() is adapter.make("reacher-misc")
 
 
 def test_the_absent_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r'"pendulum" needs the package "gymnax".*pip install "pgd_jax\[gymnax\]"'):
-        base.ENVS.get("pendulum")()
+    with pytest.raises(UserError, match=r'"reacher-misc" needs the package "gymnax".*pip install "pgd_jax\[gymnax\]"'):
+        base.ENVS.get("reacher-misc")()
