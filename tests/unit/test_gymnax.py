@@ -27,9 +27,9 @@ def test_the_library_is_the_one_that_is_wrapped():
     np.testing.assert_array_equal(ours, obs)
     box = env.action_space(params)
     action = jnp.full(box.shape, 0.3)
-    theirs = env.step_env(
-        jax.random.key(4), state, (box.high + box.low) / 2 + (box.high - box.low) / 2 * action, params
-    )
+    scaled = (box.high + box.low) / 2.0 + (box.high - box.low) / 2.0 * action
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        theirs = env.step_env(jax.random.key(4), state, scaled, params)
     found = adapter.make("swimmer-misc").step(jax.random.key(4), our_state, action)
     np.testing.assert_allclose(found[0], theirs[0], atol=1e-6)
     np.testing.assert_allclose(found[2], theirs[2], atol=1e-5)

@@ -54,8 +54,8 @@ RECIPES: Registry[Recipe] = Registry("recipe")  # of the built-in datasets, and 
 def swing_up(obs: jax.Array) -> jax.Array:
     """Pendulum: obs f32[3] = (cos, sin, velocity) -> action f32[1] in [-1, 1]; pumps energy, balances near the top.
 
-    With v' = 15 sin(theta) + 3 torque (envs/pendulum.py), E = v^2 / 2 + 15 cos(theta) changes by 3 torque v, and is 15 at
-    rest upright; torque = 2 action.
+    With v' = 15 sin(theta) + 3 torque (envs/pendulum.py), E = v^2 / 2 + 15 cos(theta) changes by 3 torque v, and is 15
+    at rest upright; torque = 2 action.
     """
     cos, sin, velocity = obs[0], obs[1], obs[2]
     pump = (15.0 - 0.5 * velocity**2 - 15.0 * cos) * jnp.where(velocity < 0.0, -1.0, 1.0)
