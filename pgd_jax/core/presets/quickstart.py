@@ -2,9 +2,9 @@
 
     make run        or: pgd-quickstart
 
-Two CPU cores, no GPU: ten minutes. Sizes follow from that budget: a U-Net of two levels on windows of 16 rows, the
-default 32 steps, 256 windows every 2,000 updates, 16,000 updates. What was chosen was chosen on other seeds than this
-command's, 70 to 77:
+Two CPU cores, no GPU: twelve minutes with installation. Sizes follow from that budget: a U-Net of two levels on windows
+of 16 rows, the default 32 steps, 256 windows every 2,000 updates, 16,000 updates. What was chosen was chosen on other
+seeds than this command's, 70 to 77:
 
     the task        its reward is dense, so that eight seeds tell the groups apart; in the sparse maze of preset umaze
                     they do not (seeds 100 to 107 of both)
