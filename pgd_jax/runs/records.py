@@ -13,6 +13,12 @@ PLACES = ("dataset", "download", "denoiser", "world_model", "behaviour")  # sett
 # By kind: settings that may grow.
 LENGTHS = {"agent": ("num_phases",), "behaviour": ("num_steps",), "world_model": ("num_steps",)}
 CONFIG = "config.json"
+CLASSES: dict[str, type] = {
+    "denoiser": configs.DenoiserConfig,
+    "behaviour": configs.BehaviourConfig,
+    "world_model": configs.WorldModelConfig,
+    "agent": configs.AgentConfig,
+}
 
 
 def load_record(path: str | os.PathLike, kind: str) -> dict[str, Any]:
@@ -48,8 +54,19 @@ def kept(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def load_config(path: str | os.PathLike, kind: str) -> dict[str, Any]:
-    """The config of a run, for those that only read it; errors as `load_record`."""
-    return load_record(path, kind)["config"]
+    """The config of a run, with defaults for settings that are newer than it; errors as `load_record`."""
+    return completed(load_record(path, kind)["config"], kind)
+
+
+def completed(config: Any, kind: str) -> Any:
+    """With defaults for settings that it lacks; the configs of kinds without a class, as they are."""
+    return _filled(configs.to_dict(CLASSES[kind]()), config) if kind in CLASSES else config
+
+
+def _filled(defaults: Any, held: Any) -> Any:
+    if not (isinstance(defaults, dict) and isinstance(held, dict)):
+        return held
+    return defaults | {name: _filled(defaults.get(name), value) for name, value in held.items()}
 
 
 def load_rests(path: str | os.PathLike, kind: str) -> rests.Record:
@@ -66,7 +83,7 @@ def check_rests(path: str | os.PathLike, kind: str, found: dict[str, rests.Rest]
 def read_config(cls: type[configs.Config], path: str | os.PathLike, kind: str) -> configs.Config:
     """Likewise, as the dataclass; raises UserError for a run of another version, whose settings are others."""
     held = load_config(path, kind)
-    written = (kept(directory(path)) or {}).get("config", held)
+    written = completed((kept(directory(path)) or {}).get("config", held), kind)
     # Where things are may be corrected by hand, in a run that came from elsewhere; a run may have been made longer.
     free = PLACES + LENGTHS.get(kind, ())
     changed = [line for line in differences(held, written) if line.split(":")[0].split(".")[-1] not in free]

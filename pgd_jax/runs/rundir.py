@@ -84,9 +84,8 @@ def open_run(
 
 def is_finished(path: str | os.PathLike, kind: str, config: dict[str, Any]) -> bool:
     """Whether this very run is in `path` and at its end. Only reads; errors as `open_run`."""
-    is_same = _holds_run(records.directory(path), kind, _as_json(config)) and records.load_config(
-        path, kind
-    ) == _as_json(config)
+    config = records.completed(_as_json(config), kind)
+    is_same = _holds_run(records.directory(path), kind, config) and records.load_config(path, kind) == config
     return is_same and is_at_end(path)
 
 
@@ -136,7 +135,7 @@ def _holds_run(path: pathlib.Path, kind: str, config: dict[str, Any]) -> bool:
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file; a run needs a directory")
     if (path / records.CONFIG).exists() or (path.is_dir() and records.kept(path) is not None):
-        held = records.load_config(path, kind)
+        held, config = records.load_config(path, kind), records.completed(config, kind)
         grown = [name for name in records.LENGTHS.get(kind, ()) if config.get(name, 0) > held.get(name, 0)]
         if records.differences(held | {name: config[name] for name in grown}, config):
             differences = records.differences(held, config)

@@ -321,6 +321,18 @@ def test_a_container_without_a_user_name_and_a_home(made, tmp_path):
     assert os.stat(tmp_path / "run" / "metrics.jsonl").st_uid == 12345
 
 
+def test_a_run_from_before_a_setting_has_its_default(made, own):
+    def older(record):
+        del record["config"]["world_model"], record["config"]["rollout"], record["config"]["action_bounds"]
+
+    edit(own / "agent", older)
+    config = agent_config(made / "denoiser")
+    assert agent_runs.fit(config, own / "agent")  # finished already
+    agent_runs.load(own / "agent")
+    with pytest.raises(UserError, match="rollout.horizon: run has 5, command has 7"):
+        agent_runs.fit(dataclasses.replace(config, rollout=configs.RolloutConfig(horizon=7)), own / "agent")
+
+
 # Longer, and only looked at.
 
 

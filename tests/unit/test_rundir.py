@@ -23,7 +23,8 @@ def test_the_same_command_resumes_with_tuples_stored_as_lists(tmp_path):
     with rundir.open_run(tmp_path / "a" / "run", "agent", CONFIG) as again:
         assert again.config == run.config
     assert (run.path / "config.json").read_bytes() == before
-    assert records.load_config(run.path, "agent") == run.config
+    assert records.load_record(run.path, "agent")["config"] == run.config
+    assert records.load_config(run.path, "agent") == records.completed(run.config, "agent")
 
 
 def test_the_record_says_what_ran_where(tmp_path):
