@@ -35,14 +35,14 @@ def _prepare():
 
 
 def _sample(options: flags.FlagValues) -> None:
-    from pgd_jax.runs import synthesis  # after the flags: --help and mistakes need not wait for JAX
-
     if bool(options.run) == bool(options.denoiser):
         raise UserError("name one source: --run=<train_agent directory> or --denoiser=<train_denoiser directory>")
     if options.run:
         entry.check_not_given(("sampler", "num_steps"), "with --run, which samples as the run does")
     else:
         entry.check_not_given(("lane", "coefficient"), "with --denoiser, which samples unguided")
+    from pgd_jax.runs import synthesis  # after the flags: --help and mistakes need not wait for it
+
     sampling = configs.SamplingConfig(
         sampler=options.sampler, num_steps=options.num_steps, num_trajectories=options.num_trajectories,
         trajectories_per_batch=min(options.trajectories_per_batch, options.num_trajectories),
