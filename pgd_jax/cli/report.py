@@ -28,7 +28,10 @@ def _prepare():
     runs = flags.DEFINE_list("runs", None, "run directories of train_agent, separated by commas", required=True)
     out = entry.define_path("out", "directory of the report: new, empty, or an older report")
     num_pool_episodes = flags.DEFINE_integer(
-        "num_pool_episodes", 0, "episodes of each final policy for a policy pool and the bandit's curve; 0: none"
+        "num_pool_episodes",
+        0,
+        "episodes of each final policy for a policy pool and the bandit's curve; 0: none",
+        lower_bound=0,
     )
 
     def main() -> None:

@@ -6,6 +6,7 @@ The run directory gets config.json, metrics.jsonl and checkpoints. The same comm
 """
 
 from pgd_jax.cli import entry, settings
+from pgd_jax.core import validation
 from pgd_jax.core.config import BehaviourConfig
 
 
@@ -19,9 +20,11 @@ def _prepare():
     defined = settings.define(BehaviourConfig, "behaviour", settings.arguments())
 
     def main() -> int:
-        from pgd_jax.runs import behaviour  # after the flags: --help and mistakes need not wait for JAX
+        config = defined.config()
+        validation.validate_behaviour(config)  # before what takes time to import
+        from pgd_jax.runs import behaviour
 
-        return entry.status(behaviour.fit(defined.config(), workdir.value, only_check=only_check.value))
+        return entry.status(behaviour.fit(config, workdir.value, only_check=only_check.value))
 
     return main, defined.text
 

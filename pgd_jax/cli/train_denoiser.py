@@ -7,6 +7,7 @@ The run directory gets config.json, metrics.jsonl and checkpoints. The same comm
 """
 
 from pgd_jax.cli import entry, settings
+from pgd_jax.core import validation
 from pgd_jax.core.config import DenoiserConfig
 
 
@@ -20,11 +21,13 @@ def _prepare():
     defined = settings.define(DenoiserConfig, "denoiser", settings.arguments())
 
     def main() -> int:
-        from pgd_jax.core import processes  # after the flags: --help and mistakes need not wait for JAX
+        config = defined.config()
+        validation.validate_denoiser(config)  # before what takes time to import
+        from pgd_jax.core import processes
         from pgd_jax.runs import denoiser
 
         processes.start(distributed.value)
-        return entry.status(denoiser.fit(defined.config(), workdir.value, only_check=only_check.value))
+        return entry.status(denoiser.fit(config, workdir.value, only_check=only_check.value))
 
     return main, defined.text
 

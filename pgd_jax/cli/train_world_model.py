@@ -7,6 +7,7 @@ The run directory gets config.json, metrics.jsonl and checkpoints. The same comm
 """
 
 from pgd_jax.cli import entry, settings
+from pgd_jax.core import validation
 from pgd_jax.core.config import WorldModelConfig
 
 
@@ -20,9 +21,11 @@ def _prepare():
     defined = settings.define(WorldModelConfig, "world_model", settings.arguments())
 
     def main() -> int:
-        from pgd_jax.runs import world_model  # after the flags: --help and mistakes need not wait for JAX
+        config = defined.config()
+        validation.validate_world_model(config)  # before what takes time to import
+        from pgd_jax.runs import world_model
 
-        return entry.status(world_model.fit(defined.config(), workdir.value, only_check=only_check.value))
+        return entry.status(world_model.fit(config, workdir.value, only_check=only_check.value))
 
     return main, defined.text
 
