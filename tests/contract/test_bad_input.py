@@ -231,7 +231,7 @@ COMMANDS = [
     *((command, ["--workdir="], ["--workdir", "it is needed"]) for command in (train_agent, train_denoiser)),
     (train_behaviour, ["--workdir= "], ["--workdir", "it is needed"]),
     (report, ["--runs=new", "--out="], ["--out", "it is needed"]),
-    (report, ["--runs=new", "--out=x", "--num_pool_episodes=-1"], ["num_pool_episodes=-1", "not a non-negative integer"]),
+    (report, ["--runs=new", "--out=x", "--num_pool_episodes=-1"], ["num_pool_episodes=-1", "non-negative integer"]),
     (report, ["--runs=new,,", "--out=x"], ["--runs=new,, holds an empty name"]),
     (sample, ["--denoiser=nowhere", "--out="], ["--out", "it is needed"]),
     (collect, ["--out= "], ["--out", "it is empty"]),
