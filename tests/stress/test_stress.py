@@ -9,7 +9,7 @@ from tests.stress import full_disks, kills, prepared
 NUM_KILLS, NUM_FULL_DISKS = 4, 3
 NAMES = ["denoiser", "agent", "agent_on_two_devices", "sweep"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first one makes the undisturbed runs
 
 
 @pytest.fixture(scope="module")
