@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 
 from pgd_jax.core.registry import Registry
-from pgd_jax.core.types import Transition
+from pgd_jax.core.types import Normalizer, Transition
+from pgd_jax.data import normalizer as normalizers
 
 State = Any  # a pytree of arrays, the agent's own
 Hyper = Any  # a flax.struct pytree of floats, the agent's own; one lane per value
@@ -37,6 +38,11 @@ class Agent(NamedTuple):
     act: Callable[[State, jax.Array], jax.Array]  # (state, obs [..., O]) -> action [..., A], for evaluation
     log_prob: Callable[[State, jax.Array, jax.Array], jax.Array]  # (state, obs [..., O], action [..., A]) -> [...]
     batches_per_update: int
+
+
+def greedy(agent: Agent, state: State, normalizer: Normalizer) -> Callable[[jax.Array], jax.Array]:
+    """obs [..., O] -> action [..., A], both in environment space, as an environment has them."""
+    return lambda obs: agent.act(state, normalizers.encode_obs(normalizer, obs))
 
 
 class AgentFamily(NamedTuple):

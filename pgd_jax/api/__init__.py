@@ -89,14 +89,9 @@ def train_denoiser(
     """
     preset = preset or ("notebook" if workdir is None else "")
     base = configs.to_dict(presets.config(preset, "denoiser") if preset else configs.DenoiserConfig())
-    names = {part: list(settings_of) for part, settings_of in base.items()}
     given = {"dataset": data.source} | data.reading._asdict()
     base["data"] |= given
-    for name, value in settings.items():
-        part = next((part for part, known in names.items() if name in known), None)
-        if part is None or name in given:
-            raise UserError(f'train_denoiser has no setting "{name}"{nearest(name, sum(names.values(), []))}')
-        base[part][name] = value
+    keywords.placed("train_denoiser", base, given, settings)
     config = keywords.whole_chunks(keywords.config(configs.DenoiserConfig, base), settings)
     if workdir is None:
         return Denoiser(denoisers.fit_in_memory(config, data), "", data.env, data.reference)
@@ -126,12 +121,8 @@ def train_world_model(
     preset = preset or ("notebook" if workdir is None else "")
     base = configs.to_dict(presets.config(preset, "world_model") if preset else configs.WorldModelConfig())
     given = {"dataset": data.source} | data.reading._asdict()
-    own, of_data = list(base), list(base["data"])
     base["data"] |= given
-    for name, value in settings.items():
-        if name == "data" or name in given or name not in own + of_data:
-            raise UserError(f'train_world_model has no setting "{name}"{nearest(name, own[1:] + of_data)}')
-        (base if name in own else base["data"])[name] = value
+    keywords.placed("train_world_model", base, given, settings)
     config = keywords.config(configs.WorldModelConfig, base)
     if "steps_per_chunk" not in settings:
         chunk = keywords.whole_chunk(config.num_steps, config.steps_per_chunk)

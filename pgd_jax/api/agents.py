@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgd_jax.agents.base import greedy
 from pgd_jax.core.errors import UserError
 from pgd_jax.data import normalizer as normalizers
 from pgd_jax.runs import agent as agent_runs, experiment as experiments
@@ -63,7 +64,7 @@ class AgentPolicy:
     normalizer: Any
 
     def __call__(self, obs: Any) -> jax.Array:
-        return self.agent.act(self.state, normalizers.encode_obs(self.normalizer, jnp.asarray(obs, jnp.float32)))
+        return greedy(self.agent, self.state, self.normalizer)(jnp.asarray(obs, jnp.float32))
 
     def log_prob(self, obs: Any, action: Any) -> jax.Array:
         """log pi(a | s) [...], of which a deterministic policy has a Gaussian of unit variance around its action."""

@@ -20,6 +20,19 @@ def config(cls: type[configs.Config], nested: Mapping[str, Any]) -> configs.Conf
     return made
 
 
+def placed(function: str, base: dict[str, Any], given: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Puts `settings` where they belong in the nested `base`, by their last names; `given` are set already.
+
+    Raises UserError, for `function`, for a setting that is none of its own.
+    """
+    homes = {name: base for name, value in base.items() if not isinstance(value, dict)}
+    homes |= {name: part for part in base.values() if isinstance(part, dict) for name in part}
+    for name, value in settings.items():
+        if name not in homes or name in given:
+            raise UserError(f'{function} has no setting "{name}"{nearest(name, list(homes))}')
+        homes[name][name] = value
+
+
 def agent_config(
     base: AgentConfig, nested: Mapping[str, Any], hyper: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> AgentConfig:

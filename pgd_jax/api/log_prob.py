@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pgd_jax.core.errors import UserError
+from pgd_jax.core.errors import UserError, first_line
 from pgd_jax.core.types import LogProb
 from pgd_jax.data import normalizer as normalizers
 
@@ -23,10 +23,9 @@ def in_network_space(log_prob: LogProb, normalizer: Any) -> LogProb:
     try:
         found = jax.eval_shape(log_prob, *shapes)
     except Exception as error:  # of the user's own code, or JAX's at a value that it does not know
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"log_prob cannot be traced by JAX at obs {shapes[0].shape}, action {shapes[1].shape}: {text}. It must be "
-            "made of jax.numpy operations, and take any leading axes"
+            f"log_prob cannot be traced by JAX at obs {shapes[0].shape}, action {shapes[1].shape}: "
+            f"{first_line(error)}. It must be made of jax.numpy operations, and take any leading axes"
         ) from error
     if getattr(found, "shape", None) != (2, 3):
         raise UserError(

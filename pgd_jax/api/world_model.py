@@ -11,7 +11,7 @@ import numpy as np
 from pgd_jax.api import keywords
 from pgd_jax.core import config as configs, validation
 from pgd_jax.core.compilation import in_float32
-from pgd_jax.core.errors import UserError
+from pgd_jax.core.errors import UserError, first_line
 from pgd_jax.core.types import Normalizer, Policy, Transition
 from pgd_jax.data import normalizer as normalizers, windows
 from pgd_jax.data.windows import Windows
@@ -115,8 +115,7 @@ def in_network_space(policy: Callable[[Any], Any], normalizer: Normalizer) -> Po
     try:
         found = jax.eval_shape(policy, shape)
     except Exception as error:  # of the user's own code, or JAX's at a value that it does not know
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"policy cannot be traced by JAX at obs {shape.shape}: {text}") from error
+        raise UserError(f"policy cannot be traced by JAX at obs {shape.shape}: {first_line(error)}") from error
     if getattr(found, "shape", None) != (2, layout.action_dim):
         raise UserError(
             f"policy of obs {shape.shape} has shape {getattr(found, 'shape', found)}; expected (2, {layout.action_dim})"

@@ -5,7 +5,7 @@
 The run directory gets config.json, metrics.jsonl and checkpoints. The same command resumes it.
 """
 
-from pgd_jax.cli import entry, settings
+from pgd_jax.cli import entry, training
 from pgd_jax.core import validation
 from pgd_jax.core.config import BehaviourConfig
 
@@ -14,19 +14,8 @@ def run() -> None:
     entry.run(_prepare, __doc__)
 
 
-def _prepare():
-    workdir = entry.define_path("workdir", "run directory to create or resume")
-    only_check = settings.only_check()
-    defined = settings.define(BehaviourConfig, "behaviour", settings.arguments())
-
-    def main() -> int:
-        config = defined.config()
-        validation.validate_behaviour(config)  # before what takes time to import
-        from pgd_jax.runs import behaviour
-
-        return entry.status(behaviour.fit(config, workdir.value, only_check=only_check.value))
-
-    return main, defined.text
+def _prepare() -> tuple[entry.Main, str]:
+    return training.prepare(BehaviourConfig, "behaviour", validation.validate_behaviour)
 
 
 if __name__ == "__main__":

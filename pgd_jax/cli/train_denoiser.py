@@ -6,7 +6,7 @@
 The run directory gets config.json, metrics.jsonl and checkpoints. The same command resumes it.
 """
 
-from pgd_jax.cli import entry, settings
+from pgd_jax.cli import entry, training
 from pgd_jax.core import validation
 from pgd_jax.core.config import DenoiserConfig
 
@@ -15,21 +15,8 @@ def run() -> None:
     entry.run(_prepare, __doc__)
 
 
-def _prepare():
-    workdir = entry.define_path("workdir", "run directory to create or resume")
-    distributed, only_check = settings.distributed(), settings.only_check()
-    defined = settings.define(DenoiserConfig, "denoiser", settings.arguments())
-
-    def main() -> int:
-        config = defined.config()
-        validation.validate_denoiser(config)  # before what takes time to import
-        from pgd_jax.core import processes
-        from pgd_jax.runs import denoiser
-
-        processes.start(distributed.value)
-        return entry.status(denoiser.fit(config, workdir.value, only_check=only_check.value))
-
-    return main, defined.text
+def _prepare() -> tuple[entry.Main, str]:
+    return training.prepare(DenoiserConfig, "denoiser", validation.validate_denoiser, may_be_distributed=True)
 
 
 if __name__ == "__main__":

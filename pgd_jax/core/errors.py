@@ -5,6 +5,11 @@ class UserError(ValueError):
     """Bad input: names what was found, what was expected, and what to do about it."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's code says first, or what kind it is."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class Diverged(ArithmeticError):
     """A run stopped at a value that is not finite: names the lane and the phase. Its last checkpoint is kept."""
 

@@ -56,17 +56,23 @@ def agree(source: str, arrays: dict[str, np.ndarray] | dict[str, h5py.Dataset]) 
 
 
 def convert(
-    source: str, key: str, block: np.ndarray, first_row: int = 0, bounds: str = action_bounds.UNIT
+    source: str,
+    key: str,
+    block: np.ndarray,
+    first_row: int = 0,
+    bounds: str = action_bounds.UNIT,
+    rounding: "Rounding | None" = None,
 ) -> np.ndarray:
     """A block of rows as f32[n, dim], f32[n] or, for flags, bool[n]; actions within `bounds` are brought to [-1, 1].
 
-    Raises UserError, naming the row (the block starts at `first_row`), for what is not finite, for actions outside by
-    more than rounding, and for flags that are neither 0 nor 1.
+    `rounding` is told what float32 took away. Raises UserError, naming the row (the block starts at `first_row`), for
+    what is not finite, for actions outside by more than rounding, and for flags that are neither 0 nor 1.
     """
     if key not in VECTORS and block.ndim == 2:
         block = block[:, 0]
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is reported as such
-        values = (action_bounds.to_unit(source, block, bounds) if key == "actions" else block).astype(np.float32)
+        exact = action_bounds.to_unit(source, block, bounds) if key == "actions" else block
+        values = exact.astype(np.float32)
     if not (finite := np.isfinite(values)).all():
         row = first_row + int(np.argwhere(~finite)[0, 0])
         raise UserError(f"{source}: {key} holds NaN or infinity, first in row {row}; remove or repair it")
@@ -77,7 +83,9 @@ def convert(
                 f"{source}: actions must lie in {_bounds(bounds)}; row {first_row + row} holds {block[row].tolist()}; "
                 'name their own bounds, such as action_bounds="-2:2", or rescale them'
             )
-        return np.clip(values, -1.0, 1.0)
+        values = np.clip(values, -1.0, 1.0)
+    if rounding is not None:
+        rounding.add(exact, values)
     if key not in FLAGS:
         return values
     if (wrong := (values != 0.0) & (values != 1.0)).any():
@@ -149,8 +157,7 @@ def read(
     for rows in blocks(array, num_rows):
         signals.check()
         part = array[rows, :num_columns] if key in VECTORS else array[rows]
-        values[rows] = convert(source, key, part, rows.start, bounds)
-        rounding.add(action_bounds.to_unit(source, part, bounds) if key == "actions" else part, values[rows])
+        values[rows] = convert(source, key, part, rows.start, bounds, rounding)
     rounding.check(source, key)
     return values
 

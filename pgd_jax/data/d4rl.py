@@ -27,8 +27,8 @@ def check(source: str, arrays: Arrays, bounds: str = action_bounds.UNIT) -> Arra
     columns.agree(source, arrays)
     converted = {}
     for key, array in arrays.items():
-        converted[key], rounding = columns.convert(source, key, array, bounds=bounds), columns.Rounding()
-        rounding.add(action_bounds.to_unit(source, array, bounds) if key == "actions" else array, converted[key])
+        rounding = columns.Rounding()
+        converted[key] = columns.convert(source, key, array, bounds=bounds, rounding=rounding)
         rounding.check(source, key)
     return time_limits_first(source, converted)
 

@@ -1,6 +1,5 @@
 """Synthetic rows -> Minari datasets, which `minari.load_dataset` and every library on top of it take."""
 
-import dataclasses
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -35,8 +34,8 @@ def write(dataset_id: str, flat: export.Flat, metadata: dict[str, str]) -> pathl
     folder = minari.root() / dataset_id
     arrays = d4rl.check(f"what was to be written to {folder}", flat._asdict())
     columns_: dict[str, Any] = arrays
-    raw = RawDataset(dataset_id, metadata.get("env", ""), metadata.get("reference", ""), **columns_)
-    raw = dataclasses.replace(raw, action_bounds=metadata.get("action_bounds", action_bounds.UNIT))
+    env, reference, bounds = (metadata.get(key, "") for key in ("env", "reference", "action_bounds"))
+    raw = RawDataset(dataset_id, env, reference, **columns_, action_bounds=bounds)
     unbounded = np.full(raw.observations.shape[1], np.inf, np.float32)
     ones = np.ones((1, raw.actions.shape[1]), np.float32)
     low, high = (action_bounds.from_unit(dataset_id, bound, raw.action_bounds)[0] for bound in (-ones, ones))

@@ -58,7 +58,7 @@ class Windows:
         terminal = rows.terminal.astype(bool)
         flat = export.Flat(*rows[:4], terminal, last[self.valid] & ~terminal)
         metadata = {"source": "pgd_jax windows", "env": self.env, "reference": self.reference}
-        metadata |= {"action_bounds": self.action_bounds} if self.action_bounds else {}
+        metadata["action_bounds"] = self.action_bounds
         if str(path).startswith(minari.PREFIX):
             return str(minari_export.write(str(path).removeprefix(minari.PREFIX), flat, metadata))
         export.write_hdf5(path, *flat, metadata=metadata)
@@ -68,21 +68,25 @@ class Windows:
 def generated(normalizer: Normalizer, x: jax.Array, env: str = "", reference: str = "") -> Windows:
     """Windows x f32[N, T, D] in network space, as a sampler gives them."""
     transitions, valid = normalizers.to_transitions(normalizer, x)
-    found = jax.device_get(normalizers.to_environment_space(normalizer, transitions))
-    terminal = found.terminal > normalizers.TERMINAL_THRESHOLD
-    std, bounds = np.asarray(normalizer.std[normalizer.layout.obs]), normalizer.layout.action_bounds
-    return Windows(found.obs, found.action, found.reward, terminal, np.asarray(valid), std, env, reference, bounds)
+    return _of_transitions(normalizer, transitions, np.asarray(valid), env, reference)
 
 
 def rolled_out(
     normalizer: Normalizer, rows: Transition, valid: jax.Array, env: str = "", reference: str = ""
 ) -> Windows:
     """Rollouts: rows [N, T, ...], obs in network space, and valid bool[N, T]. What the last row led to is cut off."""
-    found = jax.device_get(normalizers.to_environment_space(normalizer, rows))
-    terminal, kept = found.terminal > normalizers.TERMINAL_THRESHOLD, np.array(valid)
-    kept[:, -1] &= terminal[:, -1]
-    std = np.asarray(normalizer.std[normalizer.layout.obs])
-    return Windows(found.obs, found.action, found.reward, terminal, kept, std, env, reference)
+    kept = np.array(valid)
+    kept[:, -1] &= np.asarray(rows.terminal[:, -1]) > normalizers.TERMINAL_THRESHOLD
+    return _of_transitions(normalizer, rows, kept, env, reference)
+
+
+def _of_transitions(
+    normalizer: Normalizer, transitions: Transition, valid: np.ndarray, env: str, reference: str
+) -> Windows:
+    found = jax.device_get(normalizers.to_environment_space(normalizer, transitions))
+    terminal = found.terminal > normalizers.TERMINAL_THRESHOLD
+    std, bounds = np.asarray(normalizer.std[normalizer.layout.obs]), normalizer.layout.action_bounds
+    return Windows(found.obs, found.action, found.reward, terminal, valid, std, env, reference, bounds)
 
 
 def recorded(raw: RawDataset, num_windows: int, length: int, key: jax.Array) -> Windows:

@@ -5,8 +5,9 @@ import functools
 import jax
 import numpy as np
 
+from pgd_jax.agents.base import greedy
 from pgd_jax.core.errors import UserError
-from pgd_jax.data import catalogue, normalizer as normalizers
+from pgd_jax.data import catalogue
 from pgd_jax.envs import evaluate as evaluation
 from pgd_jax.report import exchange
 from pgd_jax.report.results import Run
@@ -68,9 +69,7 @@ def _rounds(program: loop.Program, keys: jax.Array, states: loop.LaneState, shar
     env, num_episodes = program.env, program.plan.num_episodes
 
     def lane(keys: jax.Array, agent: object) -> jax.Array:
-        def policy(obs: jax.Array) -> jax.Array:
-            return program.agent.act(agent, normalizers.encode_obs(shared.normalizer, obs))
-
+        policy = greedy(program.agent, agent, shared.normalizer)
         return jax.lax.map(lambda key: evaluation.evaluate(key, policy, env, num_episodes).returns, keys)
 
     return jax.vmap(lane)(keys, states.agent)

@@ -25,6 +25,7 @@ from pgd_jax.train import denoiser as denoiser_training
 
 KIND = "denoiser"
 T = TypeVar("T")
+C = TypeVar("C", configs.DenoiserConfig, configs.WorldModelConfig)
 
 
 @struct.dataclass
@@ -187,12 +188,17 @@ def metadata_of(normalizer: Normalizer) -> dict[str, Any]:
 
 def load(path: str | os.PathLike) -> Trained:
     """The denoiser of the finished run in `path`. Raises UserError for no run, another kind, or one not finished."""
-    config = records.read_config(configs.DenoiserConfig, path, KIND)
-    dataset = rests.find(path, records.load_rests(path, KIND), "dataset", config.data.dataset)
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, dataset=dataset))
+    config = read_config(configs.DenoiserConfig, path, KIND)
     path = records.directory(path)
     saved = restore(path, KIND, functools.partial(_initial, config))
     return Trained(config, network_of(config, saved.normalizer.layout), saved.training.ema, saved.normalizer)
+
+
+def read_config(cls: type[C], path: str | os.PathLike, kind: str) -> C:
+    """The config of run `path` of a model with `data`, whose dataset is named as it is found now."""
+    config = records.read_config(cls, path, kind)
+    dataset = rests.find(path, records.load_rests(path, kind), "dataset", config.data.dataset)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, dataset=dataset))
 
 
 def restore(path: str | os.PathLike, kind: str, initial: Callable[[Normalizer], T]) -> T:

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pgd_jax.agents.base import Agent
+from pgd_jax.agents.base import Agent, greedy
 from pgd_jax.core import config as configs
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.registry import nearest
 from pgd_jax.core.types import Normalizer
-from pgd_jax.data import catalogue, normalizer as normalizers
+from pgd_jax.data import catalogue
 from pgd_jax.data.base import RawDataset
 from pgd_jax.envs import host
 from pgd_jax.envs.base import ENVS, HOST_ENVS, EvalEnv, HostEnv
@@ -93,7 +93,7 @@ class HostEvaluator:
         self._evaluator = host.Evaluator(plan.env, len(population.settings), plan.num_episodes)
 
         def act(states: Any, normalizer: Normalizer, obs: jax.Array) -> jax.Array:
-            return jax.vmap(lambda state, obs: agent.act(state, normalizers.encode_obs(normalizer, obs)))(states, obs)
+            return jax.vmap(lambda state, obs: greedy(agent, state, normalizer)(obs))(states, obs)
 
         self._act = jax.jit(act)
 

@@ -31,6 +31,8 @@ from pgd_jax.core.errors import UserError
 from pgd_jax.train.program import Program
 
 GB = 1e9
+SAMPLING_SIZES = ("trajectories_per_batch", "num_trajectories")
+ROLLOUT_SIZES = ("rollouts_per_batch", "num_rollouts", "horizon")
 
 Tree = Any  # a pytree of arrays or of their shapes
 Times = dict[str, float]  # setting -> how many times its default it is
@@ -75,9 +77,9 @@ def of_agent(config: AgentConfig, compiled: Compiled, program: Program, states: 
     times["num_seeds or hyper"] = states.phase.shape[0] / AgentConfig().num_seeds
     del times["num_seeds"]
     if program.generator is not None:
-        own = times_of(config.sampling, SamplingConfig(), ("trajectories_per_batch", "num_trajectories"))
+        own = times_of(config.sampling, SamplingConfig(), SAMPLING_SIZES)
         times |= {f"sampling.{name}": value for name, value in own.items()}
-        own = times_of(config.rollout, RolloutConfig(), ("rollouts_per_batch", "num_rollouts", "horizon"))
+        own = times_of(config.rollout, RolloutConfig(), ROLLOUT_SIZES)
         times |= {f"rollout.{name}": value for name, value in own.items()}
     parts, sharing = devices.size(program.mesh, devices.LANES), devices.sharing_memory(program.mesh)
     return of(compiled, shared, states, times, sharing, parts)
@@ -106,13 +108,13 @@ def of_world_model(config: WorldModelConfig, compiled: Compiled, state: Tree, da
 
 def of_sampling(sampling: SamplingConfig, compiled: Compiled) -> Footprint:
     """Of sampling alone: what pgd-sample does."""
-    times = times_of(sampling, SamplingConfig(), ("trajectories_per_batch", "num_trajectories"))
+    times = times_of(sampling, SamplingConfig(), SAMPLING_SIZES)
     return of(compiled, (), (), times)
 
 
 def of_rollouts(rollout: RolloutConfig, compiled: Compiled) -> Footprint:
     """Of rollouts of a world model alone."""
-    return of(compiled, (), (), times_of(rollout, RolloutConfig(), ("rollouts_per_batch", "num_rollouts", "horizon")))
+    return of(compiled, (), (), times_of(rollout, RolloutConfig(), ROLLOUT_SIZES))
 
 
 def times_of(config: Any, usual: Any, names: tuple[str, ...]) -> Times:

@@ -52,8 +52,7 @@ def write(out: str, source: Unguided | Guided, sampling: configs.SamplingConfig,
     raw, made, sample = _guided(source, sampling) if isinstance(source, Guided) else _unguided(source, sampling)
     flat = sample(seed)
     origin = {"source": "pgd_jax synthetic", **made, "dataset": raw.name, "env": raw.env, "reference": raw.reference}
-    origin["seed"] = str(seed)
-    origin |= {"action_bounds": raw.action_bounds} if raw.action_bounds else {}
+    origin |= {"action_bounds": raw.action_bounds, "seed": str(seed)}
     if out.startswith(minari.PREFIX):
         return len(flat.rewards), str(minari_export.write(out.removeprefix(minari.PREFIX), flat, origin))
     export.write_hdf5(out, *flat, metadata=origin)

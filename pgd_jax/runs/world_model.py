@@ -184,8 +184,6 @@ def _trained(config: configs.WorldModelConfig, saved: Saved) -> Trained:
 
 def load(path: str | os.PathLike) -> Trained:
     """The world model of the finished run in `path`. Raises UserError for no run, another kind, or one not finished."""
-    config = records.read_config(configs.WorldModelConfig, path, KIND)
-    dataset = rests.find(path, records.load_rests(path, KIND), "dataset", config.data.dataset)
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, dataset=dataset))
+    config = denoisers.read_config(configs.WorldModelConfig, path, KIND)
     initial: Callable[[Normalizer], Any] = functools.partial(_initial, config)
     return _trained(config, denoisers.restore(records.directory(path), KIND, initial))

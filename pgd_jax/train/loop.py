@@ -12,10 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pgd_jax.agents.base import State as AgentState
+from pgd_jax.agents.base import State as AgentState, greedy
 from pgd_jax.core import devices
 from pgd_jax.core.types import Transition
-from pgd_jax.data import normalizer as normalizers
 from pgd_jax.envs import evaluate as evaluation
 from pgd_jax.generators.base import Guide, Metrics, Synthetic, describe
 from pgd_jax.train.program import LaneState, Program, ProgramHyper, Shared
@@ -61,10 +60,7 @@ def evaluate(key: jax.Array, state: AgentState, hyper: ProgramHyper, shared: Sha
     """Returns of E episodes of the greedy policy, environment units: mean, standard deviation, discounted mean."""
 
     assert program.env is not None
-
-    def policy(obs: jax.Array) -> jax.Array:
-        return program.agent.act(state, normalizers.encode_obs(shared.normalizer, obs))
-
+    policy = greedy(program.agent, state, shared.normalizer)
     episodes = evaluation.evaluate(key, policy, program.env, program.plan.num_episodes, hyper.agent.discount)
     return {
         "return_mean": jnp.mean(episodes.returns),

@@ -5,6 +5,7 @@ import dataclasses
 import gymnasium
 import h5py
 import jax
+import jax.numpy as jnp
 import minari
 import numpy as np
 import pytest
@@ -77,7 +78,9 @@ def test_a_file_says_its_own_bounds(path):
 def test_arrays_models_and_windows_keep_their_bounds(tmp_path):
     data = pgd.Dataset.from_arrays(**arrays(), action_bounds=OWN)
     denoiser = pgd.train_denoiser(data, **TINY)
-    for windows in (data.windows(4, length=4), denoiser.sample(jax.random.key(0), 8)):
+    world_model = pgd.train_world_model(data, num_steps=10, hidden_dim=8, num_hidden=1, window_length=4)
+    rolled_out = world_model.sample(jax.random.key(0), 16, lambda obs: jnp.tanh(obs[..., :2]), horizon=3)
+    for windows in (data.windows(4, length=4), denoiser.sample(jax.random.key(0), 8), rolled_out):
         assert windows.action_bounds == OWN and np.abs(windows.action).max() <= 1.0
         path = windows.save(tmp_path / f"{len(windows)}.hdf5")
         again = pgd.load_dataset(path)  # no setting: the file says so

@@ -1,9 +1,7 @@
 """World models as runs, and agents that learn from their rollouts: chunks, resumption, lanes, commands, mistakes."""
 
 import dataclasses
-import os
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -22,7 +20,7 @@ from pgd_jax.launch import sweep
 from pgd_jax.report import writer
 from pgd_jax.runs import agent as agent_runs, checkpoint, denoiser, experiment, metrics, synthesis, world_model
 from pgd_jax.train import world_model as training
-from tests import worlds
+from tests import interruptions, worlds
 
 SIZES = {
     name: value
@@ -102,40 +100,14 @@ def test_all_chunks_are_one_program(dataset, tmp_path, monkeypatch):
     assert len(traces) == 1
 
 
-def crash():
-    raise RuntimeError("power cut")
-
-
-def ask_to_stop():
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-@pytest.mark.parametrize("event", [crash, ask_to_stop])
+@pytest.mark.parametrize("event", interruptions.EVENTS)
 @pytest.mark.parametrize("kind", ["world model", "agents"])
 def test_an_interrupted_run_ends_as_an_undisturbed_one(
     event, kind, dataset, finished, agent_config, agents, tmp_path, monkeypatch
 ):
     module = world_model if kind == "world model" else agent_runs
     config = worlds.world_model_config(dataset) if kind == "world model" else agent_config
-    calls, job_of = [], module._job
-
-    def disturbed(*arguments):
-        job = job_of(*arguments)
-
-        def advance(state):
-            calls.append(1)
-            if len(calls) == 3:
-                event()
-            return job.advance(state)
-
-        return job._replace(advance=advance)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_job", disturbed)
-        if event is crash:
-            pytest.raises(RuntimeError, module.fit, config, tmp_path / "run")
-        else:
-            assert not module.fit(config, tmp_path / "run")
+    interruptions.interrupt(monkeypatch, module, event, config, tmp_path / "run")
     assert checkpoint.latest(tmp_path / "run" / "checkpoints") < 4
     assert module.fit(config, tmp_path / "run")
     whole = finished if kind == "world model" else agents

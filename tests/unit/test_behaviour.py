@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import os
 import shutil
-import signal
 
 import h5py
 import jax
@@ -20,7 +18,7 @@ from pgd_jax.data import episodes, loading, normalizer as normalizers
 from pgd_jax.networks.base import Network
 from pgd_jax.runs import behaviour, checkpoint, denoiser, metrics, rundir
 from pgd_jax.train import denoiser as denoiser_training
-from tests import worlds
+from tests import interruptions, worlds
 
 NUM_ROWS, EPISODE_LENGTH = 6_000, 200
 SIZES = dict(hidden_dim=32, num_hidden=1)
@@ -178,36 +176,10 @@ def content(path):
     return rows, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(behaviour.load(path)[2:])]
 
 
-def crash():
-    raise RuntimeError("power cut")
-
-
-def ask_to_stop():
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-@pytest.mark.parametrize("event", [crash, ask_to_stop])
+@pytest.mark.parametrize("event", interruptions.EVENTS)
 def test_an_interrupted_run_ends_as_an_undisturbed_one(event, undisturbed, tmp_path, monkeypatch):
     config, whole = undisturbed
-    calls, job_of = [], behaviour._job
-
-    def disturbed(*arguments):
-        job = job_of(*arguments)
-
-        def advance(state):
-            calls.append(1)
-            if len(calls) == 3:
-                event()
-            return job.advance(state)
-
-        return job._replace(advance=advance)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(behaviour, "_job", disturbed)
-        if event is crash:
-            pytest.raises(RuntimeError, behaviour.fit, config, tmp_path / "run")
-        else:
-            assert not behaviour.fit(config, tmp_path / "run")
+    interruptions.interrupt(monkeypatch, behaviour, event, config, tmp_path / "run")
     assert 1 <= checkpoint.latest(tmp_path / "run" / "checkpoints") < 4
     with pytest.raises(UserError, match="not trained to its end; run its train_behaviour command again first"):
         behaviour.load(tmp_path / "run")
