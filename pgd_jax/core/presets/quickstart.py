@@ -2,7 +2,7 @@
 
     make run        or: pgd-quickstart
 
-Two CPU cores, no GPU: twelve minutes with installation. Sizes follow from that budget: a U-Net of two levels on windows
+Two CPU cores, no GPU: seven minutes with installation. Sizes follow from that budget: a U-Net of two levels on windows
 of 16 rows, the default 32 steps, 256 windows every 2,000 updates, 16,000 updates. What was chosen was chosen on other
 seeds than this command's, 70 to 77:
 
