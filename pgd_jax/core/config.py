@@ -175,7 +175,7 @@ class AgentConfig:
     updates_per_phase: int = option(10_000, "gradient updates between two generations")
     batch_size: int = option(256, "transitions of an update")
     synthetic_per_batch: int = option(240, "of which synthetic; 0 trains on real data alone and generates nothing")
-    num_episodes: int = option(16, "evaluation episodes after each phase")
+    num_episodes: int = option(16, "evaluation episodes after each phase; 0: the host alone judges, if at all")
     host_episodes: int = option(
         0,
         "episodes on the host (Gymnasium) after each chunk, a cross-check; 0: num_episodes, where nothing else judges",

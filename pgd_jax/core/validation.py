@@ -158,19 +158,18 @@ def validate_agent(config: AgentConfig) -> None:
     """Raises UserError for settings that cannot work, before anything is read or written."""
     check_positive(
         config, "hidden_dim", "num_hidden", "num_phases", "phases_per_chunk", "updates_per_phase", "batch_size",
-        "num_episodes", "num_seeds",
+        "num_seeds",
     )  # fmt: skip
     if not 0 <= config.synthetic_per_batch <= config.batch_size:
         raise UserError(
             f"synthetic_per_batch={config.synthetic_per_batch} must lie between 0 and batch_size={config.batch_size}"
         )
     check_reading(config, ("", *OUTLIERS))
-    if config.host_episodes < 0:
-        raise UserError(f"host_episodes={config.host_episodes} must be at least 0")
+    for name in ("num_episodes", "host_episodes", "dynamics_windows"):
+        if (found := getattr(config, name)) < 0:
+            raise UserError(f"{name}={found} must be 0 or more")
     if config.host_episodes and config.environment == "none":
         raise UserError(f"host_episodes={config.host_episodes}, but environment=none switches evaluation off; set one")
-    if config.dynamics_windows < 0:
-        raise UserError(f"dynamics_windows={config.dynamics_windows} must be 0 or more")
     check_seed("first_seed", config.first_seed)
     check_seed("first_seed + num_seeds - 1", config.first_seed + config.num_seeds - 1)
     if config.num_phases % config.phases_per_chunk:

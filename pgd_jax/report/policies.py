@@ -46,7 +46,7 @@ def pool(
 def _returns(key: jax.Array, experiment: Experiment, states: loop.LaneState, num_episodes: int) -> np.ndarray | None:
     """f64[L, E], of the judge whose scores the report tells: the program's environment, else the host's."""
     program, num_lanes = experiment.program, len(experiment.lanes.settings)
-    if program.env is not None:
+    if program.is_judged:
         # As many side by side as in the run, so that they take no more memory than it did.
         num_rounds = -(-num_episodes // program.plan.num_episodes)
         keys = jax.random.split(key, (num_lanes, num_rounds))

@@ -50,7 +50,7 @@ def measure(key: jax.Array, experiment: Experiment, states: loop.LaneState) -> l
     seconds, _ = _time(_learn, short, key_learn, experiment, states, synthetic)
     share = num_updates / plan.updates_per_phase
     parts.append(Part("learn", seconds / share, num_lanes * plan.updates_per_phase, "updates", share))
-    if program.env is not None:
+    if program.is_judged:
         seconds, metrics = _time(_evaluate, program, key_evaluate, experiment, states)
         # Steps of episodes while they lasted: evaluation ends with its longest one.
         num_steps = round(plan.num_episodes * float(metrics["episode_length_mean"].sum()))

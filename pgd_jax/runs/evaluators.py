@@ -64,13 +64,14 @@ def on_host(name: str, raw: RawDataset, config: configs.AgentConfig, has_twin: b
                 f"(there are: {', '.join(HOST_ENVS.names())}); set host_episodes=0"
             )
         return None
-    if has_twin and not config.host_episodes:
+    num_episodes = config.host_episodes or config.num_episodes
+    if not num_episodes or (has_twin and not config.host_episodes):
         return None
     env = HOST_ENVS.get(name)()
     _check_shape(name, env, raw)
     horizon = _horizon(name, raw)
     env = env if horizon in (None, env.horizon) else host.with_horizon(env, horizon)
-    return HostPlan(env, config.host_episodes or config.num_episodes)
+    return HostPlan(env, num_episodes)
 
 
 def _check_shape(name: str, env: EvalEnv | HostEnv, raw: RawDataset) -> None:

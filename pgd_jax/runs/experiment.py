@@ -63,7 +63,7 @@ def assemble(
     name = config.environment or raw.env
     env = evaluators.in_graph(name, raw)
     host = evaluators.on_host(name, raw, config, has_twin=env is not None)
-    _say_who_judges(name, raw, env is not None, host)
+    _say_who_judges(name, raw, config, env is not None, host)
     _check_batches(config, agent.batches_per_update, real.reward.shape[0], dataset)
     generator, model = None, None
     if config.synthetic_per_batch:
@@ -144,14 +144,27 @@ def _check_batches(config: configs.AgentConfig, batches_per_update: int, num_row
         )
 
 
-def _say_who_judges(name: str, raw: RawDataset, in_graph: bool, host: evaluators.HostPlan | None) -> None:
-    if host is not None and not in_graph:
+def _say_who_judges(
+    name: str, raw: RawDataset, config: configs.AgentConfig, in_graph: bool, host: evaluators.HostPlan | None
+) -> None:
+    if in_graph and config.num_episodes:
+        return
+    if host is not None and in_graph:
+        logging.info(
+            f"{raw.name}: judged on the host alone (num_episodes=0), {host.num_episodes} episodes a lane after each "
+            "chunk"
+        )
+    elif host is not None:
         logging.info(
             f'{raw.name}: "{name}" is not among the in-graph environments; judged on the host, {host.num_episodes} '
             "episodes a lane after each chunk"
         )
-    elif not in_graph:
-        why = "environment=none" if name == evaluators.SWITCHED_OFF else f'no environment for "{name or raw.name}"'
+    else:
+        why = f'no environment for "{name or raw.name}"'
+        if name == evaluators.SWITCHED_OFF:
+            why = "environment=none"
+        elif not config.num_episodes:
+            why = "num_episodes=0"
         logging.info(f"{raw.name}: trains without evaluation ({why})")
 
 

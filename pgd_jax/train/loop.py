@@ -99,7 +99,7 @@ def phase(program: Program, hyper: ProgramHyper, shared: Shared, state: LaneStat
     learning = devices.in_turn(functools.partial(learn, program=program), program.mesh)
     agent_state, logs = learning(key_learn, state.agent, synthetic, hyper, shared)
     metrics |= logs
-    if program.env is not None:
+    if program.is_judged:
         metrics |= evaluate(key_evaluate, agent_state, hyper, shared, program)
     return LaneState(key, state.phase + 1, agent_state, carried), metrics
 

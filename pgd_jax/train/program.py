@@ -21,7 +21,7 @@ class PhasePlan(NamedTuple):
     updates_per_phase: int
     batch_size: int
     synthetic_per_batch: int
-    num_episodes: int
+    num_episodes: int  # of an evaluation; 0 for none
     dynamics_windows: int  # of a phase, whose transitions are compared with the environment's own; 0 for none
 
 
@@ -35,8 +35,13 @@ class Program(NamedTuple):
     plan: PhasePlan
     agent: Agent
     generator: Generator | None  # None: trained on real data alone
-    env: EvalEnv | None  # None: trained without evaluation
+    env: EvalEnv | None  # judges the agent, and the dynamics of synthetic data; None: neither is judged
     mesh: Mesh | None = None  # devices of `loop.run_chunk` and `loop.init`; None: one
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether each phase ends with episodes of the policy."""
+        return self.env is not None and self.plan.num_episodes > 0
 
 
 @struct.dataclass

@@ -9,6 +9,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from pgd_jax.core.errors import UserError
 from pgd_jax.envs.base import ENVS, HOST_ENVS
+from pgd_jax.report import exchange, writer
 from pgd_jax.runs import agent as agent_runs, checkpoint, experiment, metrics
 from tests import worlds
 from tests.commands import content
@@ -113,9 +114,23 @@ def test_a_task_without_a_twin_is_judged_on_the_host_alone(dataset, tmp_path, mo
     assert [HOST_KEYS <= set(row) for row in rows] == ([False] * 2 + [True] * 2) * 2
 
 
+def test_without_episodes_in_the_program_the_host_alone_judges(judged, dataset, tmp_path, capfd):
+    path = tmp_path / "run"
+    assert agent_runs.fit(config_of(dataset, num_episodes=0, host_episodes=3), path)
+    assert "judged on the host alone (num_episodes=0), 3 episodes a lane" in capfd.readouterr().err
+    assert not any("return_mean" in row for row in metrics.read(path / "metrics.jsonl"))
+    assert host_rows(path) == host_rows(judged) and content(path)[1] == content(judged)[1]
+    writer.write(tmp_path / "report", [path])
+    rows = exchange.read_results(tmp_path / "report" / "results.csv")
+    assert [row["score"] for row in rows[:NUM_PHASES]] == [row["host_return_mean"] for row in host_rows(path)[::2]]
+    assert {row["episodes"] for row in rows} == {3}
+
+
 def test_a_task_that_nothing_judges_says_so(dataset, capfd):
     assert experiment.assemble(config_of(dataset, environment="none")).host is None
     assert "trains without evaluation (environment=none)" in capfd.readouterr().err
+    assert experiment.assemble(config_of(dataset, num_episodes=0)).host is None
+    assert "trains without evaluation (num_episodes=0)" in capfd.readouterr().err
 
 
 def test_what_the_host_cannot_judge_is_refused(dataset, monkeypatch):
@@ -124,7 +139,7 @@ def test_what_the_host_cannot_judge_is_refused(dataset, monkeypatch):
         experiment.assemble(config_of(dataset, host_episodes=1))
     with pytest.raises(UserError, match='"hopper" has observations of 11 and actions of 3'):
         experiment.assemble(config_of(dataset, host_episodes=1, environment="hopper"))
-    with pytest.raises(UserError, match="host_episodes=-1 must be at least 0"):
+    with pytest.raises(UserError, match="host_episodes=-1 must be 0 or more"):
         experiment.assemble(config_of(dataset, host_episodes=-1))
     with pytest.raises(UserError, match="environment=none switches evaluation off"):
         experiment.assemble(config_of(dataset, host_episodes=1, environment="none"))
