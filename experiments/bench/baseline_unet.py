@@ -12,7 +12,8 @@ from pgd_jax.core.types import Params
 
 
 class Block(nn.Module):
-    """(h [T, C], embedding [E]) -> [T, features]: two convolutions, the embedding between them, a 1x1 residual."""
+    """(h [T, C], embedding [E]) -> [T, features]: two convolutions, scaled and shifted by the embedding between them, a
+    1x1 residual."""
 
     features: int
     dtype: jnp.dtype
@@ -20,13 +21,12 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, h: jax.Array, embedding: jax.Array) -> jax.Array:
         conv = functools.partial(nn.Conv, self.features, kernel_size=(3,), dtype=self.dtype)
-        dense = functools.partial(nn.Dense, self.features, dtype=self.dtype)
-        # Without the axes flax would take time for the batch, and normalise each row by itself.
-        norm = functools.partial(nn.GroupNorm, num_groups=8, reduction_axes=(-2, -1), dtype=self.dtype)
-        residual = dense(name="residual")(h)
-        h = nn.relu(norm(name="norm_0")(conv(name="conv_0")(h)))
-        h = h + dense(name="embed")(embedding)[None, :]
-        h = nn.relu(norm(name="norm_1")(conv(name="conv_1")(h)))
+        dense = functools.partial(nn.Dense, dtype=self.dtype)
+        norm = nn.LayerNorm(use_scale=False, use_bias=False, dtype=self.dtype)
+        residual = dense(self.features, name="residual")(h)
+        scale, shift = jnp.split(dense(2 * self.features, name="embed")(embedding), 2)
+        h = nn.relu(norm(conv(name="conv_0")(h))) * (1.0 + scale) + shift
+        h = nn.relu(norm(conv(name="conv_1")(h)))
         return h + residual
 
 
@@ -70,8 +70,7 @@ def from_library(params: Params, num_blocks: int) -> Params:
     blocks = [f"down_{level}" for level in downs] + [f"up_{level}" for level in ups]
     names = {"Dense_0": "embed", "Conv3_0": "conv", "Dense_1": "out"}
     names |= {f"Block_{i}": name for i, name in enumerate(blocks)}
-    inside = {"Conv3_0": "conv_0", "Conv3_1": "conv_1", "GroupNorm_0": "norm_0", "GroupNorm_1": "norm_1"}
-    inside |= {"Dense_0": "embed", "Dense_1": "residual"}
+    inside = {"Conv3_0": "conv_0", "Conv3_1": "conv_1", "Dense_0": "embed", "Dense_1": "residual"}
     converted = {}
     for (first, *rest), leaf in traverse_util.flatten_dict(params).items():
         path = [names[first]]

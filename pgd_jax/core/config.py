@@ -57,6 +57,7 @@ class DataConfig:
 class UNetConfig:
     width: int = option(64, "channels of the first level (the reference: 1024)")
     num_blocks: int = option(3, "levels; the window is halved one time less")
+    norm: str = option("layer", "layer: adaptive LayerNorm of each row; group: GroupNorm, as the reference has it")
     compute_dtype: str = option("float32", "float32 or bfloat16; weights and sampling stay float32")
 
 

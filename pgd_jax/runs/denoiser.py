@@ -59,9 +59,8 @@ def layout_of(raw: RawDataset) -> Layout:
 
 
 def network_of(config: configs.DenoiserConfig, layout: Layout) -> Network:
-    return unet.build(
-        config.data.window_length, layout.dim, config.unet.width, config.unet.num_blocks, config.unet.compute_dtype
-    )
+    net = config.unet
+    return unet.build(config.data.window_length, layout.dim, net.width, net.num_blocks, net.compute_dtype, net.norm)
 
 
 def prepare(config: configs.DenoiserConfig, raw: RawDataset | None = None) -> Data:

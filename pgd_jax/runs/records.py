@@ -12,6 +12,8 @@ from pgd_jax.runs import checkpoint, rests
 PLACES = ("dataset", "download", "denoiser", "world_model", "behaviour")  # settings that say where something is
 # By kind: settings that may grow.
 LENGTHS = {"agent": ("num_phases",), "behaviour": ("num_steps",), "world_model": ("num_steps",)}
+# By kind: what runs had that are older than the setting, where that is not the setting's default.
+BEFORE: dict[str, dict[str, Any]] = {"denoiser": {"unet": {"norm": "group"}}}
 CONFIG = "config.json"
 CLASSES: dict[str, type] = {
     "denoiser": configs.DenoiserConfig,
@@ -60,7 +62,9 @@ def load_config(path: str | os.PathLike, kind: str) -> dict[str, Any]:
 
 def completed(config: Any, kind: str) -> Any:
     """With defaults for settings that it lacks; the configs of kinds without a class, as they are."""
-    return _filled(configs.to_dict(CLASSES[kind]()), config) if kind in CLASSES else config
+    if kind not in CLASSES:
+        return config
+    return _filled(_filled(configs.to_dict(CLASSES[kind]()), BEFORE.get(kind, {})), config)
 
 
 def _filled(defaults: Any, held: Any) -> Any:

@@ -27,6 +27,14 @@ def test_the_same_command_resumes_with_tuples_stored_as_lists(tmp_path):
     assert records.load_config(run.path, "agent") == records.completed(run.config, "agent")
 
 
+def test_settings_newer_than_a_run_are_what_it_had():
+    """The default, or where the code did something else before the setting was there, that."""
+    filled = records.completed({"unet": {"width": 8}, "training": {"num_steps": 7}}, "denoiser")
+    assert filled["unet"] == {"width": 8, "num_blocks": 3, "norm": "group", "compute_dtype": "float32"}
+    assert filled["training"]["num_steps"] == 7 and filled["training"]["batch_size"] == 64
+    assert records.completed({"unet": {"norm": "layer"}}, "denoiser")["unet"]["norm"] == "layer"
+
+
 def test_the_record_says_what_ran_where(tmp_path):
     rundir.open_run(tmp_path, "agent", CONFIG).close()
     record = records.load_record(tmp_path, "agent")

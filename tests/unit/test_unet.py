@@ -10,13 +10,18 @@ from pgd_jax.networks import unet
 LENGTH, DIM = 8, 3
 
 
-def build(dtype="float32"):
-    return unet.build(LENGTH, DIM, width=8, num_blocks=2, compute_dtype=dtype)
+def build(dtype="float32", norm=unet.LAYER):
+    return unet.build(LENGTH, DIM, width=8, num_blocks=2, compute_dtype=dtype, norm=norm)
+
+
+@pytest.fixture(scope="module", params=unet.NORMS)
+def norm(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def initial():
-    return jax.jit(build().init)(jax.random.key(0))
+def initial(norm):
+    return jax.jit(build(norm=norm).init)(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +33,8 @@ def params(initial):
 
 
 @pytest.fixture(scope="module")
-def apply():
-    return jax.jit(build().apply)
+def apply(norm):
+    return jax.jit(build(norm=norm).apply)
 
 
 def test_the_output_starts_at_zero(initial, apply, key):
@@ -45,16 +50,17 @@ def test_shapes(length, num_blocks, key):
     assert out.shape == (3, length, 7) and out.dtype == jnp.float32
 
 
-def test_number_of_parameters_by_hand(key):
+def test_number_of_parameters_by_hand(norm, key):
     """3 columns, width 8, levels of 8 and 16 channels, embedding of 32. Dense i -> o has o (i + 1), GroupNorm 2 c."""
 
     def block(i, o):
         conv = o * (3 * i + 1) + o * (3 * o + 1)
-        return conv + 2 * 2 * o + o * (32 + 1) + o * (i + 1)  # convolutions, norms, embedding, residual
+        of_norms = 2 * 2 * o + o * (32 + 1) if norm == unet.GROUP else 2 * o * (32 + 1)  # with the embedding's
+        return conv + of_norms + o * (i + 1)
 
     embedding, first, last = 32 * (8 + 1), 8 * (3 * 3 + 1), 3 * (8 + 1)
     expected = embedding + first + block(8, 8) + block(8, 16) + block(16 + 8, 8) + last
-    shapes = jax.eval_shape(build().init, key)
+    shapes = jax.eval_shape(build(norm=norm).init, key)
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == expected
 
 
@@ -85,6 +91,12 @@ def test_normalisation_is_flax_s(key):
     params = {"params": {"scale": scale, "bias": bias}}
     ours = unet.GroupNorm(jnp.float32).apply(params, x)
     np.testing.assert_allclose(ours, nn.GroupNorm(unet.NUM_GROUPS).apply(params, x), atol=1e-5)
+
+
+def test_layer_norm_is_flax_s(key):
+    x = 3.0 + 2.0 * jax.random.normal(key, (3, 5, 16))
+    module = nn.LayerNorm(use_scale=False, use_bias=False)
+    np.testing.assert_allclose(unet.layer_norm(x), module.apply({}, x), atol=1e-5)
 
 
 def test_pooling_by_hand():
@@ -128,17 +140,17 @@ def test_equal_lanes_are_equal_to_the_bit(batch, key):
         np.testing.assert_array_equal(together[lane], alone)
 
 
-def test_lanes_have_the_derivatives_of_a_single_one(params, key):
+def test_lanes_have_the_derivatives_of_a_single_one(params, norm, key):
     def loss(x):
-        return jnp.sum(build().apply(params, x, jnp.array([0.3])) ** 2)
+        return jnp.sum(build(norm=norm).apply(params, x, jnp.array([0.3])) ** 2)
 
     lanes = jax.random.normal(key, (2, 3, LENGTH, DIM))
     together, alone = jax.jit(jax.vmap(jax.grad(loss)))(lanes), jax.jit(jax.grad(loss))(lanes[1])
     np.testing.assert_allclose(together[1], alone, rtol=1e-3, atol=1e-4)
 
 
-def test_half_precision_is_close_and_weights_stay_whole(params, apply, key):
-    x, c_noise, half = jax.random.normal(key, (2, LENGTH, DIM)), jnp.zeros(2), build("bfloat16")
+def test_half_precision_is_close_and_weights_stay_whole(params, norm, apply, key):
+    x, c_noise, half = jax.random.normal(key, (2, LENGTH, DIM)), jnp.zeros(2), build("bfloat16", norm)
     assert {leaf.dtype for leaf in jax.tree.leaves(jax.eval_shape(half.init, key))} == {jnp.dtype("float32")}
     rough = jax.jit(half.apply)(params, x, c_noise)
     exact = apply(params, x, c_noise)
@@ -153,6 +165,7 @@ def test_half_precision_is_close_and_weights_stay_whole(params, apply, key):
         (dict(window_length=2, num_blocks=3), "use a multiple of 4, such as 4"),
         (dict(width=12), "unet.width=12 must be a positive multiple of 8"),
         (dict(width=0), "unet.width=0 must be a positive multiple of 8"),
+        (dict(norm="batch"), 'unet.norm="batch" is unknown; choose layer or group'),
         (dict(compute_dtype="float16"), 'unet.compute_dtype="float16" must be float32 or bfloat16'),
     ],
 )  # fmt: skip
