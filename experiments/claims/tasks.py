@@ -41,8 +41,8 @@ def data(task: Task) -> DataConfig:
 def denoiser(task: Task, seed: int) -> DenoiserConfig:
     return DenoiserConfig(
         data=data(task),
-        unet=UNetConfig(width=64),
-        training=TrainingConfig(num_steps=20_000, noise_std=2.0, seed=seed),
+        unet=UNetConfig(width=64, num_blocks=2),
+        training=TrainingConfig(num_steps=30_000, noise_mean=-1.6, noise_std=2.0, seed=seed),
     )
 
 
