@@ -21,7 +21,7 @@ from pgd_jax.cli import entry
 from pgd_jax.core import places
 from pgd_jax.core.errors import UserError
 
-SETTINGS, CURVES = ("cpu", "medium", "full"), ("trajectories", "lanes", "horizon", "width", "devices")
+SETTINGS, CURVES = ("cpu", "medium", "full", "full_float32"), ("trajectories", "lanes", "horizon", "width", "devices")
 
 
 def run() -> None:

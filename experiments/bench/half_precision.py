@@ -18,6 +18,7 @@ from absl import flags
 from experiments.guidance_study import measure, setting
 from experiments.guidance_study.cells import Cell
 from pgd_jax.cli import entry
+from pgd_jax.core.config import UNetConfig
 from pgd_jax.networks import unet
 from pgd_jax.report import stats
 
@@ -26,10 +27,12 @@ COEFFICIENT = 10.0  # the default strength of guidance
 SHOWN = ("dynamics_error", "dynamics_error_median", "log_likelihood", "diversity")
 
 
-def in_half_precision(models: measure.Models, width: int, num_blocks: int) -> measure.Models:
+def in_half_precision(models: measure.Models, net: UNetConfig) -> measure.Models:
     """The same weights, the network's own arithmetic in bfloat16."""
     dim = models.normalizer.layout.dim
-    return models._replace(network=unet.build(models.window_length, dim, width, num_blocks, "bfloat16"))
+    return models._replace(
+        network=unet.build(models.window_length, dim, net.width, net.num_blocks, "bfloat16", net.norm)
+    )
 
 
 def sample(models: measure.Models, noise: int, sizes: setting.Sizes) -> tuple[jax.Array, dict[str, np.ndarray]]:
@@ -42,8 +45,7 @@ def compare(workdir: pathlib.Path, task: setting.Task, agent: str) -> list[str]:
     """A line for each measure: both means over policies and noises, and the paired ratio or difference."""
     sizes = setting.sizes(task)
     whole = measure.load(workdir, task, agent, sizes)
-    chosen = setting.denoiser(task).unet
-    half = in_half_precision(whole, chosen.width, chosen.num_blocks)
+    half = in_half_precision(whole, setting.denoiser(task).unet)
     pairs = [(sample(whole, noise, sizes), sample(half, noise, sizes)) for noise in NOISES]
     apart = np.sqrt(np.mean([np.mean(np.square(a[0] - b[0])) for a, b in pairs]))
     lines = [f"{task.name}, {agent}: windows are {apart:.3g} standard deviations apart (root mean square)"]

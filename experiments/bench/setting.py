@@ -58,16 +58,18 @@ class Setting:
         return Layout(self.obs_dim, self.action_dim)
 
 
+# The reference's own sizes, for an accelerator: a 1024 x 3 U-Net, 8,192 windows a phase.
+FULL = Setting(
+    width=1024, compute_dtype="bfloat16", num_windows=8192, windows_at_once=1024, num_real=1_000_000,
+    num_updates=1_000, num_lanes=(1, 8, 32), num_train_steps=20, matmul_sizes=(2048, 4096, 8192),
+    copy_bytes=1 << 31,
+)  # fmt: skip
 SETTINGS = {
     "cpu": Setting(),
     "medium": Setting(width=128, num_real=1_000_000, num_updates=100),
-    # The reference's own sizes, for an accelerator: a 1024 x 3 U-Net, 8,192 windows a phase.
-    "full": Setting(
-        width=1024, compute_dtype="bfloat16", num_windows=8192, windows_at_once=1024, num_real=1_000_000,
-        num_updates=1_000, num_lanes=(1, 8, 32), num_train_steps=20, matmul_sizes=(2048, 4096, 8192),
-        copy_bytes=1 << 31,
-    ),
-}  # fmt: skip
+    "full": FULL,
+    "full_float32": dataclasses.replace(FULL, compute_dtype="float32"),
+}
 
 
 @functools.cache
