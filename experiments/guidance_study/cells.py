@@ -5,6 +5,7 @@ import dataclasses
 from pgd_jax.core.config import SamplingConfig
 from pgd_jax.diffusion import guidance, samplers
 from pgd_jax.generators import diffusion
+from pgd_jax.networks.base import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,3 +45,10 @@ class Cell:
             sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho, guidance=interval,
             noise=samplers.Noise(eta=self.eta),
         )  # fmt: skip
+
+    def plan(
+        self, num_windows: int, window_length: int, network: Network, behaviour: Network | None = None
+    ) -> diffusion.Plan:
+        """Of sampling `num_windows` at once; the behaviour policy is left out where the cell does not subtract it."""
+        sampling = dataclasses.replace(self.sampling, num_trajectories=num_windows, trajectories_per_batch=num_windows)
+        return diffusion.Plan(sampling, window_length, network, behaviour if self.behaviour else None)

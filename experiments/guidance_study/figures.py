@@ -61,7 +61,7 @@ def _over_calls(axis: axes.Axes, points: Sequence[Point]) -> None:
         xlabel="denoiser calls a window",
         ylabel=f"dynamics error at λ = {grid.LAMBDA_OVER_CALLS:g}",
     )
-    _plain(axis)
+    plain(axis)
 
 
 def _curve(axis: axes.Axes, points: Sequence[Point], colour: str, label: str, with_intervals: bool = False) -> None:
@@ -91,10 +91,11 @@ def _bars(estimates: Sequence[stats.Estimate]) -> Any:
 
 def _label(axis: axes.Axes) -> None:
     axis.set(xlabel="log-likelihood per action (to the right: more on-policy)", ylabel="dynamics error", yscale="log")
-    _plain(axis)
+    plain(axis)
 
 
-def _plain(axis: axes.Axes) -> None:
+def plain(axis: axes.Axes) -> None:
+    """Numbers of a logarithmic y axis as 0.01, not as powers."""
     axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(ticker.NullFormatter())

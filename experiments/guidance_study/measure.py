@@ -91,13 +91,10 @@ def generate(
 
 
 def plan_of(cell: Cell, models: Models, sizes: setting.Sizes) -> diffusion.Plan:
-    sampling = dataclasses.replace(
-        cell.sampling, num_trajectories=sizes.num_windows, trajectories_per_batch=sizes.num_windows
-    )
-    if cell.noise_schedule == "fitted":
-        sampling = dataclasses.replace(sampling, noise_schedule=models.fitted)
-    behaviour = models.behaviour if cell.behaviour else None
-    return diffusion.Plan(sampling, models.window_length, models.network, behaviour)
+    plan = cell.plan(sizes.num_windows, models.window_length, models.network, models.behaviour)
+    if cell.noise_schedule != "fitted":
+        return plan
+    return plan._replace(sampling=dataclasses.replace(plan.sampling, noise_schedule=models.fitted))
 
 
 def points(

@@ -73,7 +73,7 @@ def measure(
         return measures
     # The last row of a window has no successor.
     rows, valid, reachable = jax.tree.map(lambda leaf: leaf[:dynamics_windows, :-1], (rows, valid, reachable))
-    return measures | _untrue(rows, valid, reachable, normalizer, env, _held_to(reward_of, normalizer, reference))
+    return measures | _untrue(rows, valid, reachable, normalizer, env, held_to(reward_of, normalizer, reference))
 
 
 def _impossible(rows: Transition, valid: jax.Array, reachable: jax.Array) -> Measures:
@@ -93,12 +93,12 @@ def _untrue(
     reachable: jax.Array,
     normalizer: Normalizer,
     env: EvalEnv,
-    held_to: Callable[[jax.Array, jax.Array], jax.Array],
+    due: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> Measures:
-    """rows, valid and reachable [K, T - 1]; held_to as `_held_to` returns it."""
+    """rows, valid and reachable [K, T - 1]; the rewards that are due, as `held_to` returns them."""
     obs = normalizers.decode_obs(normalizer, rows.obs)
     next_obs, reward = dynamics.steps(env, obs, rows.action)
-    obs_error, reward_error, weight = dynamics.errors(normalizer, rows, valid, next_obs, held_to(obs, reward))
+    obs_error, reward_error, weight = dynamics.errors(normalizer, rows, valid, next_obs, due(obs, reward))
     asked = valid.astype(jnp.float32) * (1.0 - rows.terminal)
     return {
         "dynamics_error": _mean(obs_error, weight),
@@ -111,7 +111,7 @@ def _untrue(
     }
 
 
-def _held_to(
+def held_to(
     reward_of: RewardOf | None, normalizer: Normalizer, reference: jax.Array
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """(obs f32[..., O], the environment's reward f32[...] of the step from there) -> the reward by the data's own rule.
