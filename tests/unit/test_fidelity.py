@@ -13,6 +13,7 @@ from experiments.claims import crossed, tasks
 from experiments.claims.fidelity import (
     __main__ as command,
     conclusion,
+    figures,
     matched,
     measure,
     models,
@@ -136,6 +137,14 @@ def test_a_ratio_is_at_the_likelihood_of_each_model_and_policy():
     assert conclusion.ratio(curves, DEFAULT, matched.GROWTH).mean == pytest.approx(grown)
 
 
+def test_rollouts_along_the_window_are_as_likely_as_the_windows():
+    curves = curves_of(world(3.0))
+    found = figures.as_likely(curves[DEFAULT], 2, curves[ROLLOUTS])
+    assert found.shape == (NUM, 3, HORIZONS[-1])
+    np.testing.assert_allclose(found[..., 0], 3.0 * curves[DEFAULT].of("dynamics_error")[2])
+    np.testing.assert_allclose(found[..., -1], 4.0 * found[..., 0])
+
+
 def test_models_that_are_not_measured_throughout_do_not_count():
     found = world(3.0)
     del found[-2]  # the last model's strongest windows
@@ -148,8 +157,8 @@ def test_models_that_are_not_measured_throughout_do_not_count():
 @pytest.mark.parametrize(
     "ratio, spread, said, columns",
     [
-        (3.0, 0.01, "the ensemble errs 3 [", ("1", "0", "0")),
-        (0.25, 0.01, "the ensemble errs 0.25 [", ("0", "1", "0")),
+        (3.0, 0.01, "the ensemble errs 3.0", ("1", "0", "0")),
+        (0.25, 0.01, "the ensemble errs 0.25", ("0", "1", "0")),
         (1.1, 0.5, "not settled", ("0", "0", "1")),
     ],
 )
@@ -159,6 +168,7 @@ def test_the_conclusion_says_who_wins(ratio, spread, said, columns):
     sentence = next(line for line in text.splitlines() if line.startswith("- TD3+BC, our default"))
     assert said in sentence and f"times as much, {winner}" in sentence
     assert f"| our default | error of a whole window | {' | '.join(columns)} |" in text
+    assert "the paper's rule" not in text  # of which nothing is measured
     assert f"**{TASK}**" in text and "more likely than unguided ones in 1 of 1 cases" in text
 
 
@@ -171,7 +181,7 @@ def test_the_conclusion_says_what_speaks_against_it():
         for p in world(3.0)
     ]
     text = conclusion.conclusion({(TASK, "td3_bc"): curves_of(found)})
-    assert "By the median window: 0.33 [0.33, 0.33], the ensemble is truer." in text
+    assert "By the median window: 0.333 [0.333, 0.333], the ensemble is truer." in text
     assert "without model noise" not in text  # which says the same as the first sentence
     falling = [p._replace(strength=-p.strength % 10.0) if p.generator == DEFAULT else p for p in found]
     assert "does not rise at λ = 7, 9" in conclusion.conclusion({(TASK, "td3_bc"): curves_of(falling)})
@@ -179,7 +189,7 @@ def test_the_conclusion_says_what_speaks_against_it():
 
 def test_too_few_models_are_said_to_be(tmp_path):
     text = conclusion.conclusion({(TASK, "td3_bc"): curves_of(world(3.0, num_models=1))})
-    assert "too few models for an interval" in text and "1 have too few models to tell" in text
+    assert "too few models for an interval" in text and "(1 with too few models to tell)" in text
 
 
 def test_the_page_is_of_the_points_that_are_there(tmp_path):

@@ -10,8 +10,9 @@ The first seed of the models goes over all tasks, then the second, and so on: a 
 Each point is a line of <out>/fidelity/points.jsonl as it comes, and the same command goes on. --report_only writes the
 page of what is there.
 
-Datasets are found in $D4RL_DATASET_DIR; MuJoCo's tasks need the extra `mujoco`. Two processes with other --tasks share
-the work of two cores.
+Datasets are found in $D4RL_DATASET_DIR; MuJoCo's tasks need the extra `mujoco`. A task takes about an hour of one core,
+half of it for the 767 denoiser calls of the paper's windows, and six tasks six hours; not counted are the denoisers and
+world models, which the other study of the claims shares. Two processes with other --tasks share two cores.
 """
 
 import pathlib

@@ -56,7 +56,7 @@ def verdict(found: Estimate) -> str:
     if math.isnan(found.mean):
         return "no rollout has the windows' likelihood"
     why = "" if found.has_interval else ": too few models for an interval"
-    return f"the ensemble errs {show(found, '.2g')} times as much, {winner(found)}{why}"
+    return f"the ensemble errs {show(found, '.3g')} times as much, {winner(found)}{why}"
 
 
 def gain(curve: Curve) -> Estimate:
@@ -80,8 +80,12 @@ def conclusion(results: Results) -> str:
     return "\n".join(lines)
 
 
+def _measured(results: Results) -> list[tuple[str, str]]:
+    return [(rule, name) for rule, name in RULES.items() if any(rule in curves for curves in results.values())]
+
+
 def _claim_2(results: Results) -> Iterator[str]:
-    for rule, name in RULES.items():
+    for rule, name in _measured(results):
         gains = [gain(curves[rule]) for curves in results.values() if rule in curves]
         clear = sum(found.has_interval and found.low > 0.0 for found in gains)
         yield f"Claim 2, {name}: guided windows are more likely than unguided ones in {_share(clear, gains)}."
@@ -89,7 +93,7 @@ def _claim_2(results: Results) -> Iterator[str]:
 
 def _claim_3(results: Results) -> list[list[str]]:
     lines = []
-    for rule, name in RULES.items():
+    for rule, name in _measured(results):
         for words, measure, horizon in COUNTED:
             found = [ratio(curves, rule, measure, horizon) for curves in results.values()]
             counts = collections.Counter(winner(each) for each in found if each is not None)
@@ -98,10 +102,9 @@ def _claim_3(results: Results) -> list[list[str]]:
 
 
 def _share(count: int, estimates: Sequence[Estimate]) -> str:
-    """Of those that can be told."""
-    known = sum(found.has_interval for found in estimates)
-    rest = f", and {len(estimates) - known} have too few models to tell" if known < len(estimates) else ""
-    return f"{count} of {known} cases{rest}"
+    unknown = sum(not found.has_interval for found in estimates)
+    rest = f" ({unknown} with too few models to tell)" if unknown else ""
+    return f"{count} of {len(estimates)} cases{rest}"
 
 
 def _of_task(task: str, results: Results) -> Iterator[str]:
@@ -131,10 +134,10 @@ def _of_rule(curves: Curves, rule: str) -> Iterator[str]:
     if grows is not None and not math.isnan(grows.mean):
         own = crossed.ratio(np.log(curve.of(GROWTH)[1:]).mean(axis=0))
         yield (
-            f"From the first third of the window to the last its error grows {show(own, '.2g')} times, the ensemble's "
-            f"{show(grows, '.2g')} times as much as that."
+            f"From the first third of a window to the last its error changes by a factor of {show(own, '.3g')}, the "
+            f"ensemble's by {show(grows, '.3g')} times that factor."
         )
 
 
 def _brief(found: Estimate) -> str:
-    return f"{show(found, '.2g')}, {winner(found)}"
+    return f"{show(found, '.3g')}, {winner(found)}"

@@ -22,7 +22,7 @@ SMALL = 8.5
 
 def draw(path: pathlib.Path, task: str, by_agent: Mapping[str, Curves]) -> None:
     """A row of panels for each kind of policy."""
-    fig = figure.Figure(figsize=(12.5, 4.6 * len(by_agent)), layout="constrained")
+    fig = figure.Figure(figsize=(12.5, 4.2 * len(by_agent) + 1.0), layout="constrained")
     panels = fig.subplots(len(by_agent), 3, squeeze=False)
     for row, (agent, curves) in zip(panels, by_agent.items(), strict=True):
         _likelihood_over_strength(row[0], curves)
@@ -32,7 +32,8 @@ def draw(path: pathlib.Path, task: str, by_agent: Mapping[str, Curves]) -> None:
         for axis in row:
             axis.grid(alpha=0.25)
             axis.spines[["top", "right"]].set_visible(False)
-            axis.legend(fontsize=SMALL, framealpha=0.85, edgecolor="none")
+    for axis in panels[-1]:  # the same in every row
+        axis.legend(fontsize=SMALL, frameon=False, loc="upper left", bbox_to_anchor=(0.0, -0.14))
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=DPI)
 

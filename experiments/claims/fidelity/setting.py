@@ -37,7 +37,7 @@ class Setting:
         }
     )
     # Up to where rollouts are less likely than unguided windows, so that each likelihood of a window is among theirs.
-    action_noises: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
+    action_noises: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0)
     num_windows: int = 96  # of a policy; all are stepped by the simulator
     reference_windows: int = 1_024
     noise: int = 41  # the seed of sampling of the first models: each seed of the models has noise of its own
