@@ -32,6 +32,7 @@ class Interrupt:
 
     def __init__(self):
         self.signal = ""
+        self.is_unheeded = False  # whether it came too late to stop anything
         self.num_at_once = 0  # blocks of `at_once` that are open
         self._num_sigint = 0
 
@@ -199,7 +200,8 @@ def leave_to_all() -> None:
 def graceful() -> Iterator[Interrupt]:
     """Within the block the first of SIGNALS only makes the yielded flag true; a second SIGINT raises.
 
-    The old handlers come back at the end. Python delivers signals to the main thread only: in any other thread the flag
+    The old handlers come back at the end, and are given a signal that the block calls unheeded: one that came as its
+    work ended would else be lost to a program that goes on to other work. Python delivers signals to the main thread only: in any other thread the flag
     stays false and no handler is installed. In a command the flag is the command's own (see `command`).
     """
     if threading.current_thread() is not threading.main_thread():
@@ -212,6 +214,8 @@ def graceful() -> Iterator[Interrupt]:
         yield interrupt
     finally:
         _restore(old)
+    if interrupt.is_unheeded and _command is None:
+        signal.raise_signal(signal.Signals[interrupt.signal])
 
 
 def _install(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> dict[int, Any]:

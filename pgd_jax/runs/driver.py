@@ -108,9 +108,10 @@ def run(job: Job, directory: RunDir, initial: Callable[[], State], template: Sta
                 logging.info(f"{directory.path}: {lost}; the run goes on, and its reports say so")
         with _bar(job, directory.path.name, chunk) as bar:
             chunk = _advance(job, directory, writer, bar, stop, state, chunk)
-    is_finished = chunk == job.num_chunks or job.is_done()
-    if is_finished and is_first:
-        directory.mark_finished(chunk)
+        is_finished = chunk == job.num_chunks or job.is_done()
+        if is_finished and is_first:
+            directory.mark_finished(chunk)
+        stop.is_unheeded = is_finished and bool(stop)
     if not is_finished:
         by = f" by {stop.signal}" if stop else ", as another process was,"
         done = f"after chunk {chunk} of {job.num_chunks}"

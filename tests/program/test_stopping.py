@@ -12,7 +12,7 @@ import pytest
 
 from pgd_jax.cli import entry
 from pgd_jax.core import config as configs
-from pgd_jax.runs import metrics, rundir
+from pgd_jax.runs import agent as agent_runs, metrics, rundir
 from tests import quickly, worlds
 
 TIMEOUT_S = 240.0
@@ -233,6 +233,19 @@ def test_a_user_s_own_program_keeps_its_signals(line, tmp_path):
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=TIMEOUT_S)[0] == "mine\n" and process.returncode == 0
+
+
+def test_a_signal_in_the_last_chunk_is_not_lost_to_a_program_that_trains(dataset, tmp_path, monkeypatch):
+    heard = []
+    old = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    summary = agent_runs._summary
+    monkeypatch.setattr(agent_runs, "_summary", lambda rows: os.kill(os.getpid(), signal.SIGTERM) or summary(rows))
+    try:
+        config = worlds.agent_config(denoiser="", dataset=dataset, synthetic_per_batch=0, num_phases=1, num_seeds=1)
+        assert agent_runs.fit(config, tmp_path / "run")
+        assert heard == [signal.SIGTERM] and (tmp_path / "run" / rundir.FINISHED).exists()
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
 BUSY = """

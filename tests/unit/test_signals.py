@@ -35,6 +35,24 @@ def test_repeated_sigterm_is_patient_and_a_second_sigint_raises():
     assert handlers() == before
 
 
+def test_a_signal_that_stopped_nothing_reaches_the_old_handler():
+    """A program that goes on to other work must hear of it; a command remembers it by itself."""
+    heard = []
+    old = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        for is_unheeded in (False, True):
+            with signals.graceful() as stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+                stop.is_unheeded = is_unheeded
+            assert heard == [signal.SIGTERM] * is_unheeded
+        with signals.command(), signals.graceful() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            stop.is_unheeded = True
+        assert len(heard) == 1
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
 def test_the_handlers_come_back_after_an_error():
     before = handlers()
     with pytest.raises(RuntimeError), signals.graceful():
