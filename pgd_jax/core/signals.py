@@ -201,8 +201,9 @@ def graceful() -> Iterator[Interrupt]:
     """Within the block the first of SIGNALS only makes the yielded flag true; a second SIGINT raises.
 
     The old handlers come back at the end, and are given a signal that the block calls unheeded: one that came as its
-    work ended would else be lost to a program that goes on to other work. Python delivers signals to the main thread only: in any other thread the flag
-    stays false and no handler is installed. In a command the flag is the command's own (see `command`).
+    work ended would else be lost to a program that goes on to other work. Python delivers signals to the main thread
+    only: in any other thread the flag stays false and no handler is installed. In a command the flag is the command's
+    own (see `command`).
     """
     if threading.current_thread() is not threading.main_thread():
         yield Interrupt()
