@@ -10,7 +10,7 @@ seeds than this command's, 80 to 87:
                     they do not (seeds 100 to 107 of both)
     lambda 30       return on seeds 100 to 107: -189, lambda 100 -225, real data -385, unguided -419
     every window    guided: with half of them guided, or half of a batch real, -310 and -291 (seeds 100 to 107)
-    alpha           the published 2.5. With a weaker cloning term real data alone are as good: -183 with 10, -162 with 40
+    alpha           the published 2.5. With a weaker cloning term real data are as good: -183 with 10, -162 with 40
     two levels      three times the steps a second of three, at the same validation loss (preset notebook)
     noise_std 2     from preset umaze
 
