@@ -34,7 +34,7 @@ def test_unet_flops_are_those_of_its_products_by_hand(is_tiled, products, key, m
     """
     if not is_tiled:
         monkeypatch.setattr(unet, "convolve", convolution.direct)
-    network, batch = unet.build(4, 1, 128, 1, "float32"), 64
+    network, batch = unet.build(4, 1, 128, 1, "float32", unet.GROUP), 64
     apply = jax.jit(functools.partial(network.apply))  # not the one that the other case has traced
     cost = speed.cost_of(apply, jax.eval_shape(network.init, key), jnp.zeros((batch, 4, 1)), jnp.zeros(batch))
     of_rows = 12 * 1 * 128 + products * 128 * (128 + 128) + 4 * 128 * 128 + 4 * 128 * 1  # the block's residual, the end
