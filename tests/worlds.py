@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax.agents.base import AGENTS, AgentPlan
+from pgd_jax.agents.base import AGENTS
 from pgd_jax.core import config as configs
 from pgd_jax.core.types import Layout, Normalizer, Params, Transition
 from pgd_jax.data import export
@@ -108,12 +108,12 @@ def build(config: configs.AgentConfig = AGENT_CONFIG) -> World:
     normalizer = Normalizer(
         jnp.array([0.1, 0.0, 0.5, 0.0, -1.0, 0.1]), jnp.array([0.7, 0.7, 3.0, 0.8, 1.0, 0.2]), LAYOUT
     )
-    family = AGENTS.get(config.agent)
-    agent = family.build(LAYOUT.obs_dim, LAYOUT.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
-    generator, model = None, None
-    real, lanes_ = real_transitions(), lanes.build(hyper_of(config), config.hyper, config.num_seeds, config.first_seed)
+    agent = AGENTS.get(config.agent).make(config, normalizer)
+    generator, model, real = None, None, real_transitions(has_next_action=agent.needs_next_action)
+    lanes_ = lanes.build(hyper_of(config), config.hyper, config.num_seeds, config.first_seed)
     if config.synthetic_per_batch and config.generator == "ensemble":
-        plan = ensemble.specialised(ensemble.Plan(config.rollout), lanes_.hypers.generator)
+        plan = ensemble.Plan(config.rollout, has_next_action=agent.needs_next_action)
+        plan = ensemble.specialised(plan, lanes_.hypers.generator)
         generator, model = ensemble.of_plan(plan), ensemble_model(real.obs)
     elif config.synthetic_per_batch:
         generator = diffusion.of_plan(diffusion.Plan(config.sampling, WINDOW, network))
@@ -147,7 +147,7 @@ def _noisy(key: jax.Array, params: Params) -> Params:
     )
 
 
-def real_transitions(num_rows: int = 40) -> Transition:
+def real_transitions(num_rows: int = 40, has_next_action: bool = False) -> Transition:
     generator = np.random.default_rng(1)
     columns = (
         generator.normal(size=(num_rows, LAYOUT.obs_dim)),
@@ -156,4 +156,5 @@ def real_transitions(num_rows: int = 40) -> Transition:
         generator.normal(size=(num_rows, LAYOUT.obs_dim)),
         generator.uniform(size=num_rows) < 0.1,
     )
-    return Transition(*(jnp.asarray(column, jnp.float32) for column in columns))
+    made = Transition(*(jnp.asarray(column, jnp.float32) for column in columns))
+    return made._replace(next_action=jnp.roll(made.action, -1, axis=0)) if has_next_action else made

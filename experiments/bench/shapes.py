@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pgd_jax.agents.base import AGENTS, AgentPlan
+from pgd_jax.agents.base import AGENTS
 from pgd_jax.core import config as configs, devices
 from pgd_jax.core.types import Layout, Normalizer, Transition
 from pgd_jax.envs.base import EvalEnv
@@ -38,11 +38,14 @@ def agent(config: configs.AgentConfig, trained: denoisers.Trained, num_rows: int
     """For `num_rows` real rows, with a denoiser of weights or their shapes; on the devices of a run."""
     layout = trained.normalizer.layout
     lanes_ = lanes.build(experiment.hyper_of(config), config.hyper, config.num_seeds, config.first_seed)
-    agent_plan = AgentPlan(config.hidden_dim, config.num_hidden)
-    built = AGENTS.get(config.agent).build(layout.obs_dim, layout.action_dim, agent_plan)
+    family = AGENTS.get(config.agent)
+    built = family.build(layout.obs_dim, layout.action_dim, family.plan_of(config))
     obs, action, one = array(num_rows, layout.obs_dim), array(num_rows, layout.action_dim), array(num_rows)
-    real = Transition(obs, action, one, obs, one)
-    context = Context(config, trained, None, trained.normalizer, real, lanes_.hypers.generator)
+    real = Transition(obs, action, one, obs, one, action if built.needs_next_action else None)
+    context = Context(
+        config, trained, None, trained.normalizer, real, lanes_.hypers.generator,
+        needs_next_action=built.needs_next_action,
+    )  # fmt: skip
     generator, model = GENERATORS.get(config.generator).build(context)
     shared = loop.Shared(model, trained.normalizer, real)
     mesh = devices.mesh_of(config.mesh, len(lanes_.settings), 0, footprint.tree_bytes(shared))

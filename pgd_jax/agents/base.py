@@ -1,11 +1,13 @@
 """The seam between the program and an offline RL algorithm."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
+from pgd_jax.core.config import NO_NORM, AgentConfig
 from pgd_jax.core.registry import Registry
 from pgd_jax.core.types import Normalizer, Transition
 from pgd_jax.data import normalizer as normalizers
@@ -17,16 +19,22 @@ Logs = dict[str, jax.Array]  # f32[] each
 
 @dataclasses.dataclass(frozen=True)
 class AgentPlan:
-    """Everything static about an agent: shapes and choices. Floats live in the agent's Hyper."""
+    """Everything static about an agent: shapes and choices, by the names of `AgentConfig`. Floats live in its Hyper."""
 
     hidden_dim: int = 256
     num_hidden: int = 2
+    critic_hidden_dim: int = 0  # of critics and values; 0: as hidden_dim
+    critic_num_hidden: int = 0  # likewise
+    critic_norm: str = NO_NORM  # or LAYER_NORM: LayerNorm after each of their hidden layers
+    num_critics: int = 2  # an ensemble, one batched product
 
 
 class Agent(NamedTuple):
     """An offline RL algorithm as pure functions, like optax's GradientTransformation.
 
-    Observations are in network space (standardised), actions in environment space ([-1, 1]).
+    Observations are in network space (standardised), actions in environment space ([-1, 1]). An agent whose paper has
+    raw observations says so in its family (`sees_raw_obs`); its functions are then wrapped by `on_raw_obs`, so that
+    everybody else calls all agents alike.
     `update` consumes `batches_per_update` batches at once, leading axis K, so that periodic work (TD3's delayed actor)
     is a loop level, not a cond.
     """
@@ -38,6 +46,7 @@ class Agent(NamedTuple):
     act: Callable[[State, jax.Array], jax.Array]  # (state, obs [..., O]) -> action [..., A], for evaluation
     log_prob: Callable[[State, jax.Array, jax.Array], jax.Array]  # (state, obs [..., O], action [..., A]) -> [...]
     batches_per_update: int
+    needs_next_action: bool = False  # whether `update` reads Transition.next_action, which is None otherwise
 
 
 def greedy(agent: Agent, state: State, normalizer: Normalizer) -> Callable[[jax.Array], jax.Array]:
@@ -45,11 +54,40 @@ def greedy(agent: Agent, state: State, normalizer: Normalizer) -> Callable[[jax.
     return lambda obs: agent.act(state, normalizers.encode_obs(normalizer, obs))
 
 
+def on_raw_obs(agent: Agent, normalizer: Normalizer) -> Agent:
+    """An agent that sees observations in environment space, to be called like every other: in network space."""
+    statistics = jax.device_get(normalizer)
+    raw = functools.partial(normalizers.decode_obs, statistics)
+
+    def update(key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> tuple[State, Logs]:
+        batches = batches._replace(obs=raw(batches.obs), next_obs=raw(batches.next_obs))
+        return agent.update(key, state, batches, hyper)
+
+    return agent._replace(
+        update=update,
+        act=lambda state, obs: agent.act(state, raw(obs)),
+        log_prob=lambda state, obs, action: agent.log_prob(state, raw(obs), action),
+    )
+
+
 class AgentFamily(NamedTuple):
-    """What a registry entry holds: the default hyperparameters and the factory."""
+    """What a registry entry holds: the default hyperparameters, the factory, and what is published beside floats."""
 
     hyper: Callable[[], Hyper]  # () -> published defaults, Python floats
     build: Callable[[int, int, AgentPlan], Agent]  # (obs_dim, action_dim, plan) -> Agent
+    plan: AgentPlan = AgentPlan()  # the published sizes
+    sees_raw_obs: bool = False  # whether it learns from observations as the environment shows them, not standardised
+
+    def plan_of(self, config: AgentConfig) -> AgentPlan:
+        """The published sizes with those that `config` sets; 0 and "" leave them."""
+        fields = [field.name for field in dataclasses.fields(AgentPlan)]
+        return dataclasses.replace(self.plan, **{name: value for name in fields if (value := getattr(config, name))})
+
+    def make(self, config: AgentConfig, normalizer: Normalizer) -> Agent:
+        """The agent of a run, which sees observations as it wants them."""
+        layout = normalizer.layout
+        agent = self.build(layout.obs_dim, layout.action_dim, self.plan_of(config))
+        return on_raw_obs(agent, normalizer) if self.sees_raw_obs else agent
 
 
 AGENTS: Registry[AgentFamily] = Registry("agent")

@@ -1,12 +1,37 @@
-"""The critics' update that all agents share."""
+"""The critics that all agents share, and their update."""
+
+from typing import NamedTuple
 
 import jax
 
 from pgd_jax.agents import adam, losses
-from pgd_jax.agents.base import Logs
+from pgd_jax.agents.base import AgentPlan, Logs
 from pgd_jax.core.hyper import Float
 from pgd_jax.core.types import Params, Transition
+from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
+
+
+class Critics(NamedTuple):
+    ensemble: Network  # (obs [..., O], action [..., A]) -> [num_critics, ...]
+    member: Network  # the same for a single one, with parameters that lack the leading axis
+
+
+def build(obs_dim: int, action_dim: int, plan: AgentPlan, start: mlp.Start = mlp.FAN_IN) -> Critics:
+    """Q(s, a): an ensemble of the plan's number and sizes."""
+    member = value(obs_dim + action_dim, plan, start)
+    return Critics(mlp.ensemble(member, plan.num_critics), member)
+
+
+def value(in_dim: int, plan: AgentPlan, start: mlp.Start = mlp.FAN_IN) -> Network:
+    """V(s) or one Q(s, a), of the plan's sizes for critics."""
+    return mlp.scalar(
+        in_dim,
+        plan.critic_hidden_dim or plan.hidden_dim,
+        plan.critic_num_hidden or plan.num_hidden,
+        plan.critic_norm,
+        start,
+    )
 
 
 def step(

@@ -29,7 +29,6 @@ from pgd_jax.core.types import Params, Transition
 from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
 
-NUM_CRITICS = 2
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 
@@ -57,14 +56,14 @@ class Hyper:
 class State:
     actor: adam.Trained
     value: adam.Trained
-    critic: adam.Trained  # both critics, leading axis NUM_CRITICS
+    critic: adam.Trained  # all critics, leading axis num_critics
     target_critic: Params
 
 
 class Networks(NamedTuple):
     actor: Network  # obs [..., O] -> (mean [..., A], log_std [A])
     value: Network  # obs [..., O] -> [...]
-    critic: Network  # (obs [..., O], action [..., A]) -> [NUM_CRITICS, ...]
+    critic: Network  # (obs [..., O], action [..., A]) -> [num_critics, ...]
 
 
 def init(networks: Networks, key: jax.Array, hyper: Hyper) -> State:
@@ -144,11 +143,10 @@ def log_prob(networks: Networks, state: State, obs: jax.Array, action: jax.Array
 
 
 def build(obs_dim: int, action_dim: int, plan: AgentPlan) -> Agent:
-    sizes = dict(hidden_dim=plan.hidden_dim, num_hidden=plan.num_hidden)
     networks = Networks(
-        actor=mlp.gaussian_policy(obs_dim, action_dim, **sizes),
-        value=mlp.scalar(obs_dim, **sizes),
-        critic=mlp.ensemble(mlp.scalar(obs_dim + action_dim, **sizes), NUM_CRITICS),
+        actor=mlp.gaussian_policy(obs_dim, action_dim, plan.hidden_dim, plan.num_hidden),
+        value=critics.value(obs_dim, plan),
+        critic=critics.build(obs_dim, action_dim, plan).ensemble,
     )
     return Agent(
         init=functools.partial(init, networks),

@@ -67,3 +67,8 @@ def gaussian_log_prob(action: jax.Array, mean: jax.Array, log_std: jax.Array) ->
     chex.assert_equal_shape([action, mean, log_std])
     # Not distrax's, whose import takes as long as JAX's own and which no other offline agent needs.
     return stats.norm.logpdf(action, mean, jnp.exp(log_std)).sum(axis=-1)
+
+
+def unit_gaussian_log_prob(action: jax.Array, mean: jax.Array) -> jax.Array:
+    """log N(action; mean, 1) of a deterministic policy, which has no density: as in Policy-Guided Diffusion."""
+    return gaussian_log_prob(action, mean, jnp.zeros_like(mean))

@@ -33,7 +33,6 @@ from pgd_jax.core.types import Params, Transition
 from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
 
-NUM_CRITICS = 2
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # the released code's
 
 
@@ -53,14 +52,14 @@ class Hyper:
 @struct.dataclass
 class State:
     actor: adam.Trained
-    critic: adam.Trained  # both critics, leading axis NUM_CRITICS
+    critic: adam.Trained  # all critics, leading axis num_critics
     target_critic: Params
     log_temperature: adam.Trained  # of f32[]: log alpha
 
 
 class Networks(NamedTuple):
     actor: Network  # obs [..., O] -> mean and unclipped log_std of the Gaussian before tanh, [..., 2 A]
-    critic: Network  # (obs [..., O], action [..., A]) -> [NUM_CRITICS, ...]
+    critic: Network  # (obs [..., O], action [..., A]) -> [num_critics, ...]
 
 
 class Sac(NamedTuple):
@@ -161,10 +160,9 @@ def update(networks: Networks, key: jax.Array, state: State, batch: Transition, 
 
 
 def build(obs_dim: int, action_dim: int, plan: AgentPlan) -> Sac:
-    sizes = dict(hidden_dim=plan.hidden_dim, num_hidden=plan.num_hidden)
     networks = Networks(
-        actor=mlp.mlp(obs_dim, 2 * action_dim, **sizes),
-        critic=mlp.ensemble(mlp.scalar(obs_dim + action_dim, **sizes), NUM_CRITICS),
+        actor=mlp.mlp(obs_dim, 2 * action_dim, plan.hidden_dim, plan.num_hidden),
+        critic=critics.build(obs_dim, action_dim, plan).ensemble,
     )
     return Sac(
         init=functools.partial(init, networks),

@@ -10,28 +10,22 @@
         pi <- Adam on (pi(s) - a)^2 - lambda Q_1(s, pi(s))                  on the last batch
         pi', Q'_i <- (1 - tau) pi', Q'_i + tau pi, Q_i
 
-As in TD3 (Fujimoto et al. 2018, Algorithm 1, d = 2) the targets move once per actor update. One `update` is therefore
-two of the steps that papers count.
+The parts that are TD3's are in td3.py. One `update` is two of the steps that papers count. Observations are
+standardised, as the paper has them (section 5).
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
-from pgd_jax.agents import adam, critic as critics, losses
+from pgd_jax.agents import adam, losses, td3
 from pgd_jax.agents.base import AGENTS, Agent, AgentFamily, AgentPlan, Logs
+from pgd_jax.agents.td3 import Networks, State
 from pgd_jax.core import ranges
 from pgd_jax.core.hyper import Float, setting
 from pgd_jax.core.types import Params, Transition
-from pgd_jax.networks import mlp
-from pgd_jax.networks.base import Network
-
-CRITIC_UPDATES_PER_ACTOR_UPDATE = 2
-NUM_CRITICS = 2
 
 
 @struct.dataclass
@@ -48,42 +42,6 @@ class Hyper:
         0.2, "standard deviation of the target policy's noise, environment space", ranges.NOT_NEGATIVE
     )
     target_noise_clip: Float = setting(0.5, "limit of that noise", ranges.NOT_NEGATIVE)
-
-
-@struct.dataclass
-class State:
-    actor: adam.Trained
-    critic: adam.Trained  # both critics, leading axis NUM_CRITICS
-    target_actor: Params
-    target_critic: Params
-
-
-class Networks(NamedTuple):
-    actor: Network  # obs [..., O] -> action [..., A]
-    critic: Network  # (obs [..., O], action [..., A]) -> [NUM_CRITICS, ...]
-    one_critic: Network  # the same for a single member
-
-
-def init(networks: Networks, key: jax.Array, hyper: Hyper) -> State:
-    del hyper
-    key_actor, key_critic = jax.random.split(key)
-    actor, critic = networks.actor.init(key_actor), networks.critic.init(key_critic)
-    return State(adam.init(actor), adam.init(critic), target_actor=actor, target_critic=critic)
-
-
-def _td_targets(networks: Networks, key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> jax.Array:
-    """y [K, B] of every batch in one pass, which the targets' standing still within an update allows."""
-    noise = losses.smoothing_noise(key, batches.action.shape, hyper.target_noise, hyper.target_noise_clip)
-    next_action = jnp.clip(networks.actor.apply(state.target_actor, batches.next_obs) + noise, -1.0, 1.0)
-    next_q = networks.critic.apply(state.target_critic, batches.next_obs, next_action).min(axis=0)
-    return losses.td_target(batches.reward, batches.terminal, next_q, hyper.discount)
-
-
-def _update_critic(
-    networks: Networks, hyper: Hyper, critic: adam.Trained, batch_and_target: tuple[Transition, jax.Array]
-) -> tuple[adam.Trained, Logs]:
-    batch, target = batch_and_target
-    return critics.step(networks.critic, critic, batch, target, hyper.critic_lr, hyper.adam_eps)
 
 
 def _update_actor(
@@ -103,44 +61,22 @@ def _update_actor(
 
 def update(networks: Networks, key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> tuple[State, Logs]:
     """Two critic updates and one of the actor from batches [2, B, ...]; critic logs are means over the two."""
-    targets = _td_targets(networks, key, state, batches, hyper)
-    update_critic = functools.partial(_update_critic, networks, hyper)
-    critic, critic_logs = jax.lax.scan(update_critic, state.critic, (batches, targets))
-    last_batch = jax.tree.map(lambda x: x[-1], batches)
-    actor, actor_logs = _update_actor(networks, hyper, state.actor, critic.params, last_batch)
-    state = State(
-        actor,
-        critic,
-        target_actor=optax.incremental_update(actor.params, state.target_actor, hyper.polyak),
-        target_critic=optax.incremental_update(critic.params, state.target_critic, hyper.polyak),
-    )
-    return state, actor_logs | jax.tree.map(jnp.mean, critic_logs)
-
-
-def act(networks: Networks, state: State, obs: jax.Array) -> jax.Array:
-    return networks.actor.apply(state.actor.params, obs)
-
-
-def log_prob(networks: Networks, state: State, obs: jax.Array, action: jax.Array) -> jax.Array:
-    """A deterministic policy has no density: a unit Gaussian around pi(s) stands in, as in Policy-Guided Diffusion."""
-    mean = networks.actor.apply(state.actor.params, obs)
-    return losses.gaussian_log_prob(action, mean, jnp.zeros_like(mean))
+    next_action = td3.next_actions(networks, key, state, batches, hyper)
+    next_value = td3.next_values(networks, state, batches, next_action)
+    targets = losses.td_target(batches.reward, batches.terminal, next_value, hyper.discount)
+    critic, critic_logs = td3.update_critic(networks, state.critic, batches, targets, hyper)
+    actor, actor_logs = _update_actor(networks, hyper, state.actor, critic.params, td3.last(batches))
+    return td3.moved(state, actor, critic, hyper), actor_logs | critic_logs
 
 
 def build(obs_dim: int, action_dim: int, plan: AgentPlan) -> Agent:
-    sizes = dict(hidden_dim=plan.hidden_dim, num_hidden=plan.num_hidden)
-    one_critic = mlp.scalar(obs_dim + action_dim, **sizes)
-    networks = Networks(
-        actor=mlp.tanh_policy(obs_dim, action_dim, **sizes),
-        critic=mlp.ensemble(one_critic, NUM_CRITICS),
-        one_critic=one_critic,
-    )
+    networks = td3.networks(obs_dim, action_dim, plan)
     return Agent(
-        init=functools.partial(init, networks),
+        init=functools.partial(td3.init, networks),
         update=functools.partial(update, networks),
-        act=functools.partial(act, networks),
-        log_prob=functools.partial(log_prob, networks),
-        batches_per_update=CRITIC_UPDATES_PER_ACTOR_UPDATE,
+        act=functools.partial(td3.act, networks),
+        log_prob=functools.partial(td3.log_prob, networks),
+        batches_per_update=td3.CRITIC_UPDATES_PER_ACTOR_UPDATE,
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Config = TypeVar("Config", bound="DataclassInstance")
 
+CRITIC_NORMS = NO_NORM, LAYER_NORM = ("none", "layer")
 OUTLIERS = ("keep", "clip", "drop")
 UNCERTAINTIES = SPREAD, DISAGREEMENT = ("spread", "disagreement")  # of a world model's prediction
 TERMINALS = RULE, LEARNED = ("rule", "learned")  # what ends a rollout
@@ -167,8 +168,12 @@ class AgentConfig:
     generator: str = option(
         "diffusion", "what makes the synthetic data: diffusion (of a denoiser) or ensemble (rollouts of a world model)"
     )
-    hidden_dim: int = option(256, "width of the agent's networks")
-    num_hidden: int = option(2, "hidden layers of the agent's networks")
+    hidden_dim: int = option(0, "width of the agent's networks; 0: as published (256)")
+    num_hidden: int = option(0, "hidden layers of the agent's networks; 0: as published (2, or 3)")
+    critic_hidden_dim: int = option(0, "width of its critics and values; 0: as published (as hidden_dim)")
+    critic_num_hidden: int = option(0, "hidden layers of its critics and values; 0: as published (as num_hidden)")
+    critic_norm: str = option("", "after their hidden layers: none, or layer (LayerNorm); empty: as published")
+    num_critics: int = option(0, "critics of its ensemble; 0: as published (2)")
     sampling: SamplingConfig = nested(SamplingConfig)
     rollout: RolloutConfig = nested(RolloutConfig)
     num_phases: int = option(100, "generate, learn, evaluate: how many times")

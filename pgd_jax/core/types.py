@@ -26,6 +26,8 @@ class Transition(NamedTuple):
     reward: jax.Array  # f32[...] environment units
     next_obs: jax.Array  # f32[..., O] network space
     terminal: jax.Array  # f32[...] 1.0 where the MDP ended (never for a time limit)
+    # f32[..., A] the action taken at next_obs, of the same episode; where terminal it means nothing. None: nobody asks.
+    next_action: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from pgd_jax.core import action_bounds
 from pgd_jax.core.config import (
+    CRITIC_NORMS,
     OUTLIERS,
     TERMINALS,
     UNCERTAINTIES,
@@ -154,12 +155,19 @@ def validate_sampling(sampling: SamplingConfig) -> None:
         )
 
 
+def check_networks(config: AgentConfig) -> None:
+    """Raises UserError for sizes of an agent's networks that cannot be."""
+    for name in ("hidden_dim", "num_hidden", "critic_hidden_dim", "critic_num_hidden", "num_critics"):
+        if not 0 <= (found := getattr(config, name)) <= MOST:
+            raise UserError(f"{name}={found} must be at least 1, or 0 for what the agent's paper has")
+    if config.critic_norm not in ("", *CRITIC_NORMS):
+        raise UserError(f'critic_norm="{config.critic_norm}" is unknown; choose {" or ".join(CRITIC_NORMS)}')
+
+
 def validate_agent(config: AgentConfig) -> None:
     """Raises UserError for settings that cannot work, before anything is read or written."""
-    check_positive(
-        config, "hidden_dim", "num_hidden", "num_phases", "phases_per_chunk", "updates_per_phase", "batch_size",
-        "num_seeds",
-    )  # fmt: skip
+    check_positive(config, "num_phases", "phases_per_chunk", "updates_per_phase", "batch_size", "num_seeds")
+    check_networks(config)
     if not 0 <= config.synthetic_per_batch <= config.batch_size:
         raise UserError(
             f"synthetic_per_batch={config.synthetic_per_batch} must lie between 0 and batch_size={config.batch_size}"

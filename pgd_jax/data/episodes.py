@@ -154,30 +154,35 @@ def rows(raw: RawDataset) -> np.ndarray:
     return np.concatenate(columns, axis=1, dtype=np.float32)
 
 
-def transitions(raw: RawDataset, pieces: Segments, normalizer: Normalizer) -> Transition:
+def transitions(raw: RawDataset, pieces: Segments, normalizer: Normalizer, has_next_action: bool = False) -> Transition:
     """Every real transition of these segments as numpy arrays, obs in network space, for real-data training.
 
     Without `next_observations` in the file, the next obs is the segment's next row; the last row of a segment has none
-    and is dropped, unless it is terminal: it then takes its own obs, which is never bootstrapped from.
+    and is dropped, unless it is terminal: it then takes its own obs, which is never bootstrapped from. Likewise with
+    `has_next_action`, whatever is in the file: what was done after the last row is not recorded.
     """
-    # Row numbers of all segments, one after the other.
-    offset = np.repeat(pieces.start - (np.cumsum(pieces.length) - pieces.length), pieces.length)
-    row = np.arange(pieces.length.sum()) + offset
-    if raw.next_observations is not None:
-        following, next_row = raw.next_observations, row
-    else:
+    row = next_row = _rows_of(pieces)
+    if raw.next_observations is None or has_next_action:
         follows = np.ones(len(raw.rewards), bool)  # whether the next row continues this one
         follows[pieces.stop - 1] = False
         row = row[follows[row] | raw.terminals[row]]
-        following, next_row = raw.observations, np.where(raw.terminals[row], row, row + 1)
+        next_row = np.where(raw.terminals[row], row, row + 1)
+    following = (raw.observations, next_row) if raw.next_observations is None else (raw.next_observations, row)
     normalizer = jax.device_get(normalizer)  # numpy statistics: the encoding below stays on the host
     return Transition(
         obs=_encoded(normalizer, raw.observations, row),
         action=raw.actions[row],
         reward=raw.rewards[row],
-        next_obs=_encoded(normalizer, following, next_row),
+        next_obs=_encoded(normalizer, *following),
         terminal=raw.terminals[row].astype(np.float32),
+        next_action=raw.actions[next_row] if has_next_action else None,
     )
+
+
+def _rows_of(pieces: Segments) -> np.ndarray:
+    """Row numbers of all segments, one after the other."""
+    offset = np.repeat(pieces.start - (np.cumsum(pieces.length) - pieces.length), pieces.length)
+    return np.arange(pieces.length.sum()) + offset
 
 
 def _encoded(normalizer: Normalizer, observations: np.ndarray, row: np.ndarray) -> Any:

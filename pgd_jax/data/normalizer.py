@@ -129,28 +129,34 @@ def decode(normalizer: Normalizer, x: jax.Array) -> jax.Array:
 def to_transitions(normalizer: Normalizer, x: jax.Array) -> tuple[Transition, jax.Array]:
     """Windows x f32[..., T, D] in network space -> (Transition with axes [..., T], valid bool[..., T]).
 
-    Transition t is (row t, obs of row t+1); its terminal is 1 where the decoded column exceeds 0.5. `valid[t]` says
-    that no row before t was terminal (what a generated trajectory holds after its end is not experience), and that the
-    transition is whole: the last row has no successor, so it counts only where it is terminal. Without it no synthetic
-    terminal would ever be seen, as in the data a terminal is always a window's last row. The `next_obs` of a terminal
-    row means nothing and must not be bootstrapped from.
+    Transition t is (row t, obs and action of row t+1); its terminal is 1 where the decoded column exceeds 0.5.
+    `valid[t]` says that no row before t was terminal (what a generated trajectory holds after its end is not
+    experience), and that the transition is whole: the last row has no successor, so it counts only where it is
+    terminal. Without it no synthetic terminal would ever be seen, as in the data a terminal is always a window's last
+    row. The `next_obs` and `next_action` of a terminal row mean nothing and must not be bootstrapped from.
     """
     layout = normalizer.layout
     chex.assert_axis_dimension(x, -1, layout.dim)
     chex.assert_axis_dimension_gt(x, -2, 1)
     env_rows = decode(normalizer, x)
-    obs = x[..., layout.obs]
+    obs, action = x[..., layout.obs], env_rows[..., layout.action]
     is_terminal = env_rows[..., layout.terminal] > TERMINAL_THRESHOLD
     terminal = is_terminal.astype(jnp.float32)
     transitions = Transition(
         obs=obs,
-        action=env_rows[..., layout.action],
+        action=action,
         reward=env_rows[..., layout.reward],
-        next_obs=jnp.concatenate([obs[..., 1:, :], obs[..., -1:, :]], axis=-2),
+        next_obs=following(obs),
         terminal=terminal,
+        next_action=following(action),
     )
     alive = jnp.cumsum(terminal, axis=-1) - terminal == 0.0
     return transitions, jnp.concatenate([alive[..., :-1], (alive & is_terminal)[..., -1:]], axis=-1)
+
+
+def following(rows: jax.Array) -> jax.Array:
+    """Of rows [..., T, D] of windows the next ones; the last row, which has none, follows itself."""
+    return jnp.concatenate([rows[..., 1:, :], rows[..., -1:, :]], axis=-2)
 
 
 def to_environment_space(normalizer: Normalizer, transitions: Transition) -> Transition:

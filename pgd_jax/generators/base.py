@@ -21,7 +21,7 @@ Hyper = Any  # a flax.struct pytree of floats, the generator's own; one lane per
 class Synthetic(NamedTuple):
     """A phase's M windows of T rows, flattened, and where the valid rows are (those after a terminal are not)."""
 
-    transition: Transition  # [M * T, ...]
+    transition: Transition  # [M * T, ...]; next_action of valid rows, where the generator knows it, else None
     valid: jax.Array  # bool[M * T]
     order: jax.Array  # i32[M * T] the valid rows first
     num_valid: jax.Array  # i32[] at least 1
@@ -61,6 +61,7 @@ class Context(NamedTuple):
     real: Transition | None  # [N, ...] the dataset
     hypers: Hyper  # the floats of all lanes, leaves f32[L]
     is_terminal: IsTerminal | None = None  # the rule of the dataset's task, environment space; None: learned, if at all
+    needs_next_action: bool = False  # whether the agent learns from Transition.next_action
 
 
 class GeneratorFamily(NamedTuple):

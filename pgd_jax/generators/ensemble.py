@@ -54,6 +54,7 @@ class Plan(NamedTuple):
     is_penalised: bool = True
     is_sampled: bool = True  # of the model's Gaussian
     is_exploring: bool = True
+    has_next_action: bool = False  # whether the policy acts once more after the last step
 
     @property
     def num_batches(self) -> int:
@@ -73,10 +74,7 @@ def step(
 ) -> Transition:
     """One step of all rows from obs f32[B, O]; the spaces are Transition's."""
     key_action, key_deal, key_noise, key_end = jax.random.split(key, 4)
-    action = policy(obs)
-    if plan.is_exploring:
-        action = action + hyper.action_noise * jax.random.normal(key_action, action.shape)
-    action = jnp.clip(action, -1.0, 1.0)
+    action = _act(plan, key_action, obs, policy, hyper)
     x = one_step.inputs(model.scale, obs, action)
     dealt = one_step.deal(key_deal, len(x), model.params["max_log_var"].shape[0])
     if plan.is_penalised:
@@ -93,6 +91,13 @@ def step(
     else:
         terminal = jax.nn.sigmoid(guess.logit) > _threshold(plan, key_end, guess.logit.shape, hyper)
     return Transition(obs, action, reward - charge, next_obs, terminal.astype(jnp.float32))
+
+
+def _act(plan: Plan, key: jax.Array, obs: jax.Array, policy: Policy, hyper: Hyper) -> jax.Array:
+    action = policy(obs)
+    if plan.is_exploring:
+        action = action + hyper.action_noise * jax.random.normal(key, action.shape)
+    return jnp.clip(action, -1.0, 1.0)
 
 
 def _threshold(plan: Plan, key: jax.Array, shape: tuple[int, ...], hyper: Hyper) -> jax.Array | float:
@@ -125,8 +130,12 @@ def roll_out(
         return (jnp.where(goes_on[:, None], row.next_obs, obs), goes_on), (row, alive)
 
     carry = (starts, jnp.ones(len(starts), bool))
-    _, rows = jax.lax.scan(advance, carry, jax.random.split(key, num_steps))
-    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), rows)
+    keys = jax.random.split(key, num_steps + plan.has_next_action)
+    _, (rows, valid) = jax.lax.scan(advance, carry, keys[:num_steps])
+    if plan.has_next_action:
+        last = _act(plan, keys[-1], rows.next_obs[-1], policy, hyper)
+        rows = rows._replace(next_action=jnp.concatenate([rows.action[1:], last[None]]))
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), (rows, valid))
 
 
 def sample(
@@ -181,7 +190,8 @@ def build(context: Context) -> tuple[Generator, Model]:
     """From a trained world model, whose rollouts start at the real rows."""
     rollout, trained = context.config.rollout, context.trained
     assert context.real is not None
-    plan = Plan(rollout, context.is_terminal if rollout.terminals == RULE else None)
+    rule = context.is_terminal if rollout.terminals == RULE else None
+    plan = Plan(rollout, rule, has_next_action=context.needs_next_action)
     model = Model(trained.params, trained.scale, context.real.obs)
     return of_plan(specialised(plan, context.hypers)), model
 

@@ -1,11 +1,13 @@
 """Multi-layer perceptrons and the small heads that agents put on them, as Networks."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from pgd_jax.core.config import LAYER_NORM, NO_NORM
 from pgd_jax.core.types import Params
 from pgd_jax.networks import base
 from pgd_jax.networks.base import Network
@@ -26,32 +28,54 @@ def _fan_in_uniform(fan_in: int) -> Callable[..., jax.Array]:
     return initializer
 
 
+def _symmetric_uniform(bound: float) -> Callable[..., jax.Array]:
+    def initializer(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return initializer
+
+
+class Start(NamedTuple):
+    """How layers start, where it is not `_fan_in_uniform` for all."""
+
+    bias: float | None = None  # of hidden layers, a constant
+    last: float | None = None  # the last layer, kernel and bias: uniform within +- this
+
+
+FAN_IN = Start()
+
+
 class Mlp(nn.Module):
-    """[..., in] -> [..., out_dim] through `num_hidden` ReLU layers of `hidden_dim`."""
+    """[..., in] -> [..., out_dim] through `num_hidden` ReLU layers of `hidden_dim`, each followed by the norm."""
 
     hidden_dim: int
     num_hidden: int
     out_dim: int
+    norm: str = NO_NORM
+    start: Start = FAN_IN
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for _ in range(self.num_hidden):
-            x = nn.relu(self._dense(x, self.hidden_dim))
-        return self._dense(x, self.out_dim)
+            fan_in = _fan_in_uniform(x.shape[-1])
+            bias = fan_in if self.start.bias is None else nn.initializers.constant(self.start.bias)
+            x = nn.relu(Dense(self.hidden_dim, kernel_init=fan_in, bias_init=bias)(x))
+            if self.norm == LAYER_NORM:
+                x = nn.LayerNorm(use_fast_variance=False)(x)  # E x^2 - (E x)^2 loses digits in float32
+        last = _fan_in_uniform(x.shape[-1]) if self.start.last is None else _symmetric_uniform(self.start.last)
+        return Dense(self.out_dim, kernel_init=last, bias_init=last)(x)
 
-    def _dense(self, x: jax.Array, out_dim: int) -> jax.Array:
-        initializer = _fan_in_uniform(x.shape[-1])
-        return Dense(out_dim, kernel_init=initializer, bias_init=initializer)(x)
 
-
-def mlp(in_dim: int, out_dim: int, hidden_dim: int, num_hidden: int) -> Network:
+def mlp(
+    in_dim: int, out_dim: int, hidden_dim: int, num_hidden: int, norm: str = NO_NORM, start: Start = FAN_IN
+) -> Network:
     """`apply(params, x [..., in_dim]) -> [..., out_dim]`, linear at the end."""
-    return base.from_linen(Mlp(hidden_dim, num_hidden, out_dim), jnp.zeros((1, in_dim)))
+    return base.from_linen(Mlp(hidden_dim, num_hidden, out_dim, norm, start), jnp.zeros((1, in_dim)))
 
 
-def scalar(in_dim: int, hidden_dim: int, num_hidden: int) -> Network:
+def scalar(in_dim: int, hidden_dim: int, num_hidden: int, norm: str = NO_NORM, start: Start = FAN_IN) -> Network:
     """`apply(params, *inputs) -> [...]`: a number from inputs [..., i] of sizes summing to `in_dim`: V(s), Q(s, a)."""
-    trunk = mlp(in_dim, 1, hidden_dim, num_hidden)
+    trunk = mlp(in_dim, 1, hidden_dim, num_hidden, norm, start)
 
     def apply(params: Params, *inputs: jax.Array) -> jax.Array:
         return trunk.apply(params, jnp.concatenate(inputs, axis=-1)).squeeze(axis=-1)
@@ -59,9 +83,9 @@ def scalar(in_dim: int, hidden_dim: int, num_hidden: int) -> Network:
     return Network(trunk.init, apply)
 
 
-def tanh_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int) -> Network:
+def tanh_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int, start: Start = FAN_IN) -> Network:
     """`apply(params, obs [..., O]) -> action [..., A]` in (-1, 1)."""
-    trunk = mlp(obs_dim, action_dim, hidden_dim, num_hidden)
+    trunk = mlp(obs_dim, action_dim, hidden_dim, num_hidden, start=start)
 
     def apply(params: Params, obs: jax.Array) -> jax.Array:
         return jnp.tanh(trunk.apply(params, obs))

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from pgd_jax.agents.base import AGENTS
 from pgd_jax.core import config as configs, hyper as floats
 from pgd_jax.core.errors import UserError
 from pgd_jax.report.results import Run
@@ -105,7 +106,11 @@ def describe(run: Run) -> dict[str, Any]:
 def command(run: Run) -> str:
     """The train_agent command line that asks for the run's settings; those at their defaults are left out."""
     usual = {name: (default,) for name, default, _ in floats.described(experiments.hyper_of(run.config))}
-    flags = [f"--config.{name}={value}" for name, value in _changed(run.config, configs.AgentConfig())]
+    family = AGENTS.get(run.config.agent)
+    published: dict[str, Any] = dataclasses.asdict(family.plan)
+    sizes: dict[str, Any] = dataclasses.asdict(family.plan_of(run.config))
+    given, default = dataclasses.replace(run.config, **sizes), dataclasses.replace(configs.AgentConfig(), **published)
+    flags = [f"--config.{name}={value}" for name, value in _changed(given, default)]
     for name, values in floats.flatten(run.config.hyper).items():
         if tuple(values) != usual.get(name):
             flags.append(f"--config.hyper.{name}={','.join(f'{value:g}' for value in values)}")

@@ -1,13 +1,13 @@
 """What an experiment is made of: settings -> program, lanes and data."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from pgd_jax.agents.base import AGENTS, AgentPlan
+from pgd_jax.agents.base import AGENTS
 from pgd_jax.core import config as configs, devices, hyper as floats, logging, processes, validation
 from pgd_jax.core.errors import UserError
 from pgd_jax.data import catalogue, episodes, loading, normalizer as normalizers
@@ -58,8 +58,9 @@ def assemble(
     layout = denoisers.layout_of(raw)
     source.check_layout(config, trained, dataset, layout)
     normalizer = trained.normalizer if trained else normalizers.fit(episodes.rows(raw), layout)
-    real = jax.tree.map(jnp.asarray, episodes.transitions(raw, episodes.segments(raw), normalizer))
-    agent = family.build(layout.obs_dim, layout.action_dim, AgentPlan(config.hidden_dim, config.num_hidden))
+    agent = family.make(config, normalizer)
+    taken = episodes.transitions(raw, episodes.segments(raw), normalizer, agent.needs_next_action)
+    real = jax.tree.map(jnp.asarray, taken)
     name = config.environment or raw.env
     env = evaluators.in_graph(name, raw)
     host = evaluators.on_host(name, raw, config, has_twin=env is not None)
@@ -69,7 +70,8 @@ def assemble(
     if config.synthetic_per_batch:
         cloned = behaviours.load(config.behaviour, normalizer) if config.behaviour else None
         rule = _terminal_rule(config, raw, env)
-        context = Context(config, trained, cloned, normalizer, real, lanes_.hypers.generator, rule)
+        hypers = lanes_.hypers.generator
+        context = Context(config, trained, cloned, normalizer, real, hypers, rule, agent.needs_next_action)
         generator, model = GENERATORS.get(config.generator).build(context)
     program = loop.Program(plan_of(config), agent, generator, env)
     shared = loop.Shared(model, normalizer, real)
@@ -97,7 +99,7 @@ def generator_floats(name: str) -> list[str]:
 
 
 def complete(config: configs.AgentConfig) -> configs.AgentConfig:
-    """The config with a value for every float: what a run keeps, as a default may be another one day.
+    """The config with a value for every float and the agent's sizes: what a run keeps, as defaults may change one day.
 
     Raises UserError for a float that this agent and generator do not have.
     """
@@ -107,7 +109,9 @@ def complete(config: configs.AgentConfig) -> configs.AgentConfig:
             if not floats.meant(name, own) and floats.meant(name, generator_floats(config.generator)):
                 why = "is of the generator, but synthetic_per_batch=0 generates nothing"
                 raise UserError(f"hyper.{name} {why}; leave it out")
-    return dataclasses.replace(config, hyper=floats.nest(floats.values(hyper_of(config), config.hyper)))
+    hyper: dict[str, Any] = floats.nest(floats.values(hyper_of(config), config.hyper))
+    sizes: dict[str, Any] = dataclasses.asdict(AGENTS.get(config.agent).plan_of(config))
+    return dataclasses.replace(config, hyper=hyper, **sizes)
 
 
 def _terminal_rule(config: configs.AgentConfig, raw: RawDataset, env: EvalEnv | None) -> IsTerminal | None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.stages import Compiled
 
+from pgd_jax.agents.base import AgentPlan
 from pgd_jax.core import devices, logging, memory, signals
 from pgd_jax.core.config import (
     AgentConfig,
@@ -73,8 +74,9 @@ def of(compiled: Compiled, data: Tree, states: Tree, times: Times, num_sharing: 
 def of_agent(config: AgentConfig, compiled: Compiled, program: Program, states: Tree, shared: Tree) -> Footprint:
     """Of `loop.run_chunk`."""
     names = ("num_seeds", "hidden_dim", "num_hidden", "batch_size", "num_episodes", "dynamics_windows")
-    times = times_of(config, AgentConfig(), names)
-    times["num_seeds or hyper"] = states.phase.shape[0] / AgentConfig().num_seeds
+    usual = AgentConfig(hidden_dim=AgentPlan.hidden_dim, num_hidden=AgentPlan.num_hidden)
+    times = times_of(config, usual, names)
+    times["num_seeds or hyper"] = states.phase.shape[0] / usual.num_seeds
     del times["num_seeds"]
     if program.generator is not None:
         own = times_of(config.sampling, SamplingConfig(), SAMPLING_SIZES)

@@ -13,7 +13,10 @@ PLACES = ("dataset", "download", "denoiser", "world_model", "behaviour")  # sett
 # By kind: settings that may grow.
 LENGTHS = {"agent": ("num_phases",), "behaviour": ("num_steps",), "world_model": ("num_steps",)}
 # By kind: what runs had that are older than the setting, where that is not the setting's default.
-BEFORE: dict[str, dict[str, Any]] = {"denoiser": {"unet": {"norm": "group"}}}
+BEFORE: dict[str, dict[str, Any]] = {
+    "denoiser": {"unet": {"norm": "group"}},
+    "agent": {"critic_norm": "none", "num_critics": 2},
+}
 CONFIG = "config.json"
 CLASSES: dict[str, type] = {
     "denoiser": configs.DenoiserConfig,

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from pgd_jax.agents.base import State as AgentState, greedy
 from pgd_jax.core import devices
+from pgd_jax.core.errors import UserError
 from pgd_jax.core.types import Transition
 from pgd_jax.envs import evaluate as evaluation
 from pgd_jax.generators.base import Guide, Metrics, Synthetic, describe
@@ -82,6 +83,10 @@ def generate(
     carried, synthetic = generator.generate(
         key, state.generator, guide, hyper.generator, shared.model, shared.normalizer, program.mesh
     )
+    if not agent.needs_next_action:  # nor is it kept then
+        synthetic = synthetic._replace(transition=synthetic.transition._replace(next_action=None))
+    elif synthetic.transition.next_action is None:
+        raise UserError("the agent learns from next_action, which the generator does not give; choose other ones")
     num_measured = min(program.plan.dynamics_windows, generator.num_windows)
     length, normalizer = generator.window_length, shared.normalizer
     metrics = describe(synthetic, guide.log_prob, normalizer, program.env, length, num_measured, generator.is_whole)

@@ -12,6 +12,7 @@ import pytest
 from pgd_jax import generators  # noqa: F401 (registers the generators)
 from pgd_jax.core import devices, hyper as floats
 from pgd_jax.envs.base import ENVS
+from pgd_jax.generators import ensemble
 from pgd_jax.generators.base import GENERATORS, Guide, describe
 from tests import worlds
 
@@ -68,9 +69,11 @@ def test_a_phase_has_the_rows_that_it_says(case, key):
     assert generator.window_length == LENGTHS[case.name] and generator.num_windows == 8
     layout, rows = worlds.LAYOUT, made.transition
     shapes = [(num_rows, layout.obs_dim), (num_rows, layout.action_dim), (num_rows,), (num_rows, layout.obs_dim)]
-    assert [leaf.shape for leaf in rows] == [*shapes, (num_rows,)]
-    assert {leaf.dtype for leaf in rows} == {jnp.dtype("float32")} and made.valid.dtype == bool
-    assert all(np.isfinite(leaf).all() for leaf in rows) and np.abs(rows.action).max() <= 1.0
+    assert [leaf.shape for leaf in rows[:5]] == [*shapes, (num_rows,)]
+    assert rows.next_action is None or rows.next_action.shape == rows.action.shape
+    leaves = jax.tree.leaves(rows)
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")} and made.valid.dtype == bool
+    assert all(np.isfinite(leaf).all() for leaf in leaves) and np.abs(rows.action).max() <= 1.0
     assert set(np.unique(rows.terminal)) <= {0.0, 1.0}
     num_valid = int(made.num_valid)
     assert 1 <= num_valid == made.valid.sum() and made.order.dtype == jnp.int32
@@ -78,17 +81,37 @@ def test_a_phase_has_the_rows_that_it_says(case, key):
 
 
 def test_valid_rows_follow_one_another(case, key):
-    """A row's next observation is the next row's; nothing is valid after a terminal, and the first row always is."""
+    """A row's next observation and action are the next row's; nothing is valid after a terminal, and the first row always
+    is.
+    """
     made, length = case.run(key), case.generator.window_length
     rows, valid = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(8, length, *leaf.shape[1:]), made[:2])
     follows = valid[:, 1:] & valid[:, :-1]
     assert follows.any()
     np.testing.assert_array_equal(rows.next_obs[:, :-1][follows], rows.obs[:, 1:][follows])
+    if rows.next_action is not None:
+        np.testing.assert_array_equal(rows.next_action[:, :-1][follows], rows.action[:, 1:][follows])
     assert not (valid[:, 1:] & (np.cumsum(rows.terminal, axis=1)[:, :-1] > 0.0)).any()
     assert valid[:, 0].all()
     if case.generator.is_whole:
         alive = np.cumsum(rows.terminal, axis=1) - rows.terminal == 0.0
         np.testing.assert_array_equal(valid, alive)
+
+
+def test_rollouts_act_once_more_where_the_agent_learns_from_the_next_action(key):
+    """The last row's too: the policy acts at where it led."""
+    made, world = {}, worlds.build(worlds.ENSEMBLE)
+    hyper = jax.tree.map(lambda leaf: leaf[0], world.lanes.hypers.generator)
+    for has_next in (False, True):
+        plan = world.program.generator.plan._replace(has_next_action=has_next, is_exploring=False)
+        made[has_next], _ = jax.jit(functools.partial(ensemble.sample, plan, policy=guide(1).act))(
+            key, hyper=hyper, model=world.shared.model, normalizer=world.shared.normalizer
+        )
+    rows = made[True]
+    chex.assert_trees_all_equal(made[False], rows._replace(next_action=None))
+    goes_on = np.asarray(rows.terminal[:, :-1] == 0.0)
+    np.testing.assert_array_equal(rows.next_action[:, :-1][goes_on], rows.action[:, 1:][goes_on])
+    np.testing.assert_allclose(rows.next_action[:, -1], guide(1).act(rows.next_obs[:, -1]), atol=1e-6)
 
 
 def test_the_same_key_gives_the_same_and_another_another(case, key):

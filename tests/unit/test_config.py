@@ -103,7 +103,8 @@ def test_behaviour_settings_that_cannot_work(changes, message):
 
 AGENT = [
     (dict(num_seeds=0), "num_seeds=0 must be at least 1"),
-    (dict(hidden_dim=0), "hidden_dim=0 must be at least 1"),
+    (dict(hidden_dim=-1), "hidden_dim=-1 must be at least 1, or 0 for what the agent's paper has"),
+    (dict(critic_norm="batch"), 'critic_norm="batch" is unknown; choose none or layer'),
     (dict(synthetic_per_batch=-1), "synthetic_per_batch=-1 must lie between 0 and batch_size=256"),
     (dict(synthetic_per_batch=257), "synthetic_per_batch=257 must lie between 0 and batch_size=256"),
     (dict(num_phases=10, phases_per_chunk=3), "num_phases=10 must be a multiple of phases_per_chunk=3"),

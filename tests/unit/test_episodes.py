@@ -159,7 +159,8 @@ def _normalizer(raw: RawDataset) -> normalizers.Normalizer:
 def test_transitions_take_next_observations_where_the_file_has_them(raw):
     normalizer, pieces = _normalizer(raw), episodes.segments(raw)
     made = episodes.transitions(raw, episodes.take(pieces, np.array([0, 2])), normalizer)
-    assert all(type(field) is np.ndarray and field.dtype == np.float32 for field in made)
+    assert made.next_action is None  # nobody asked for it
+    assert all(type(field) is np.ndarray and field.dtype == np.float32 for field in made[:5])
     np.testing.assert_array_equal(made.reward, 10.0 * np.array([0, 1, 2, 3, 4, 5, 6, 7, 15, 16, 17, 18]))
     np.testing.assert_array_equal(made.terminal, np.eye(12)[7])
     np.testing.assert_array_equal(made.action, np.full((12, 1), 0.5))
@@ -176,3 +177,23 @@ def test_transitions_without_next_observations_drop_what_is_unknown(raw):
     np.testing.assert_array_equal(made.reward, 10.0 * np.array(kept))
     after = jax.device_get(normalizers.decode_obs(normalizer, made.next_obs))[:, 0]
     np.testing.assert_allclose(after, [7 if t == 7 else t + 1 for t in kept], atol=1e-5)  # the terminal row: itself
+
+
+@pytest.mark.parametrize("has_next", [False, True])
+def test_a_next_action_is_the_next_row_s_of_the_same_segment(raw, has_next):
+    """Last rows have none, and are dropped; the terminal row 7 stays, as nothing is learned from beyond it."""
+    actions = np.linspace(-1.0, 1.0, 22, dtype=np.float32)[:, None]
+    nexts = raw.next_observations if has_next else None
+    raw = dataclasses.replace(raw, actions=actions, next_observations=nexts)
+    normalizer, pieces = _normalizer(raw), episodes.segments(raw)
+    # Without next_observations nothing says that row 18 does not lead to row 19.
+    kept = [t for t in range(22) if t not in ((14, 18, 21) if has_next else (14, 21))]
+    made = episodes.transitions(raw, pieces, normalizer, has_next_action=True)
+    np.testing.assert_array_equal(made.reward, 10.0 * np.array(kept))
+    np.testing.assert_array_equal(made.next_action, [actions[7 if t == 7 else t + 1] for t in kept])
+    after = jax.device_get(normalizers.decode_obs(normalizer, made.next_obs))[:, 0]
+    expected = [(100 if has_next else 7) if t == 7 else t + 1 for t in kept]
+    np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-5)
+    # Segments in another order: whose the next row is does not hang on it.
+    turned = episodes.transitions(raw, episodes.take(pieces, np.array([1, 0])), normalizer, has_next_action=True)
+    np.testing.assert_array_equal(turned.next_action[:6], actions[9:15])

@@ -87,7 +87,7 @@ def test_what_is_made_of_a_dataset_is_made_block_by_block(monkeypatch, tmp_path,
     std[-1] = max(std[-1], normalizers.TERMINAL_STD_FLOOR)
     np.testing.assert_allclose(normalizer.std, std, rtol=1e-6)
     made, peak = peak_of(episodes.transitions, raw, pieces, normalizer)
-    assert peak < sum(leaf.nbytes for leaf in made) + 1.8e6
+    assert peak < sum(leaf.nbytes for leaf in jax.tree.leaves(made)) + 1.8e6
     np.testing.assert_array_equal(
         made.obs[:1000], normalizers.encode_obs(jax.device_get(normalizer), raw.observations[:1000])
     )

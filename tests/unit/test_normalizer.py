@@ -97,6 +97,7 @@ def test_transitions_are_in_the_spaces_agents_expect():
     np.testing.assert_array_equal(made.obs[:2], [[0, 0], [1, 10]])  # network space, untouched
     np.testing.assert_array_equal(made.next_obs[:2], [[1, 10], [2, 20]])
     np.testing.assert_allclose(made.action, np.tanh([[0], [0.25], [0.5]]), rtol=1e-6)
+    np.testing.assert_array_equal(made.next_action[:2], made.action[1:])
     np.testing.assert_allclose(made.reward, [5, 7, 9])
     in_env = normalizers.to_environment_space(normalizer, made)
     np.testing.assert_allclose(in_env.next_obs[:2], [[10, 37], [13, 67]])  # 7 + 3 x

@@ -138,9 +138,13 @@ def _as_learned_from(plan: OnlinePlan, rows: streams.Rows, replay: Transition, p
     beside the buffer differed from it in one number in a hundred, and a resumed run from an undisturbed one.
     """
     held = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, place, plan.steps_per_chunk), replay)
-    obs, action, reward, next_obs, terminal = (x.reshape(-1, plan.num_envs, *x.shape[1:]) for x in held)
+    held = jax.tree.map(lambda x: x.reshape(-1, plan.num_envs, *x.shape[1:]), held)
     return rows._replace(
-        observations=obs, actions=action, rewards=reward, next_observations=next_obs, terminals=terminal > 0.0
+        observations=held.obs,
+        actions=held.action,
+        rewards=held.reward,
+        next_observations=held.next_obs,
+        terminals=held.terminal > 0.0,
     )
 
 

@@ -133,7 +133,8 @@ def refill(program: online.OnlineProgram, path: pathlib.Path, num_chunks: int) -
     num_slots = program.plan.replay_capacity // size
     for chunk in range(max(0, num_chunks - num_slots), num_chunks):
         start = chunk % num_slots * size
-        for array, part in zip(replay, online.transitions(parts.read(path, chunk)), strict=True):
+        read = jax.tree.leaves(online.transitions(parts.read(path, chunk)))
+        for array, part in zip(jax.tree.leaves(replay), read, strict=True):
             array[start : start + size] = part.reshape(size, *array.shape[1:])
     # may_alias=False: donated, and numpy's memory is not JAX's to reuse.
     return jax.device_put(replay, may_alias=False)
