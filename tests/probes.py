@@ -7,6 +7,7 @@ agent is tested against the exact minimiser of its objective under the true valu
 from typing import NamedTuple
 
 import numpy as np
+import scipy.stats
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
@@ -21,10 +22,10 @@ class Probe(NamedTuple):
     discount: float
 
 
-def _rows(obs, action, reward, next_obs, terminal) -> Transition:
-    columns = np.broadcast_arrays(action, reward, terminal)
-    action, reward, terminal = (np.asarray(column, np.float32) for column in columns)
-    return Transition(np.float32(obs), action[:, None], reward, np.float32(next_obs), terminal)
+def _rows(obs, action, reward, next_obs, terminal, next_action=0.0) -> Transition:
+    columns = np.broadcast_arrays(action, reward, terminal, next_action)
+    action, reward, terminal, next_action = (np.asarray(column, np.float32) for column in columns)
+    return Transition(np.float32(obs), action[:, None], reward, np.float32(next_obs), terminal, next_action[:, None])
 
 
 def _join(*parts: Transition) -> Transition:
@@ -40,7 +41,7 @@ def constant_reward(terminal: bool) -> Probe:
     """Reward 1 for ever, or once: every state and action is worth 1 / (1 - gamma) = 2, or 1."""
     action = np.linspace(-1.0, 1.0, NUM_ACTIONS)
     obs = np.linspace(-1.0, 1.0, NUM_ACTIONS)[::-1, None]
-    return Probe(_rows(obs, action, 1.0, -obs, float(terminal)), discount=0.5)
+    return Probe(_rows(obs, action, 1.0, -obs, float(terminal), action[::-1]), discount=0.5)
 
 
 def contextual_bandit() -> Probe:
@@ -59,7 +60,8 @@ def two_steps() -> Probe:
     action = np.linspace(-1.0, 1.0, NUM_ACTIONS)
     start, end = np.zeros((NUM_ACTIONS, 2)), np.stack([np.ones(NUM_ACTIONS), action], axis=1)
     idle = np.random.default_rng(0).permutation(action)
-    return Probe(_join(_rows(start, action, 0.0, end, 0.0), _rows(end, idle, peak(action), end, 1.0)), discount=0.9)
+    first = _rows(start, action, 0.0, end, 0.0, next_action=idle)
+    return Probe(_join(first, _rows(end, idle, peak(action), end, 1.0)), discount=0.9)
 
 
 def td3_bc_action(scale: float, mean_abs_q, alpha: float = 2.5) -> float:
@@ -78,10 +80,32 @@ def td3_bc_bandit_action() -> float:
     return td3_bc_action(1.0, mean_abs_q=peak)
 
 
-def td3_bc_two_steps_action(discount: float = 0.9) -> float:
+def two_steps_mean_abs_q(pi: float, discount: float = 0.9) -> float:
     """Half of a batch are first states, worth gamma peak(pi), half are second ones, worth peak(x) with x uniform."""
-    second = quad(lambda x: abs(peak(x)) / 2.0, -1.0, 1.0)[0]
-    return td3_bc_action(discount, mean_abs_q=lambda pi: (discount * peak(pi) + second) / 2.0)
+    return (discount * peak(pi) + quad(lambda x: abs(peak(x)) / 2.0, -1.0, 1.0)[0]) / 2.0
+
+
+def td3_bc_two_steps_action(discount: float = 0.9) -> float:
+    return td3_bc_action(discount, two_steps_mean_abs_q)
+
+
+def td3_awr_action(scale: float, mean_abs_q, cloning: float, expectile: float = 0.7, temperature: float = 3.0) -> float:
+    """Minimiser of E cloning w(a) (pi - a)^2 - scale peak(pi) / mean_abs_q(pi), a uniform, w by IQL's value.
+
+    The derivative 2 cloning (E w pi - E w a) + 2 scale (pi - 1/2) / mean_abs_q(pi) is zero. ReBRAC's w is 1: it is
+    TD3+BC's action with alpha = 1 / cloning.
+    """
+    value = scipy.stats.expectile(scale * peak(np.linspace(-1.0, 1.0, NUM_ACTIONS)), expectile)
+
+    def moment(power):
+        return quad(lambda a: a**power * np.exp(temperature * (scale * peak(a) - value)) / 2.0, -1.0, 1.0)[0]
+
+    total, first = moment(0), moment(1)
+
+    def slope(pi):
+        return cloning * (total * pi - first) + scale * (pi - OPTIMAL_ACTION) / mean_abs_q(pi)
+
+    return brentq(slope, 0.0, 1.0)
 
 
 def iql_action(scale: float, temperature: float = 3.0) -> tuple[float, float]:

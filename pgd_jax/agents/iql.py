@@ -10,7 +10,8 @@
         Q'_i <- (1 - tau) Q'_i + tau Q_i
 
 V is updated first and the new V serves the rest, as in the released code. pi is a Gaussian in environment action space
-whose mean passes through tanh and whose standard deviation does not depend on the state; it is not squashed.
+whose mean passes through tanh and whose standard deviation does not depend on the state; it is not squashed
+(gaussian.py). Observations are standardised.
 """
 
 import functools
@@ -21,15 +22,13 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from pgd_jax.agents import adam, critic as critics, losses
+from pgd_jax.agents import adam, critic as critics, gaussian, losses
 from pgd_jax.agents.base import AGENTS, Agent, AgentFamily, AgentPlan, Logs
 from pgd_jax.core import ranges
 from pgd_jax.core.hyper import Float, setting
 from pgd_jax.core.types import Params, Transition
 from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
-
-LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 
 @struct.dataclass
@@ -78,12 +77,6 @@ def init(networks: Networks, key: jax.Array, hyper: Hyper) -> State:
     )
 
 
-def _policy_log_prob(networks: Networks, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
-    mean, log_std = networks.actor.apply(params, obs)
-    log_std = jnp.broadcast_to(jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX), mean.shape)
-    return losses.gaussian_log_prob(action, mean, log_std)
-
-
 def _update_value(
     networks: Networks, hyper: Hyper, value: adam.Trained, obs: jax.Array, q: jax.Array
 ) -> tuple[adam.Trained, Logs]:
@@ -100,7 +93,7 @@ def _update_actor(
     weight = losses.advantage_weight(advantage, hyper.temperature, hyper.max_weight)
 
     def loss(params: Params) -> jax.Array:
-        return -(weight * _policy_log_prob(networks, params, batch.obs, batch.action)).mean()
+        return -(weight * gaussian.log_prob(networks.actor, params, batch.obs, batch.action)).mean()
 
     actor_loss, grads = jax.value_and_grad(loss)(actor.params)
     learning_rate = hyper.actor_lr * adam.cosine_decay(actor.moments.count, hyper.actor_decay_updates)
@@ -139,7 +132,7 @@ def act(networks: Networks, state: State, obs: jax.Array) -> jax.Array:
 
 def log_prob(networks: Networks, state: State, obs: jax.Array, action: jax.Array) -> jax.Array:
     """The policy's own Gaussian; finite at actions of exactly -1 and 1."""
-    return _policy_log_prob(networks, state.actor.params, obs, action)
+    return gaussian.log_prob(networks.actor, state.actor.params, obs, action)
 
 
 def build(obs_dim: int, action_dim: int, plan: AgentPlan) -> Agent:

@@ -47,6 +47,26 @@ def behaviour_regularised_loss(q: jax.Array, action: jax.Array, data_action: jax
     return jnp.square(action - data_action).mean() - weight * q.mean()
 
 
+def robust_behaviour_regularised_loss(
+    q: jax.Array, action: jax.Array, data_action: jax.Array, weight: Float | jax.Array, q_weight: Float = 1.0
+) -> jax.Array:
+    """ReBRAC's actor loss: mean [weight |pi(s) - a|^2] - q_weight mean Q(s, pi(s)) / mean |Q|, which is held constant.
+
+    Tarasov et al. 2023. Unlike in TD3+BC the weight is the data's, and the squared distance is summed over
+    the action dimensions.
+
+    Args:
+        q: [B] Q(s, pi(s)).
+        action: [B, A] pi(s).
+        data_action: [B, A] a.
+        weight: [] or [B], strength of the data.
+        q_weight: strength of the value term.
+    """
+    chex.assert_equal_shape([action, data_action])
+    scale = jax.lax.stop_gradient(jnp.maximum(jnp.abs(q).mean(), 1e-6))  # as in behaviour_regularised_loss
+    return (weight * jnp.square(action - data_action).sum(axis=-1)).mean() - q_weight * q.mean() / scale
+
+
 def expectile_loss(value: jax.Array, target: jax.Array, expectile: Float) -> jax.Array:
     """Mean of |expectile - 1(u < 0)| u^2 with u = target - value, both [B] (Kostrikov et al. 2021, equation 5).
 

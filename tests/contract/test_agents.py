@@ -1,5 +1,6 @@
 """What every registered agent must keep: shapes, purity, lanes, and a usable density."""
 
+import dataclasses
 import functools
 
 import chex
@@ -9,12 +10,16 @@ import numpy as np
 import pytest
 
 from pgd_jax import agents  # noqa: F401 (registers the agents)
-from pgd_jax.agents.base import AGENTS, AgentPlan
+from pgd_jax.agents.base import AGENTS
 from pgd_jax.core.types import Transition
 
 OBS_DIM, ACTION_DIM, BATCH = 3, 2, 16
-NUM_UPDATES, NUM_LANES = 10, 12
-PLAN = AgentPlan(hidden_dim=16, num_hidden=2)
+NUM_UPDATES, NUM_LANES = 10, 16
+
+
+def plan_of(family):
+    """The family's own choices at a small size."""
+    return dataclasses.replace(family.plan, hidden_dim=16, num_hidden=2)
 
 
 @pytest.fixture(params=AGENTS.names(), scope="module")
@@ -24,19 +29,27 @@ def family(request):
 
 @pytest.fixture(scope="module")
 def agent(family):
-    return family.build(OBS_DIM, ACTION_DIM, PLAN)
+    return family.build(OBS_DIM, ACTION_DIM, plan_of(family))
 
 
 def batches(agent, key, num_updates=None):
-    keys = jax.random.split(key, 5)
+    keys = jax.random.split(key, 6)
     shape = (() if num_updates is None else (num_updates,)) + (agent.batches_per_update, BATCH)
+    next_action = jax.random.uniform(keys[5], (*shape, ACTION_DIM), minval=-1.0)
     return Transition(
         obs=jax.random.normal(keys[0], (*shape, OBS_DIM)),
         action=jax.random.uniform(keys[1], (*shape, ACTION_DIM), minval=-1.0),
         reward=jax.random.normal(keys[2], shape),
         next_obs=jax.random.normal(keys[3], (*shape, OBS_DIM)),
         terminal=jax.random.bernoulli(keys[4], 0.1, shape).astype(jnp.float32),
+        next_action=next_action if agent.needs_next_action else None,
     )
+
+
+def has_critic(family, agent):
+    arguments = (jax.random.key(0), jax.eval_shape(agent.init, jax.random.key(0), family.hyper()))
+    logs = jax.eval_shape(agent.update, *arguments, batches(agent, jax.random.key(0)), family.hyper())[1]
+    return "critic_loss" in logs
 
 
 def learn(agent, key, state, experience, hyper):
@@ -123,7 +136,8 @@ def test_every_hyperparameter_matters(family, agent, run_lanes, experience, key)
     states, _ = run_lanes(keys, jax.vmap(agent.init)(keys, hypers), experience, hypers)
     floats = [x.reshape(NUM_LANES, -1) for x in jax.tree.leaves(states) if x.dtype == jnp.float32]
     final = np.concatenate(floats, axis=1)
-    assert [name for name, lane in zip(names, final[1:]) if np.array_equal(lane, final[0])] == []
+    idle = [name for name, lane in zip(names, final[1:]) if np.array_equal(lane, final[0])]
+    assert idle == ([] if has_critic(family, agent) else ["discount"])  # which evaluation has a use for
 
 
 def test_nothing_is_learned_from_beyond_a_terminal(family, agent, key):
@@ -135,8 +149,38 @@ def test_nothing_is_learned_from_beyond_a_terminal(family, agent, key):
         changed = batch._replace(terminal=jnp.full_like(batch.terminal, terminal), next_obs=next_obs)
         return update(key, state, changed, hyper)[1]["critic_loss"]
 
+    if not has_critic(family, agent):  # nothing is learned from what comes next at all
+        beyond = batch._replace(next_obs=batch.next_obs + 1.0, terminal=1.0 - batch.terminal)
+        chex.assert_trees_all_equal(*(update(key, state, rows, hyper) for rows in (batch, beyond)))
+        return
     assert critic_loss(1.0, batch.next_obs) == critic_loss(1.0, batch.next_obs + 1.0)
     assert critic_loss(0.0, batch.next_obs) != critic_loss(0.0, batch.next_obs + 1.0)
+
+
+def test_a_next_action_is_read_where_the_agent_says_so(family, agent, key):
+    """And means nothing where the MDP ended."""
+    if not agent.needs_next_action:
+        return
+    hyper, state, update = family.hyper(), agent.init(key, family.hyper()), jax.jit(agent.update)
+    batch = batches(agent, key)
+
+    def loss(terminal, change):
+        rows = batch._replace(terminal=jnp.full_like(batch.terminal, terminal), next_action=batch.next_action + change)
+        return update(key, state, rows, hyper)[1]["critic_loss"]
+
+    assert loss(1.0, 0.0) == loss(1.0, 0.1) and loss(0.0, 0.0) != loss(0.0, 0.1)
+
+
+def test_half_precision_is_refused_or_raised(family, agent, key):
+    """Agents compute in float32, whatever rows are in: nothing is rounded on the way."""
+    rows = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), batches(agent, key))
+    state = jax.eval_shape(agent.init, key, family.hyper())
+    with pytest.raises(jax.dtypes.TypePromotionError):
+        jax.eval_shape(agent.update, key, state, rows, family.hyper())
+    with jax.numpy_dtype_promotion("standard"):
+        found, logs = jax.eval_shape(agent.update, key, state, rows, family.hyper())
+    chex.assert_trees_all_equal_shapes_and_dtypes(found, state)
+    assert {log.dtype for log in logs.values()} == {jnp.dtype("float32")}
 
 
 def test_act_is_bounded_and_free_in_its_leading_axes(family, agent, key):
@@ -151,7 +195,7 @@ def test_act_is_bounded_and_free_in_its_leading_axes(family, agent, key):
 
 
 def test_log_prob_is_a_density_over_environment_actions(family, key):
-    agent = family.build(OBS_DIM, 1, PLAN)
+    agent = family.build(OBS_DIM, 1, plan_of(family))
     state = agent.init(key, family.hyper())
     action = jnp.linspace(-8.0, 8.0, 2001)[:, None]
     density = jnp.exp(agent.log_prob(state, jnp.zeros((2001, OBS_DIM)), action))

@@ -81,9 +81,7 @@ def test_a_phase_has_the_rows_that_it_says(case, key):
 
 
 def test_valid_rows_follow_one_another(case, key):
-    """A row's next observation and action are the next row's; nothing is valid after a terminal, and the first row always
-    is.
-    """
+    """A row's next obs and action are the next row's; nothing is valid after a terminal; the first row always is."""
     made, length = case.run(key), case.generator.window_length
     rows, valid = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(8, length, *leaf.shape[1:]), made[:2])
     follows = valid[:, 1:] & valid[:, :-1]
