@@ -1,0 +1,1 @@
+"""Agents against transcriptions of their papers."""
