@@ -41,37 +41,34 @@ def case(name):
     family = AGENTS.get(name)
     agent = family.build(OBS_DIM, ACTION_DIM, dataclasses.replace(family.plan, hidden_dim=16, num_hidden=2))
     hyper = family.hyper().replace(**FASTER.get(name, {}))
-    keys = jax.random.split(jax.random.key(3), 8)
-    state = trained(keys[0], agent.init(keys[1], hyper))
+    draw = np.random.default_rng(3)  # numpy's: each of JAX's draws would be compiled by itself
+    key, *keys = jax.random.split(jax.random.key(3), 1 + NUM_UPDATES)
+    state = trained(draw, jax.device_get(jax.jit(agent.init)(key, hyper)))
     shape = (NUM_UPDATES, agent.batches_per_update, BATCH)
-    obs, next_obs = jax.random.normal(keys[2], (2, *shape, OBS_DIM))
+    obs, next_obs = draw.standard_normal((2, *shape, OBS_DIM))
     # Datasets hold actions of exactly -1 and 1.
-    action, next_action = jnp.clip(1.5 * jax.random.normal(keys[3], (2, *shape, ACTION_DIM)), -1.0, 1.0)
-    terminal = jax.random.bernoulli(keys[4], 0.2, shape).astype(jnp.float32)
-    batches = Transition(
-        obs, action, jax.random.normal(keys[5], shape), next_obs, terminal,
-        next_action if agent.needs_next_action else None,
-    )  # fmt: skip
-    return agent, hyper, state, batches, jax.random.split(keys[6], NUM_UPDATES)
+    action, next_action = np.clip(1.5 * draw.standard_normal((2, *shape, ACTION_DIM)), -1.0, 1.0)
+    columns = (obs, action, draw.standard_normal(shape), next_obs, draw.uniform(size=shape) < 0.2)
+    columns += (next_action,) if agent.needs_next_action else ()
+    batches = Transition(*(np.asarray(column, np.float32) for column in columns))
+    return agent, hyper, state, batches, jnp.stack(keys)
 
 
-def trained(key, state):
+def trained(draw, state):
     """With larger weights, targets of their own, and moments that no single gradient decides."""
-    leaves, structure = jax.tree.flatten(state)
-    noise = [jax.random.normal(k, leaf.shape) for k, leaf in zip(jax.random.split(key, len(leaves)), leaves)]
-    noise = structure.unflatten(noise)
 
-    def network(part, noise):
+    def normal(tree):
+        return jax.tree.map(lambda leaf: draw.standard_normal(leaf.shape).astype(np.float32), tree)
+
+    def network(part):
         if not isinstance(part, adam.Trained):
-            return jax.tree.map(lambda p, n: p + 0.1 * n, part, noise)
-        moments = part.moments._replace(
-            count=jnp.int32(COUNT),
-            mu=jax.tree.map(lambda n: 0.1 * n, noise.moments.mu),
-            nu=jax.tree.map(lambda n: 0.001 * (1.0 + n**2), noise.moments.nu),
-        )
-        return adam.Trained(jax.tree.map(lambda p, n: p + 0.2 * n, part.params, noise.params), moments)
+            return jax.tree.map(lambda p, n: p + np.float32(0.1) * n, part, normal(part))
+        mu = jax.tree.map(lambda n: np.float32(0.1) * n, normal(part.params))
+        nu = jax.tree.map(lambda n: np.float32(0.001) * (1 + n**2), normal(part.params))
+        moments = part.moments._replace(count=np.int32(COUNT), mu=mu, nu=nu)
+        return adam.Trained(jax.tree.map(lambda p, n: p + np.float32(0.2) * n, part.params, normal(mu)), moments)
 
-    return jax.tree.map(network, state, noise, is_leaf=lambda part: isinstance(part, adam.Trained))
+    return jax.tree.map(network, state, is_leaf=lambda part: isinstance(part, adam.Trained))
 
 
 def nets(state):
@@ -93,7 +90,7 @@ def net(part):
 
 
 def noise_of(name, keys, shape):
-    return jax.vmap(lambda key: NOISE[name](key, shape))(keys) if name in NOISE else {}
+    return jax.jit(jax.vmap(lambda key: NOISE[name](key, shape)))(keys) if name in NOISE else {}
 
 
 @functools.cache
@@ -123,7 +120,7 @@ def found(name):
         state, _ = agent.update(item[0], state, item[1], hyper)
         return state, state
 
-    states = jax.jit(lambda state: jax.lax.scan(update, state, (keys, batches))[1])(state)
+    states = jax.device_get(jax.jit(lambda *items: jax.lax.scan(update, items[0], items[1:])[1])(state, keys, batches))
     return [nets(jax.tree.map(lambda leaf: leaf[i], states)) for i in (0, NUM_UPDATES - 1)]
 
 
@@ -146,5 +143,4 @@ def test_one_update_is_the_paper_s(name):
 def test_many_updates_stay_as_near_as_rounding_lets_them(name):
     theirs = expected(name)[1]
     by_rounding = distance(expected(name, ROUNDING)[1], theirs)
-    print(name, distance(found(name)[1], theirs), by_rounding)
     assert distance(found(name)[1], theirs) < 20.0 * by_rounding < 1e-4
