@@ -72,6 +72,17 @@ def take(pieces: Segments, ids: np.ndarray) -> Segments:
     return Segments(*(field[ids] for field in pieces))
 
 
+def returns(raw: RawDataset, pieces: Segments) -> np.ndarray:
+    """The undiscounted sum of each segment's rewards, float64[S]."""
+    total = np.concatenate([[0.0], np.cumsum(raw.rewards, dtype=np.float64)])
+    return total[pieces.stop] - total[pieces.start]
+
+
+def best_first(raw: RawDataset, pieces: Segments) -> Segments:
+    """The segments by falling return; equal ones stay in order."""
+    return take(pieces, np.argsort(-returns(raw, pieces), kind="stable"))
+
+
 def split(
     pieces: Segments, num_windows: np.ndarray, validation_fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:

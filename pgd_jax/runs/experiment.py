@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from pgd_jax.agents.base import AGENTS
@@ -58,9 +59,11 @@ def assemble(
     layout = denoisers.layout_of(raw)
     source.check_layout(config, trained, dataset, layout)
     normalizer = trained.normalizer if trained else normalizers.fit(episodes.rows(raw), layout)
-    agent = family.make(config, normalizer)
-    taken = episodes.transitions(raw, episodes.segments(raw), normalizer, agent.needs_next_action)
-    real = jax.tree.map(jnp.asarray, taken)
+    agent, pieces = family.make(config, normalizer), episodes.segments(raw)
+    lanes_ = lanes_._replace(hypers=_scaled(lanes_.hypers, raw, pieces))
+    if np.any(np.asarray(lanes_.hypers.best_share) < 1.0):
+        pieces = episodes.best_first(raw, pieces)
+    real = jax.tree.map(jnp.asarray, episodes.transitions(raw, pieces, normalizer, agent.needs_next_action))
     name = config.environment or raw.env
     env = evaluators.in_graph(name, raw)
     host = evaluators.on_host(name, raw, config, has_twin=env is not None)
@@ -112,6 +115,18 @@ def complete(config: configs.AgentConfig) -> configs.AgentConfig:
     hyper: dict[str, Any] = floats.nest(floats.values(hyper_of(config), config.hyper))
     sizes: dict[str, Any] = dataclasses.asdict(AGENTS.get(config.agent).plan_of(config))
     return dataclasses.replace(config, hyper=hyper, **sizes)
+
+
+def _scaled(hypers: loop.ProgramHyper, raw: RawDataset, pieces: episodes.Segments) -> loop.ProgramHyper:
+    """The floats of all lanes, `reward_scale` with what `return_range` makes of the data's returns."""
+    wanted = np.asarray(hypers.return_range)
+    if not wanted.any():
+        return hypers
+    found = np.ptp(episodes.returns(raw, pieces))
+    if found == 0.0:
+        raise UserError(f"hyper.return_range: all {len(pieces.start)} episodes of {raw.name} have the same return")
+    scale = jnp.asarray(np.where(wanted > 0.0, wanted / found, 1.0), jnp.float32)
+    return dataclasses.replace(hypers, reward_scale=hypers.reward_scale * scale)
 
 
 def _terminal_rule(config: configs.AgentConfig, raw: RawDataset, env: EvalEnv | None) -> IsTerminal | None:

@@ -12,13 +12,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pgd_jax.agents.base import State as AgentState, greedy
+from pgd_jax.agents.base import Agent, State as AgentState, greedy
 from pgd_jax.core import devices
 from pgd_jax.core.errors import UserError
+from pgd_jax.core.hyper import Float
 from pgd_jax.core.types import Transition
 from pgd_jax.envs import evaluate as evaluation
 from pgd_jax.generators.base import Guide, Metrics, Synthetic, describe
 from pgd_jax.train.program import LaneState, Program, ProgramHyper, Shared
+
+
+def num_best(share: Float, num_rows: int) -> jax.Array:
+    """The nearest number i32[] of rows to a share f32[] of them, 1 at least; the best are first where it is below 1."""
+    nearest = jnp.round(jnp.asarray(share, jnp.float32) * num_rows).astype(jnp.int32)
+    return jnp.where(share < 1.0, jnp.clip(nearest, 1, num_rows), num_rows)
+
+
+def as_read(agent: Agent, made: Transition) -> Transition:
+    """Synthetic rows with a next_action where the agent learns from it, and only there: it takes memory."""
+    if agent.needs_next_action and made.next_action is None:
+        raise UserError("the agent learns from next_action, which this generator does not give: choose another of them")
+    return made if agent.needs_next_action else made._replace(next_action=None)
 
 
 def draw(
@@ -28,12 +42,12 @@ def draw(
     plan, num_batches = program.plan, program.agent.batches_per_update
     key_synthetic, key_real = jax.random.split(key)
     shape = (num_batches, plan.batch_size - plan.synthetic_per_batch)
-    rows = jax.random.randint(key_real, shape, 0, shared.real.reward.shape[0])
+    rows = jax.random.randint(key_real, shape, 0, num_best(hyper.best_share, shared.real.reward.shape[0]))
     batch = jax.tree.map(lambda leaf: leaf[rows], shared.real)
     if synthetic is not None:
         shape = (num_batches, plan.synthetic_per_batch)
         rows = synthetic.order[jax.random.randint(key_synthetic, shape, 0, synthetic.num_valid)]
-        made = jax.tree.map(lambda leaf: leaf[rows], synthetic.transition)
+        made = jax.tree.map(lambda leaf: leaf[rows], as_read(program.agent, synthetic.transition))
         batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), made, batch)
     return batch._replace(reward=hyper.reward_scale * batch.reward + hyper.reward_shift)
 
@@ -83,10 +97,7 @@ def generate(
     carried, synthetic = generator.generate(
         key, state.generator, guide, hyper.generator, shared.model, shared.normalizer, program.mesh
     )
-    if not agent.needs_next_action:  # nor is it kept then
-        synthetic = synthetic._replace(transition=synthetic.transition._replace(next_action=None))
-    elif synthetic.transition.next_action is None:
-        raise UserError("the agent learns from next_action, which the generator does not give; choose other ones")
+    synthetic = synthetic._replace(transition=as_read(agent, synthetic.transition))
     num_measured = min(program.plan.dynamics_windows, generator.num_windows)
     length, normalizer = generator.window_length, shared.normalizer
     metrics = describe(synthetic, guide.log_prob, normalizer, program.env, length, num_measured, generator.is_whole)

@@ -52,6 +52,17 @@ class ProgramHyper:
     generator: Any = None  # None: nothing is generated
     reward_scale: Float = setting(1.0, "the agent learns from reward_scale * reward + reward_shift", ranges.POSITIVE)
     reward_shift: Float = setting(0.0, "see reward_scale")
+    return_range: Float = setting(
+        0.0,
+        "reward_scale is multiplied so that the returns of the data's episodes span so much (IQL's locomotion: 1000); "
+        "0: it is not",
+        ranges.NOT_NEGATIVE,
+    )
+    best_share: Float = setting(
+        1.0,
+        "share of the real rows that are drawn: those of the episodes with the highest returns",
+        ranges.SHARE_ABOVE_0,
+    )
 
 
 @struct.dataclass

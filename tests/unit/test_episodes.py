@@ -197,3 +197,15 @@ def test_a_next_action_is_the_next_row_s_of_the_same_segment(raw, has_next):
     # Segments in another order: whose the next row is does not hang on it.
     turned = episodes.transitions(raw, episodes.take(pieces, np.array([1, 0])), normalizer, has_next_action=True)
     np.testing.assert_array_equal(turned.next_action[:6], actions[9:15])
+
+
+def test_the_best_segments_are_those_of_the_highest_return(raw):
+    """Rewards are 10 t: 0-7 pay 280, 8-14 pay 770, 15-18 pay 660, 19-21 pay 600."""
+    pieces = episodes.segments(raw)
+    np.testing.assert_array_equal(episodes.returns(raw, pieces), [280, 770, 660, 600])
+    best = episodes.best_first(raw, pieces)
+    np.testing.assert_array_equal(best.start, [8, 15, 19, 0])
+    made = episodes.transitions(raw, best, _normalizer(raw))
+    np.testing.assert_array_equal(made.reward / 10, [*range(8, 22), *range(8)])
+    even = episodes.best_first(dataclasses.replace(raw, rewards=np.zeros(22, np.float32)), pieces)
+    np.testing.assert_array_equal(even.start, pieces.start)
