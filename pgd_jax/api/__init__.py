@@ -149,7 +149,7 @@ def load_world_model(path: str | os.PathLike, data: Dataset | None = None) -> Wo
 def train_agent(
     data: Dataset,
     model: Denoiser | WorldModel | None = None,
-    agent: str = configs.AgentConfig.agent,
+    agent: str = "",
     *,
     workdir: str | os.PathLike | None = None,
     preset: str = "",
@@ -157,7 +157,8 @@ def train_agent(
     **settings: Any,
 ) -> AgentResult:
     """Trains agents on `data` and on what `model` makes: windows of a denoiser guided by their policies, or rollouts of
-    their policies in a world model; without one on `data` alone.
+    their policies in a world model; without one on `data` alone. `agent` is "td3_bc" where neither it nor a preset says
+    otherwise.
 
     `settings` are those of `pgd-train-agent` by their last names (num_seeds, num_phases, updates_per_phase, batch_size,
     sampler, num_steps, ...) and floats (guidance_coefficient, alpha, discount, ...), which may also stand in `hyper`,
@@ -167,8 +168,8 @@ def train_agent(
     for settings that cannot work.
     """
     preset = preset or ("notebook" if workdir is None else "")
-    base = presets.config(preset, "agent") if preset else configs.AgentConfig()
-    nested: dict[str, Any] = {"agent": agent, "dataset": data.source} | data.reading._asdict()
+    base = presets.config(preset, "agent", data.reference or data.name) if preset else configs.AgentConfig()
+    nested: dict[str, Any] = {"agent": agent or base.agent, "dataset": data.source} | data.reading._asdict()
     if isinstance(model, WorldModel):
         nested["world_model"] = model.path or IN_MEMORY
         settings = {"generator": "ensemble"} | settings

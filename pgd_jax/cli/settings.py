@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple
 
 from absl import flags
@@ -11,6 +11,8 @@ from ml_collections import config_dict, config_flags
 from pgd_jax.core import config as configs, presets
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.registry import nearest
+
+NAMING_A_DATASET = ("dataset", "denoiser", "world_model")  # settings
 
 
 class Settings(NamedTuple, Generic[configs.Config]):
@@ -21,16 +23,24 @@ class Settings(NamedTuple, Generic[configs.Config]):
 
 
 def define(
-    cls: type[configs.Config], part: str, argv: list[str], hyper_of: Callable[[configs.Config], Any] | None = None
+    cls: type[configs.Config],
+    part: str,
+    argv: list[str],
+    hyper_of: Callable[[configs.Config], Any] | None = None,
+    dataset_of: Callable[[Mapping[str, str]], str] | None = None,
 ) -> Settings:
     """Defines the flags.
 
     `part` names the preset's part ("denoiser", "world_model", "agent"). `hyper_of` gives the floats of a config, whose
-    choices in `argv` say which floats there are. Raises UserError for an unknown preset or setting in `argv`.
+    choices in `argv` say which floats there are. `dataset_of` gives the name of the dataset, by which a preset may
+    choose, from the settings in `argv` that name one or a model. Raises UserError for an unknown preset or setting.
     """
     flags.DEFINE_string("preset", "", f"named settings to start from: {', '.join(presets.names())}")
     name = _value_of(argv, "preset")
-    start: Any = presets.config(name, part) if name else cls()
+    dataset = ""
+    if name and dataset_of is not None:
+        dataset = dataset_of({each: _value_of(argv, f"config.{each}") for each in NAMING_A_DATASET})
+    start: Any = presets.config(name, part, dataset) if name else cls()
     listed = list(_options(start))
     if hyper_of is not None:
         from pgd_jax.core import hyper as floats  # on use: it needs JAX, for which the other commands do not wait

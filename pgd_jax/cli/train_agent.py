@@ -20,9 +20,10 @@ def _prepare():
     # Which floats there are is known to the agent: --help has to wait for JAX.
     workdir = entry.define_path("workdir", "run directory to create or resume")
     distributed, only_check = settings.distributed(), settings.only_check()
+    from pgd_jax.runs import source
     from pgd_jax.runs.experiment import hyper_of
 
-    defined = settings.define(AgentConfig, "agent", settings.arguments(), hyper_of)
+    defined = settings.define(AgentConfig, "agent", settings.arguments(), hyper_of, source.dataset_of)
 
     def main() -> int:
         from pgd_jax.core import processes

@@ -1,10 +1,14 @@
 """The trained model that an agent's config names: a denoiser, or a one-step world model."""
 
+import pathlib
+from collections.abc import Mapping
+
 from pgd_jax.core import config as configs
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.types import Layout
+from pgd_jax.data import catalogue
 from pgd_jax.generators.base import GENERATORS
-from pgd_jax.runs import denoiser as denoisers, world_model as world_models
+from pgd_jax.runs import denoiser as denoisers, records, world_model as world_models
 
 Trained = denoisers.Trained | world_models.Trained
 
@@ -34,6 +38,15 @@ def check(config: configs.AgentConfig) -> None:
 def named(config: configs.AgentConfig) -> tuple[str, str]:
     """(setting, path) of the model; ("", "") where none is named."""
     return next(((what, path) for what in WORDS if (path := getattr(config, what))), ("", ""))
+
+
+def dataset_of(named: Mapping[str, str]) -> str:
+    """What presets call the dataset of settings that name it, or a model by its run: D4RL's name where it is D4RL's."""
+    dataset = named.get("dataset", "")
+    for kind in WORDS:
+        if not dataset and named.get(kind):
+            dataset = records.load_config(named[kind], kind)["data"]["dataset"]
+    return catalogue.name_of_file(pathlib.PurePath(dataset).name) or dataset
 
 
 def load(config: configs.AgentConfig) -> Trained | None:

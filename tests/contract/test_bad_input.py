@@ -158,7 +158,7 @@ def test_denoiser_settings_that_cannot_work(changes, fragments, data, capfd):
 
 
 AGENT = [
-    ({"agent": "td3bc"}, ['unknown agent "td3bc"; did you mean "td3_bc"? (known: iql, td3_bc; ', "--import="]),
+    ({"agent": "td3bc"}, ['unknown agent "td3bc"; did you mean "td3_bc"? (known: awac, bc, ', "--import="]),
     ({"sampling.sampler": "hoin"}, ['unknown sampler "hoin"; did you mean "heun"?']),
     ({"sampling.guidance": "proximale"}, ['unknown guidance rule "proximale"; did you mean "proximal"?']),
     ({"sampling.noise_schedule": "karas"}, ['unknown noise schedule "karas"; did you mean "karras"?']),

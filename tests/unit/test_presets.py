@@ -8,7 +8,7 @@ from pgd_jax.agents.base import AGENTS, AgentPlan
 from pgd_jax.core import config as configs, hyper as floats, presets, validation
 from pgd_jax.core.errors import UserError
 from pgd_jax.generators import settings
-from pgd_jax.runs import experiment
+from pgd_jax.runs import experiment, source
 from pgd_jax.train import lanes
 
 CONFIGURED = [name for name in presets.names() if hasattr(presets.load(name), "agent")]
@@ -64,3 +64,33 @@ def test_the_paper_s_preset_trains_as_long_as_the_reference():
     agent = AGENTS.get(paper.agent).build(3, 1, AgentPlan(8, 1))
     assert paper.num_phases * paper.updates_per_phase == 1_000_000 * agent.batches_per_update
     assert paper.updates_per_phase == 10_000 * agent.batches_per_update
+
+
+def test_a_dataset_s_name_picks_the_published_values():
+    def of(preset, dataset):
+        return presets.config(preset, "agent", dataset)
+
+    assert of("rebrac_d4rl", "hopper-medium-replay-v2").hyper["agent"] == {"actor_bc": 0.05, "critic_bc": 0.5}
+    maze = of("rebrac_d4rl", "maze2d-umaze-waypoint-v0")
+    assert maze.batch_size == 256 and maze.hyper["agent"]["critic_lr"] == 3e-4
+    assert of("rebrac_d4rl", "").hyper == {} and of("quickstart", "hopper-medium-v2") == of("quickstart", "")
+    assert of("awac_d4rl", "maze2d-large-v1").hyper["agent"]["temperature"] == 0.1
+    assert of("awac_d4rl", "hopper-expert-v2").hyper["agent"]["temperature"] == pytest.approx(1 / 3)
+    assert of("iql_d4rl", "antmaze-umaze-v2").hyper["reward_shift"] == -1.0
+    assert of("iql_d4rl", "hopper-medium-v2").hyper["return_range"] == 1000.0
+    with pytest.raises(UserError, match='"rebrac_d4rl" has no values for dataset "hopper-expert-v2"; it knows half'):
+        of("rebrac_d4rl", "hopper-expert-v2")
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGURED if hasattr(presets.load(name), "agent_of")])
+def test_every_published_value_is_a_float_of_the_agent(name):
+    module = presets.load(name)
+    for dataset in getattr(module, "WEIGHTS", None) or getattr(module, "FLOATS", None) or module.TEMPERATURES:
+        experiment.complete(module.agent_of(f"{dataset}-v2"))
+
+
+def test_a_command_s_dataset_is_known_by_its_file():
+    assert source.dataset_of({"dataset": "there/hopper_medium_replay-v2.hdf5"}) == "hopper-medium-replay-v2"
+    assert source.dataset_of({"dataset": "walker2d-medium-v2"}) == "walker2d-medium-v2"
+    assert source.dataset_of({"dataset": "mine.hdf5", "denoiser": ""}) == "mine.hdf5"
+    assert source.dataset_of({"dataset": "", "denoiser": ""}) == ""
