@@ -22,7 +22,14 @@ def plan_of(family):
     return dataclasses.replace(family.plan, hidden_dim=16, num_hidden=2)
 
 
-@pytest.fixture(params=AGENTS.names(), scope="module")
+# Made of what other agents are made of.
+SLOW = ("bc_gaussian", "td3_awr")
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in AGENTS.names()],
+    scope="module",
+)
 def family(request):
     return AGENTS.get(request.param)
 
