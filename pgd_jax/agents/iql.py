@@ -11,10 +11,13 @@
 
 V is updated first and the new V serves the rest, as in the released code. pi is a Gaussian in environment action space
 whose mean passes through tanh and whose standard deviation does not depend on the state; it is not squashed
-(gaussian.py). Observations are standardised.
+(gaussian.py). "iql_deterministic" has a policy without spread, whose log pi(a | s) is that of a unit Gaussian: it is
+regression on weighted actions. Observations are standardised; the paper's unit of rewards in locomotion is
+`hyper.return_range` (preset "iql_d4rl").
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -135,9 +138,9 @@ def log_prob(networks: Networks, state: State, obs: jax.Array, action: jax.Array
     return gaussian.log_prob(networks.actor, state.actor.params, obs, action)
 
 
-def build(obs_dim: int, action_dim: int, plan: AgentPlan) -> Agent:
+def build(make_actor: Callable[..., Network], obs_dim: int, action_dim: int, plan: AgentPlan) -> Agent:
     networks = Networks(
-        actor=mlp.gaussian_policy(obs_dim, action_dim, plan.hidden_dim, plan.num_hidden),
+        actor=make_actor(obs_dim, action_dim, plan.hidden_dim, plan.num_hidden),
         value=critics.value(obs_dim, plan),
         critic=critics.build(obs_dim, action_dim, plan).ensemble,
     )
@@ -150,4 +153,5 @@ def build(obs_dim: int, action_dim: int, plan: AgentPlan) -> Agent:
     )
 
 
-AGENTS.add("iql", AgentFamily(Hyper, build))
+AGENTS.add("iql", AgentFamily(Hyper, functools.partial(build, mlp.gaussian_policy)))
+AGENTS.add("iql_deterministic", AgentFamily(Hyper, functools.partial(build, mlp.unit_gaussian_policy)))

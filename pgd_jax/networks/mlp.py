@@ -106,6 +106,16 @@ def gaussian_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: 
     return Network(init, apply)
 
 
+def unit_gaussian_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int) -> Network:
+    """As `gaussian_policy` with a log_std of 0 for ever: a deterministic policy, of which regression is likelihood."""
+    mean = tanh_policy(obs_dim, action_dim, hidden_dim, num_hidden)
+
+    def apply(params: Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return mean.apply(params, obs), jnp.zeros(action_dim)
+
+    return Network(mean.init, apply)
+
+
 def conditional_gaussian_policy(
     obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int, log_std_min: float, log_std_max: float
 ) -> Network:

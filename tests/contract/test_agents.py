@@ -23,7 +23,7 @@ def plan_of(family):
 
 
 # Made of what other agents are made of.
-SLOW = ("bc_gaussian", "td3_awr")
+SLOW = ("bc_gaussian", "iql_deterministic", "td3_awr")
 
 
 @pytest.fixture(

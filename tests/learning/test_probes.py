@@ -17,7 +17,7 @@ NUM_UPDATES, BATCH = 1500, 128
 
 CLONING = 0.4  # ReBRAC's weight of the data, large enough to be seen
 SETTINGS = {"rebrac": {"actor_bc": CLONING}, "td3_awr": {"actor_bc": CLONING}}
-SLOW = ("rebrac", "td3_awr")  # three networks more, and LayerNorm
+SLOW = ("iql_deterministic", "rebrac", "td3_awr")  # as iql is; larger, and LayerNorm
 CLONES = ("bc", "bc_gaussian")  # they do what the data do, and know no value
 VALUED = [name for name in AGENTS.names() if name not in CLONES]
 
@@ -27,6 +27,7 @@ BANDIT_ACTION = {
     "bc": 0.0,
     "bc_gaussian": 0.0,
     "iql": probes.iql_action(1.0)[0],
+    "iql_deterministic": probes.iql_action(1.0)[0],
     "rebrac": probes.td3_bc_action(1.0, probes.peak, alpha=1.0 / CLONING),
     "td3_awr": probes.td3_awr_action(1.0, probes.peak, CLONING),
     "td3_bc": probes.td3_bc_bandit_action(),
@@ -36,6 +37,7 @@ FIRST_ACTION = {
     "bc": 0.0,
     "bc_gaussian": 0.0,
     "iql": probes.iql_action(0.9)[0],
+    "iql_deterministic": probes.iql_action(0.9)[0],
     "rebrac": probes.td3_bc_action(0.9, probes.two_steps_mean_abs_q, alpha=1.0 / CLONING),
     "td3_awr": probes.td3_awr_action(0.9, probes.two_steps_mean_abs_q, CLONING),
     "td3_bc": probes.td3_bc_two_steps_action(),

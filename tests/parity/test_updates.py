@@ -32,7 +32,10 @@ NOISE = {
     },
 }
 NOISE |= {"rebrac": NOISE["td3_bc"], "td3_awr": NOISE["td3_bc"]}
-FASTER = {"iql": {"actor_decay_updates": 100.0}}  # so that its decay is seen
+FASTER = {
+    "iql": {"actor_decay_updates": 100.0},
+    "iql_deterministic": {"actor_decay_updates": 100.0},
+}  # so as to be seen
 
 
 @functools.cache

@@ -103,13 +103,24 @@ def likelihood(actor, b, weight, lr, h):
     return adam(actor, backward(weight * z / std, weight * (z**2 - 1.0)), lr, h["adam_eps"])
 
 
-def iql(nets, batches, noise, h):
+def regression(actor, b, weight, lr, h):
+    """min weight |pi - a|^2 / 2."""
+    a, backward = policy(actor.theta, b["obs"])
+    return adam(actor, backward(weight[:, None] * (a - b["action"]) / len(a)), lr, h["adam_eps"])
+
+
+def iql_deterministic(nets, batches, noise, h):
+    """The same by weighted regression."""
+    return iql(nets, batches, noise, h, regression)
+
+
+def iql(nets, batches, noise, h, clone=likelihood):
     """Kostrikov et al. 2021, equations 5 to 7."""
     (b,) = batches
     net, advantage = fit_value(nets, b, h)
     weight = np.minimum(np.exp(h["temperature"] * advantage), h["max_weight"])
     share = min(nets["actor"].t / h["actor_decay_updates"], 1.0)
-    actor = likelihood(nets["actor"], b, weight, h["actor_lr"] * 0.5 * (1.0 + np.cos(np.pi * share)), h)
+    actor = clone(nets["actor"], b, weight, h["actor_lr"] * 0.5 * (1.0 + np.cos(np.pi * share)), h)
     critic = fit_critics(nets["critic"], b, bootstrap(b, value(net.theta, b["next_obs"])[0], h), h)
     return targets_follow(nets | {"value": net, "actor": actor, "critic": critic}, h)
 
