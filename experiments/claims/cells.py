@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 from experiments.claims import tasks
 from experiments.claims.tasks import Task
+from pgd_jax.core import presets
 from pgd_jax.core.config import AgentConfig, RolloutConfig, SamplingConfig
 
-AGENTS = ("td3_bc", "iql")
+AGENTS = TD3_BC, IQL, REBRAC = ("td3_bc", "iql", "rebrac")
 REAL, UNGUIDED, GUIDED, ENSEMBLE = ARMS = ("real", "unguided", "guided", "ensemble")
 NUM_SEEDS, FIRST_SEED = 8, 200  # fixed before looking; nothing was chosen on these seeds
 MODEL_SEED = 0  # of the denoiser and the world model, which all seeds of a task share
@@ -56,7 +57,14 @@ def config(workdir: pathlib.Path, cell: Cell, first_seed: int = FIRST_SEED) -> A
         first_seed=first_seed,
         **judged,
     )
-    return dataclasses.replace(base, **_of_arm(workdir, cell))
+    of_arm = _of_arm(workdir, cell)
+    hyper = of_arm.pop("hyper", {}) | _published(cell)
+    return dataclasses.replace(base, hyper=hyper, **of_arm)
+
+
+def _published(cell: Cell) -> dict[str, Any]:
+    """Floats that the agent's paper chooses by dataset; its batches are not among them."""
+    return presets.config("rebrac_d4rl", "agent", cell.task.dataset).hyper if cell.agent == REBRAC else {}
 
 
 def _of_arm(workdir: pathlib.Path, cell: Cell) -> dict[str, Any]:
