@@ -69,7 +69,7 @@ def _published(cell: Cell) -> dict[str, Any]:
 
 def _of_arm(workdir: pathlib.Path, cell: Cell) -> dict[str, Any]:
     if cell.arm == REAL:
-        return {"synthetic_per_batch": 0}
+        return {"synthetic_per_batch": 0, "denoiser": "", "dataset": cell.task.dataset}
     if cell.arm == ENSEMBLE:
         num_rollouts = NUM_WINDOWS * tasks.WINDOW_LENGTH // HORIZON // 128 * 128  # about as many rows as windows have
         return {

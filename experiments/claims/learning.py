@@ -59,13 +59,12 @@ def study(options: flags.FlagValues) -> int:
 
 def train(workdir: pathlib.Path, cell: Any) -> list[dict[str, Any]]:
     """Trains the cell and the model that it needs; returns its rows of results.csv, [] where a signal stopped it."""
-    from experiments.claims import cells, tasks
+    from experiments.claims import cells
     from pgd_jax.report import results, summary
     from pgd_jax.runs import agent as agent_runs
 
-    needed = tasks.train_world_model if cell.arm == cells.ENSEMBLE else tasks.train_denoiser
     path = cells.path(workdir, cell)
-    if not needed(workdir, cell.task, cells.MODEL_SEED) or not agent_runs.fit(cells.config(workdir, cell), path):
+    if not _has_model(workdir, cell) or not agent_runs.fit(cells.config(workdir, cell), path):
         return []
     read = results.read(path)
     groups = results.groups([read])
@@ -73,6 +72,16 @@ def train(workdir: pathlib.Path, cell: Any) -> list[dict[str, Any]]:
     assert key is not None
     of_cell = {"method": cell.method, "measure": key.removeprefix("host_")}
     return [row | of_cell for row in results.tidy([read], groups, cell.task.name, key)]
+
+
+def _has_model(workdir: pathlib.Path, cell: Any) -> bool:
+    """Trains what is missing of the model that the cell needs; False where a signal stopped it."""
+    from experiments.claims import cells, tasks
+
+    if cell.arm == cells.REAL:
+        return True
+    train_model = tasks.train_world_model if cell.arm == cells.ENSEMBLE else tasks.train_denoiser
+    return train_model(workdir, cell.task, cells.MODEL_SEED)
 
 
 if __name__ == "__main__":
