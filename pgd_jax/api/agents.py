@@ -30,7 +30,7 @@ class AgentResult:
 
     @property
     def scores(self) -> dict[str, np.ndarray]:
-        """By group, a number for each seed: D4RL's normalised score after the last phase, else the return."""
+        """By group, a number for each seed after the last phase: D4RL's score, or else success, or else the return."""
         return {name: curve[-1] for name, curve in self.curves.items()}
 
     @property

@@ -94,7 +94,7 @@ class AntMaze(mujoco_env.MujocoEnv):
     def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         self.do_simulation(action, self.frame_skip)
         is_there = bool(np.linalg.norm(self.data.qpos[:2] - self._goal) <= GOAL_RADIUS)
-        return self._get_obs(), float(is_there), is_there, False, {}
+        return self._get_obs(), float(is_there), is_there, False, {"success": is_there}
 
     def _get_obs(self) -> np.ndarray:
         return np.concatenate([self.data.qpos, self.data.qvel])

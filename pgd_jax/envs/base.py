@@ -43,7 +43,8 @@ class HostEnv(NamedTuple):
     """An environment outside the program, for tasks without an in-graph twin and as a cross-check of those with one.
 
     `make` gives one Gymnasium environment with flat observations f32[O] as the dataset has them, actions in [-1, 1] and
-    its own time limit (`horizon`) as truncation.
+    its own time limit (`horizon`) as truncation. Where a task is solved or not, `has_success` is set, and each step's
+    info says under "success" whether it is: an episode that was told so once has succeeded.
     """
 
     name: str
@@ -51,6 +52,7 @@ class HostEnv(NamedTuple):
     action_dim: int
     horizon: int
     make: Callable[[], Any]  # () -> gymnasium.Env
+    has_success: bool = False
 
 
 # Under the same name as its in-graph twin, where it has one.

@@ -69,14 +69,21 @@ def _build(make: Callable[[], gymnasium.Env], horizon: int, modules: tuple[str, 
 
 
 def add(
-    name: str, obs_dim: int, action_dim: int, horizon: int, make: Callable[[], gymnasium.Env], *modules: str, extra: str
+    name: str,
+    obs_dim: int,
+    action_dim: int,
+    horizon: int,
+    make: Callable[[], gymnasium.Env],
+    *modules: str,
+    extra: str,
+    has_success: bool = False,
 ) -> None:
     """Registers what `make` gives, adapted and truncated after `horizon` steps; it needs `modules`, in `extra`."""
 
     def checked() -> base.HostEnv:
         require(name, *modules, extra=extra)
         build = functools.partial(_build, make, horizon, modules)
-        return base.HostEnv(name, obs_dim, action_dim, horizon, build)
+        return base.HostEnv(name, obs_dim, action_dim, horizon, build, has_success)
 
     base.HOST_ENVS.add(name, checked)
 

@@ -25,6 +25,7 @@ class Episodes(NamedTuple):
     returns: np.ndarray  # f64[L, E] sum of rewards
     discounted_returns: np.ndarray  # f64[L, E] sum of discount^t rewards
     lengths: np.ndarray  # i64[L, E] steps, the last one included
+    successes: np.ndarray  # bool[L, E] whether a step's info said "success"; False where the environment never does
 
 
 class OneEpisode(gymnasium.Wrapper):
@@ -38,7 +39,7 @@ class OneEpisode(gymnasium.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         if seed is not None:
             self._last_obs, _ = self.env.reset(seed=seed, options=options)
-            self._is_over = False
+            self._is_over = self.has_succeeded = False
         return self._last_obs, {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
@@ -47,8 +48,9 @@ class OneEpisode(gymnasium.Wrapper):
         if not np.isfinite(action).all():
             self._is_over = True
             return self._last_obs, float("nan"), False, True, {}
-        self._last_obs, reward, terminated, truncated, _ = self.env.step(action)
+        self._last_obs, reward, terminated, truncated, info = self.env.step(action)
         self._is_over = terminated or truncated
+        self.has_succeeded |= bool(info.get("success", False))
         return self._last_obs, float(reward), terminated, truncated, {}
 
 
@@ -107,7 +109,8 @@ class Evaluator:
             weight = weight * discount[:, None]
             if not alive.any():
                 break
-        return Episodes(returns, discounted, lengths)
+        successes = np.reshape([env.has_succeeded for env in self._envs.envs], shape)
+        return Episodes(returns, discounted, lengths, successes)
 
 
 def device() -> jax.Device | None:

@@ -79,7 +79,7 @@ class Kitchen(franka_env.FrankaRobot):
         }
         done = {part for part, distance in distances.items() if distance < BONUS_THRESH}
         self._missing -= done
-        return obs, float(len(done)), not self._missing, False, {}
+        return obs, float(len(done)), not self._missing, False, {"success": not self._missing}
 
     def _get_obs(self) -> np.ndarray:
         joints = self.data.qpos + NOISE * self.np_random.uniform(-1.0, 1.0, len(START))

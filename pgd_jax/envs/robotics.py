@@ -77,9 +77,11 @@ def _kitchen(task: str) -> gymnasium.Env:
 for _task, _obs_dim, _action_dim, _horizon in (
     ("pen", 45, 24, 100), ("hammer", 46, 26, 200), ("door", 39, 28, 200), ("relocate", 39, 30, 200),
 ):  # fmt: skip
-    add(_task, _obs_dim, _action_dim, _horizon, functools.partial(_adroit, _task), *ROBOTICS, extra="robotics")
+    _make = functools.partial(_adroit, _task)
+    add(_task, _obs_dim, _action_dim, _horizon, _make, *ROBOTICS, extra="robotics", has_success=True)
 for _maze, _horizon in (("umaze", 700), ("medium", 1000), ("large", 1000)):
     _make = functools.partial(_antmaze, _maze)
-    add(f"antmaze-{_maze}", 29, 8, _horizon, _make, "mujoco", "imageio", extra="mujoco")
+    add(f"antmaze-{_maze}", 29, 8, _horizon, _make, "mujoco", "imageio", extra="mujoco", has_success=True)
 for _variant in ("complete", "partial", "mixed"):
-    add(f"kitchen-{_variant}", 60, 9, 280, functools.partial(_kitchen, _variant), *ROBOTICS, extra="robotics")
+    _make = functools.partial(_kitchen, _variant)
+    add(f"kitchen-{_variant}", 60, 9, 280, _make, *ROBOTICS, extra="robotics", has_success=True)

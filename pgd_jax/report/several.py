@@ -88,7 +88,7 @@ def _render(found: tasks.Summary, measure: str, names: Mapping[str, str], has_fi
         f"# {len(names)} datasets",
         f"{page.LABELS[measure].capitalize()} of the last phase that all lanes of a dataset reach, never the best. "
         f"A report of each dataset: {links}.",
-        *([] if measure.endswith("normalised_score") else [PLAIN]),
+        *([PLAIN] if measure.endswith("return_mean") else []),
         tasks.markdown(found, page.DIGITS[measure]),
         HOW,
         *([f"![{PROFILES}](profiles.png)"] if has_figure else []),

@@ -12,7 +12,7 @@ from pgd_jax.report.comparison import Comparison
 from pgd_jax.report.results import Group
 
 # Agents are judged by the first that they have; the others stand beside it.
-SCORES = ("normalised_score", "return_mean", "host_normalised_score", "host_return_mean")
+SCORES = ("normalised_score", "return_mean", "host_normalised_score", "host_success_rate", "host_return_mean")
 LIKELIHOOD, ERROR, REACHABLE = "synthetic_log_likelihood", "dynamics_error", "synthetic_reachable_share"
 MEASURES = (*SCORES, LIKELIHOOD, ERROR)
 ERROR_RATIO_LIMIT = 1.5  # guidance must not make synthetic data less true than this

@@ -224,6 +224,7 @@ def _draw(out: pathlib.Path, groups: Sequence[results.Group], numbers: dict[str,
         curves = summary.curves(groups, summary.ERROR)
         plots.dynamics_error(out / "dynamics_error.png", curves, controlled, summary.ERROR_RATIO_LIMIT, palette)
     if numbers["bandit"]:
-        plots.bandit(out / "bandit.png", page.LABELS[score or "return_mean"], numbers["bandit"])
+        tried = "host_return_mean" if score == "host_success_rate" else score or "return_mean"  # a pool has returns
+        plots.bandit(out / "bandit.png", page.LABELS[tried], numbers["bandit"])
     if numbers["denoiser"]:
         plots.denoiser(out / "denoiser.png", numbers["denoiser"]["steps"], numbers["denoiser"]["losses"])

@@ -21,7 +21,9 @@ from pgd_jax.train import loop
 
 KIND = "agent"
 COEFFICIENT = "guidance_coefficient"
-SCORES = ("normalised_score", "return_mean", "host_normalised_score", "host_return_mean")  # the first that there is
+# Agents are judged by the first that there is.
+SUCCESS = "host_success_rate"
+SCORES = ("normalised_score", "return_mean", "host_normalised_score", SUCCESS, "host_return_mean")
 
 
 def initial_states(experiment: Experiment) -> loop.LaneState:
@@ -170,7 +172,8 @@ def _summary(rows: list[dict[str, Any]]) -> str:
     key = next((key for key in (*SCORES, "critic_loss") if key in last[0]), "phase")
     groups = dict.fromkeys(row["group"] for row in last)
     means = {name: np.mean([row[key] for row in last if row["group"] == name]) for name in groups}
-    return f"{key}: " + ", ".join(f"{name} {mean:.1f}" for name, mean in means.items())
+    digits = ".1%" if key == SUCCESS else ".1f"
+    return f"{key}: " + ", ".join(f"{name} {mean:{digits}}" for name, mean in means.items())
 
 
 def load(path: str | os.PathLike) -> tuple[Experiment, loop.LaneState, int]:

@@ -87,7 +87,7 @@ class HostEvaluator:
     """Greedy episodes of every lane's policy in the host's environments, which are built once."""
 
     def __init__(self, plan: HostPlan, agent: Agent, normalizer: Normalizer, population: lanes.Lanes):
-        self._device = host.device()
+        self._device, self._has_success = host.device(), plan.env.has_success
         self._normalizer = jax.device_put(normalizer, self._device)
         self._seeds = np.asarray(population.seeds)
         self._discount = np.asarray(population.hypers.agent.discount)
@@ -101,7 +101,8 @@ class HostEvaluator:
     def evaluate(self, states: loop.LaneState, phase: int) -> dict[str, np.ndarray]:
         """Measures [L] of the policies after `phase` (states [L, ...]), named as the program's own with "host_"."""
         episodes = self.episodes(states, phase)
-        return {
+        success = {"host_success_rate": episodes.successes.mean(axis=1)} if self._has_success else {}
+        return success | {
             "host_return_mean": episodes.returns.mean(axis=1),
             "host_return_std": episodes.returns.std(axis=1),
             "host_discounted_return_mean": episodes.discounted_returns.mean(axis=1),

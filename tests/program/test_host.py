@@ -126,6 +126,14 @@ def test_without_episodes_in_the_program_the_host_alone_judges(judged, dataset, 
     assert {row["episodes"] for row in rows} == {3}
 
 
+def test_success_is_measured_where_the_task_has_one(dataset, tmp_path, monkeypatch, capfd):
+    solvable = HOST_ENVS.get("pendulum")()._replace(has_success=True)
+    monkeypatch.setitem(HOST_ENVS._entries, "pendulum", lambda: solvable)
+    assert agent_runs.fit(config_of(dataset, num_episodes=0, host_episodes=3, num_phases=1), tmp_path / "run")
+    assert [row["host_success_rate"] for row in host_rows(tmp_path / "run")] == [0.0, 0.0]  # pendulum tells of none
+    assert "host_success_rate: real target_noise_clip=100 0.0%" in capfd.readouterr().err
+
+
 def test_a_task_that_nothing_judges_says_so(dataset, capfd):
     assert experiment.assemble(config_of(dataset, environment="none")).host is None
     assert "trains without evaluation (environment=none)" in capfd.readouterr().err

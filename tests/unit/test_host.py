@@ -62,8 +62,26 @@ def test_every_episode_counts_once_and_to_its_end():
     by_length = np.array([1.0, 2.0, 2.75, 3.25, 3.5625])
     np.testing.assert_array_equal(episodes.discounted_returns[:2], by_length[lengths[:2] - 1])
     np.testing.assert_array_equal(episodes.discounted_returns[2], episodes.returns[2])  # discount 1
+    assert not episodes.successes.any()  # none is told of
     # What has ended is neither stepped nor reset again.
     assert [env.calls for env in made] == [["reset"] + ["step"] * length for length in lengths.ravel()]
+
+
+class Bell(Clock):
+    """Says "success" in its second step alone, and goes on."""
+
+    def step(self, action):
+        obs, reward, terminated, truncated, _ = super().step(action)
+        return obs, reward, terminated, truncated, {"success": float(self.time == 2)}
+
+
+def test_an_episode_that_is_told_so_once_has_succeeded():
+    env = base.HostEnv("bell", 2, 1, 9, lambda: Bell(longest=3), has_success=True)
+    evaluator = host.Evaluator(env, 3, 20)
+    for number in range(2):  # nothing of the first evaluation is left in the second
+        episodes = evaluator.evaluate(idle, SEEDS, number, DISCOUNT)
+        assert set(episodes.lengths.ravel()) == {1, 2, 3}
+        np.testing.assert_array_equal(episodes.successes, episodes.lengths >= 2)
 
 
 def test_the_horizon_ends_what_never_terminates():

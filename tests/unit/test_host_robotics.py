@@ -43,7 +43,8 @@ def test_an_episode_of_random_actions(name, tmp_path, monkeypatch):
     first, _ = env.reset(seed=5)
     length, is_over = 0, False
     while not is_over:
-        obs, reward, terminated, truncated, _ = env.step(generator.uniform(-1.0, 1.0, described.action_dim))
+        obs, reward, terminated, truncated, info = env.step(generator.uniform(-1.0, 1.0, described.action_dim))
+        assert described.has_success and info["success"] in (True, False)
         length, is_over = length + 1, terminated or truncated
         assert obs.shape == first.shape == (described.obs_dim,) and obs.dtype == np.float32
         assert np.isfinite(obs).all() and np.isfinite(reward)
@@ -124,9 +125,9 @@ def test_the_goal_pays_once_and_ends_the_episode():
         qpos = ant.init_qpos.copy()
         qpos[:2] = ant._goal + [distance, 0.0]
         ant.set_state(qpos, ant.init_qvel)
-        obs, reward, terminated, _, _ = env.step(np.zeros(8))
+        obs, reward, terminated, _, info = env.step(np.zeros(8))
         np.testing.assert_allclose(obs[:2], qpos[:2], atol=0.1)
-        assert (reward, terminated) == (float(wanted), wanted)
+        assert (reward, terminated, info["success"]) == (float(wanted), wanted, wanted)
 
 
 # Kitchen
@@ -157,7 +158,9 @@ def test_the_kitchen_pays_each_part_once_and_ends_with_the_last():
         for name, value in joints.items():
             qpos[kitchen.model.joint(name).qposadr[0] + np.arange(np.size(value))] = value
         kitchen.set_state(qpos, np.zeros(kitchen.model.nv))
-        return env.step(np.zeros(9))[1:3]
+        _, reward, terminated, _, info = env.step(np.zeros(9))
+        assert info["success"] == terminated
+        return reward, terminated
 
     env.reset(seed=0)
     assert step_with() == (0.0, False)
