@@ -13,7 +13,7 @@ import jax
 import pgd_jax
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
-WORLDS = ("gymnax", "gymnasium", "mujoco", "mujoco-mjx", "gymnasium-robotics")  # where they are installed
+WORLDS = ("gymnax", "gymnasium", "mujoco", "mujoco-mjx", "gymnasium-robotics", "ogbench")  # where they are installed
 
 
 def now() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pgd_jax.envs import (
     gymnasium as gymnasium,
     locomotion as locomotion,
     maze2d as maze2d,
+    ogbench as ogbench,
     pendulum as pendulum,
     robotics as robotics,
 )

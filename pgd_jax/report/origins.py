@@ -12,7 +12,7 @@ from pgd_jax.report.results import Run
 from pgd_jax.runs import denoiser as denoisers, experiment as experiments, metrics, records, source
 from pgd_jax.runs.experiment import Experiment
 
-HOST_PACKAGES = ("gymnasium", "mujoco", "gymnasium-robotics")
+HOST_PACKAGES = ("gymnasium", "mujoco", "gymnasium-robotics", "ogbench")
 
 
 def warnings(run: Run) -> list[str]:

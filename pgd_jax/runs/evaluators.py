@@ -1,5 +1,6 @@
 """Who judges an agent: the environment inside the program, and the one on the host."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from pgd_jax.core.registry import nearest
 from pgd_jax.core.types import Normalizer
 from pgd_jax.data import catalogue
 from pgd_jax.data.base import RawDataset
-from pgd_jax.envs import host
+from pgd_jax.envs import host, ogbench
 from pgd_jax.envs.base import ENVS, HOST_ENVS, EvalEnv, HostEnv
 from pgd_jax.train import lanes, loop
 
@@ -30,7 +31,13 @@ def check_known(name: str) -> None:
     """Raises UserError for an environment that neither the program nor the host has."""
     known = dict.fromkeys([*ENVS, *HOST_ENVS])
     if name not in ("", SWITCHED_OFF, *known):
-        raise UserError(f'unknown environment "{name}"{nearest(name, known)} (known: {", ".join(known)})')
+        raise UserError(f'unknown environment "{name}"{nearest(name, known)} (known: {_listed(known)})')
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The names; of OGBench's, which are many, one."""
+    short = [name for name in names if not name.startswith(ogbench.PREFIX)]
+    return f"{', '.join(short)}, and OGBench's such as {ogbench.PREFIX}cube-single-singletask-v0"
 
 
 def in_graph(name: str, raw: RawDataset) -> EvalEnv | None:
@@ -61,7 +68,7 @@ def on_host(name: str, raw: RawDataset, config: configs.AgentConfig, has_twin: b
         if config.host_episodes:
             raise UserError(
                 f'host_episodes={config.host_episodes}, but there is no host environment for "{name or raw.name}" '
-                f"(there are: {', '.join(HOST_ENVS.names())}); set host_episodes=0"
+                f"(there are: {_listed(HOST_ENVS)}); set host_episodes=0"
             )
         return None
     num_episodes = config.host_episodes or config.num_episodes
