@@ -60,9 +60,9 @@ def load_dataset(
     outliers: str = Reading().outliers,
     action_bounds: str = Reading().action_bounds,
 ) -> Dataset:
-    """A dataset by its name or path: a built-in or D4RL name, "minari:<id>", or an HDF5 file in D4RL's layout.
+    """A dataset by its name or path: built-in, of D4RL, "minari:<id>", "ogbench:<name>", or an HDF5 file like D4RL's.
 
-    `download` fetches a D4RL or Minari dataset that is not on this machine; `max_rows` reads the first rows only.
+    `download` fetches a dataset of these that is not on this machine; `max_rows` reads the first rows only.
     Where the file has `next_observations`, an episode is cut where they are further than `next_tolerance` from the next
     row, relative to 1 + |value| (0: by the file's precision; -1: flags alone cut). `outliers`, values that set the
     scale of their column by themselves, are kept, clipped, or dropped with their rows ("keep", "clip", "drop").

@@ -1,6 +1,6 @@
 """Lists the datasets that have a name, with their tasks and what of them is on this machine.
 
-    pgd-datasets                                        every name: D4RL's, built-in ones, local Minari datasets
+    pgd-datasets                                        every name: D4RL's, built-in, local ones of Minari and OGBench
     pgd-datasets --match=hopper                         those with "hopper" in their name
     pgd-datasets --cached                               those with a file here, and other files beside them
 

@@ -34,8 +34,10 @@ def nested(factory: type) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    dataset: str = option("maze2d-umaze-waypoint-v0", "built-in, D4RL or minari:<id> name, or path of an HDF5 file")
-    download: bool = option(False, "fetch a D4RL or Minari dataset that is not here")
+    dataset: str = option(
+        "maze2d-umaze-waypoint-v0", "built-in, D4RL, minari:<id> or ogbench:<name>, or path of an HDF5 file"
+    )
+    download: bool = option(False, "fetch a dataset of D4RL, Minari or OGBench that is not here")
     max_rows: int = option(0, "read only so many rows of the dataset, the first ones; 0: all")
     next_tolerance: float = option(
         0.0,
@@ -158,7 +160,7 @@ class AgentConfig:
     behaviour: str = option("", "run directory of train_behaviour, for hyper.generator.guidance.behaviour; or empty")
     world_model: str = option("", "run directory of train_world_model, for generator=ensemble; or empty")
     dataset: str = option("", "dataset of the real rows; empty: the denoiser's or the world model's own")
-    download: bool = option(False, "fetch a D4RL or Minari dataset that is not here")
+    download: bool = option(False, "fetch a dataset of D4RL, Minari or OGBench that is not here")
     max_rows: int = option(0, "read only so many rows, the first ones; 0: all, or the denoiser's of its own dataset")
     next_tolerance: float = option(0.0, "as data.next_tolerance of a denoiser; 0: the denoiser's of its own dataset")
     outliers: str = option("", "keep, clip or drop; empty: the denoiser's choice for its own dataset, else keep")

@@ -1,6 +1,7 @@
 """The arrays of an offline dataset, one by one: their rank and type, and their values block by block of rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -15,14 +16,24 @@ BLOCK_BYTES = 8 << 20  # of a file in memory at a time, beside what is kept
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
 VECTORS = ("observations", "actions", "next_observations")
-FLAGS = ("terminals", "timeouts")
+FLAGS = ("terminals", "timeouts", "masks")  # masks are OGBench's
 
 Arrays = dict[str, np.ndarray]
 
 
-def width(source: str, key: str, array: np.ndarray | h5py.Dataset) -> int:
+class Described(Protocol):
+    """What an array is told by before it is read: numpy's, HDF5's and others have it."""
+
+    @property
+    def shape(self) -> Any: ...  # None for HDF5's "null" arrays
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+
+def width(source: str, key: str, array: Described) -> int:
     """The width of a row: dim of numbers [N, dim], 1 of [N] and [N, 1]. Raises UserError for another shape or type."""
-    is_vector, shape = key in VECTORS, array.shape  # None for HDF5's "null" arrays
+    is_vector, shape = key in VECTORS, array.shape
     if key == "actions" and array.dtype.kind in "iub":
         raise UserError(
             f"{source}: actions are whole numbers (type {array.dtype}); this library is for continuous actions, real "
@@ -39,7 +50,7 @@ def width(source: str, key: str, array: np.ndarray | h5py.Dataset) -> int:
     return shape[1] if is_vector else 1
 
 
-def agree(source: str, arrays: dict[str, np.ndarray] | dict[str, h5py.Dataset]) -> int:
+def agree(source: str, arrays: Mapping[str, Described]) -> int:
     """The number of rows. Raises UserError where shapes or types are wrong or differ, or there are no rows."""
     widths = {key: width(source, key, array) for key, array in arrays.items()}
     num_rows = {key: array.shape[0] for key, array in arrays.items()}

@@ -78,7 +78,7 @@ def read(path: pathlib.Path, name: str, reference: str, reading: Reading = Readi
     elif "next_observations" not in arrays and not env.startswith("maze2d") and not arrays["timeouts"].any():
         if horizon := quirks.horizon(str(path), metadata, task, env):
             arrays = quirks.with_timeouts(str(path), arrays, horizon)
-    _check_content(str(path), arrays)
+    check_content(str(path), arrays)
     columns_: dict[str, Any] = {"next_observations": None} | arrays
     tolerance = reading.next_tolerance or max(NEXT_TOLERANCE, 2.0 * coarsest)
     return RawDataset(name, env, reference, **columns_, next_tolerance=tolerance, action_bounds=bounds)
@@ -190,7 +190,7 @@ def metadata_of(file: h5py.File) -> dict[str, str]:
     return texts
 
 
-def _check_content(source: str, arrays: Arrays) -> None:
+def check_content(source: str, arrays: Arrays) -> None:
     """Raises UserError where no row follows another, or all observations are one."""
     if (arrays["terminals"] | arrays["timeouts"])[:-1].all():
         raise UserError(

@@ -1,8 +1,8 @@
-"""Fetching D4RL's files, whole or not at all, and checking their digests.
+"""Fetching the files of datasets, whole or not at all, and checking their digests.
 
 A digest file lies beside its file as `<file>.sha256`, in the form that `sha256sum` writes and checks. One that is there
 before a download is what the download must match; otherwise the digest of the file that came is recorded, once it is
-known to be whole and in its place. D4RL publishes none.
+known to be whole and in its place. D4RL and OGBench publish none.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import http.client
 import os
 import pathlib
 import urllib.request
+from collections.abc import Callable
 
 import h5py
 import tqdm
@@ -20,6 +21,7 @@ from pgd_jax.data import catalogue
 
 TIMEOUT_S = 30.0  # of silence
 CHUNK_BYTES = 1 << 20
+MIRROR = "D4RL_MIRROR"
 
 
 def url_of(task: catalogue.Task) -> str:
@@ -27,15 +29,33 @@ def url_of(task: catalogue.Task) -> str:
 
     A mirror of the server's tree holds, for example, `gym_mujoco_v2/hopper_medium-v2.hdf5`.
     """
-    mirror = os.environ.get("D4RL_MIRROR", "")
-    if not mirror:
-        return task.url
-    base = mirror if "://" in mirror else pathlib.Path(mirror).expanduser().resolve().as_uri()
-    return f"{base.rstrip('/')}/{task.path}"
+    return below(MIRROR, catalogue.SERVER, task.path)
 
 
-def download(url: str, path: str | pathlib.Path) -> None:
-    """Fetches an HDF5 file to `path` with a progress bar. Raises UserError, leaving nothing behind, on any failure."""
+def below(mirror: str, server: str, path: str) -> str:
+    """The address of `path` below the address or folder that the variable `mirror` names, else below `server`."""
+    base = os.environ.get(mirror) or server
+    return f"{(base if '://' in base else pathlib.Path(base).expanduser().resolve().as_uri()).rstrip('/')}/{path}"
+
+
+def check_hdf5(path: pathlib.Path) -> None:
+    """Raises OSError where `path` is no HDF5 file, or shorter than it says: a server need not tell a length."""
+    size = path.stat().st_size
+    if not h5py.is_hdf5(path):
+        raise OSError(f"what came back ({size} bytes) is not an HDF5 file")
+    try:
+        h5py.File(path, "r").close()
+    except (OSError, RuntimeError) as error:
+        raise OSError(f"what came back ({size} bytes) is cut short or damaged ({error})") from None
+
+
+def download(
+    url: str, path: str | pathlib.Path, check: Callable[[pathlib.Path], None] = check_hdf5, mirror: str = MIRROR
+) -> None:
+    """Fetches a file to `path` with a progress bar. Raises UserError, leaving nothing behind, on any failure.
+
+    `check` raises OSError for a file that is not whole; `mirror` is the variable that names another place to look.
+    """
     path = pathlib.Path(path)
     places.check_link(path)
     try:
@@ -49,9 +69,7 @@ def download(url: str, path: str | pathlib.Path) -> None:
             found = temporary.stat().st_size
             if expected and found != expected:
                 raise OSError(f"the connection closed after {found} of {expected} bytes")
-            if not h5py.is_hdf5(temporary):
-                raise OSError(f"what came back ({found} bytes) is not an HDF5 file")
-            _check_end(temporary)
+            check(temporary)
             digest = _sha256(temporary)
             if digest_path(path).is_file():
                 _compare(digest, path)
@@ -62,21 +80,13 @@ def download(url: str, path: str | pathlib.Path) -> None:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"could not fetch {url}: {error}; get the file (or a mirror's copy: $D4RL_MIRROR) another way and put it "
+            f"could not fetch {url}: {error}; get the file (or a mirror's copy: ${mirror}) another way and put it "
             f"at {path}"
         ) from error
 
 
 def _bar(name: str, num_bytes: int) -> tqdm.tqdm:
     return tqdm.tqdm(desc=name, total=num_bytes or None, unit="B", unit_scale=True, file=logging.stream())
-
-
-def _check_end(path: pathlib.Path) -> None:
-    """Raises OSError where an HDF5 file is shorter than it says: a server need not tell a length."""
-    try:
-        h5py.File(path, "r").close()
-    except (OSError, RuntimeError) as error:
-        raise OSError(f"what came back ({path.stat().st_size} bytes) is cut short or damaged ({error})") from None
 
 
 def digest_path(path: pathlib.Path) -> pathlib.Path:

@@ -8,10 +8,11 @@ import h5py
 
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.registry import nearest
-from pgd_jax.data import catalogue, d4rl, foreign, loading, minari
+from pgd_jax.data import catalogue, d4rl, foreign, loading, minari, ogbench
 from pgd_jax.data.base import DATASETS
 from pgd_jax.data.mazes import collect
 from pgd_jax.envs.base import ENVS, HOST_ENVS
+from pgd_jax.envs.ogbench import ENVIRONMENTS
 
 HEADER = ("dataset", "environment", "judged", "steps", "random", "expert", "file")
 LEFT = {0, 1, 2, 6}  # columns of text; the others are numbers
@@ -55,6 +56,11 @@ def known() -> Iterator[Dataset]:
         name = minari.PREFIX + folder.relative_to(minari.root()).as_posix()
         found = minari.described(folder)
         yield Dataset(name, found.get("env", ""), None, found.get("reference", ""), folder)
+    for name in ogbench.known():  # the default task of what is here; the others are of the same file
+        parts = ogbench.parse(name)
+        if (path := ogbench.root() / parts.file_name).is_file():
+            horizon = ENVIRONMENTS[parts.env][2]
+            yield Dataset(ogbench.PREFIX + name, ogbench.PREFIX + parts.env_name, horizon, "", path)
 
 
 def _other(path: pathlib.Path) -> Dataset:

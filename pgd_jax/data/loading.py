@@ -1,4 +1,4 @@
-"""Where a dataset comes from: a path, a built-in name, a D4RL name, or a Minari dataset."""
+"""Where a dataset comes from: a path, a built-in name, a D4RL name, a Minari or an OGBench dataset."""
 
 import dataclasses
 import os
@@ -10,14 +10,14 @@ import numpy as np
 from pgd_jax.core import logging
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.registry import nearest
-from pgd_jax.data import catalogue, d4rl, episodes, fetch, outliers
+from pgd_jax.data import catalogue, d4rl, episodes, fetch, ogbench, outliers
 from pgd_jax.data.base import DATASETS, RawDataset, Reading
 
 MINARI = "minari:"
 
 
 def load(dataset: str, download: bool = False, reading: Reading = Reading()) -> RawDataset:
-    """The dataset called `dataset`: the path of an HDF5 file, a built-in name, a D4RL name, or "minari:<id>".
+    """The dataset called `dataset`: an HDF5 file's path, a built-in name, D4RL's, "minari:<id>", "ogbench:<name>".
 
     D4RL names are looked for where the d4rl package keeps them ($D4RL_DATASET_DIR, else ~/.d4rl/datasets) and fetched
     only if `download` is set, from D4RL's server or from $D4RL_MIRROR. `reading` says how much of it is taken, and how.
@@ -32,7 +32,9 @@ def load(dataset: str, download: bool = False, reading: Reading = Reading()) -> 
 def is_path(dataset: str) -> bool:
     """Whether it names a file, and none of the datasets that are called by names of their own."""
     path = pathlib.Path(dataset).expanduser()
-    return not dataset.startswith(MINARI) and (path.is_file() or path.suffix in (".hdf5", ".h5") or os.sep in dataset)
+    return not dataset.startswith((MINARI, ogbench.PREFIX)) and (
+        path.is_file() or path.suffix in (".hdf5", ".h5") or os.sep in dataset
+    )
 
 
 def _load(dataset: str, download: bool, reading: Reading) -> RawDataset:
@@ -40,6 +42,8 @@ def _load(dataset: str, download: bool, reading: Reading) -> RawDataset:
         from pgd_jax.data import minari  # an extra
 
         return minari.load(dataset.removeprefix(MINARI), download, reading)
+    if dataset.startswith(ogbench.PREFIX):
+        return ogbench.load(dataset.removeprefix(ogbench.PREFIX), download, reading)
     if is_path(dataset):
         path = pathlib.Path(dataset).expanduser()
         return d4rl.read(path, name=path.stem, reference=catalogue.name_of_file(path.name), reading=reading)
@@ -53,7 +57,7 @@ def _load(dataset: str, download: bool, reading: Reading) -> RawDataset:
     raise UserError(
         f'unknown dataset "{dataset}"{nearest(dataset, [*DATASETS, *catalogue.TASKS])}; '
         f"built in: {', '.join(DATASETS) or 'none'}; otherwise a D4RL name (pgd-datasets lists them), "
-        '"minari:<id>", or the path of an HDF5 file'
+        f'"minari:<id>", "{ogbench.PREFIX}<name>", or the path of an HDF5 file'
     )
 
 
