@@ -78,6 +78,14 @@ def test_a_dataset_s_name_picks_the_published_values():
     assert of("awac_d4rl", "hopper-expert-v2").hyper["agent"]["temperature"] == pytest.approx(1 / 3)
     assert of("iql_d4rl", "antmaze-umaze-v2").hyper["reward_shift"] == -1.0
     assert of("iql_d4rl", "hopper-medium-v2").hyper["return_range"] == 1000.0
+    arm = of("rebrac_ogbench", "ogbench:cube-double-play-singletask-task3-v0").hyper["agent"]
+    assert (arm["actor_bc"], arm["critic_bc"], arm["actor_lr"]) == (0.1, 0.0, 3e-4) and "discount" not in arm
+    maze = of("rebrac_ogbench", "ogbench:humanoidmaze-large-navigate-singletask-v0").hyper["agent"]
+    assert (maze["actor_bc"], maze["discount"]) == (0.01, 0.995)
+    assert "discount" not in of("rebrac_ogbench", "ogbench:antmaze-large-stitch-singletask-v0").hyper["agent"]
+    assert of("rebrac_ogbench", "ogbench:antmaze-giant-stitch-singletask-v0").hyper["agent"]["discount"] == 0.995
+    with pytest.raises(UserError, match='"rebrac_ogbench" has no values for dataset "cube-triple-v0"; it knows antm'):
+        of("rebrac_ogbench", "ogbench:cube-triple-play-singletask-v0")
     with pytest.raises(UserError, match='"rebrac_d4rl" has no values for dataset "hopper-expert-v2"; it knows half'):
         of("rebrac_d4rl", "hopper-expert-v2")
 
