@@ -162,6 +162,11 @@ def _converted(source: str, key: str, array: np.ndarray) -> np.ndarray:
 def _rewards_and_masks(parts: Name, file: npz.File, num_rows: int, num_read: int) -> columns.Arrays:
     """ "rewards" and "masks" f32[num_read] of the task, by the package's rule. UserError where it is not installed."""
     keys = ["qpos", *(["button_states"] if parts.env.startswith(WITH_BUTTONS) else [])]
+    if "qpos" not in file.headers and "masks" in file.headers:
+        raise UserError(
+            f"{file.path} has rewards and masks and no qpos, so that nothing says of which task they are; if it is "
+            f"{parts.name}, call the file {parts.name}.npz"
+        )
     for key in keys:
         shape = file.header(key).shape
         if len(shape) != 2 or shape[0] != num_rows:

@@ -8,11 +8,12 @@ import gymnasium
 import numpy as np
 import pytest
 
+from pgd_jax.core.errors import UserError
 from pgd_jax.core.types import Layout
 from pgd_jax.data import episodes, loading, normalizer as normalizers
 from pgd_jax.envs import base, host, ogbench as tasks
 from pgd_jax.envs.gymnasium import Adapter
-from tests.ogbench_files import STEPS, record, solve, write
+from tests.ogbench_files import STEPS, pointmaze_like, record, solve, write
 
 ogbench = pytest.importorskip("ogbench", reason="ogbench is not installed (on Python 3.13 it has no wheels)")
 
@@ -127,6 +128,13 @@ def test_every_single_task_of_states_is_here_and_no_other():
     for name in ours:
         described = base.HOST_ENVS.get(name)()
         assert described.horizon == spec[name.removeprefix("ogbench:")].max_episode_steps and described.has_success
+
+
+def test_states_of_another_model_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("OGBENCH_DATASET_DIR", str(tmp_path))
+    write(tmp_path, "pointmaze-medium-navigate-v0", pointmaze_like(qpos=np.zeros((7, 3))))
+    with pytest.raises(UserError, match="qpos has 3 columns; pointmaze-medium has 2"):
+        loading.load("ogbench:pointmaze-medium-navigate-singletask-v0")
 
 
 MAZES = [name for name in tasks.ENVIRONMENTS if not name.startswith(("cube", "scene", "puzzle"))]

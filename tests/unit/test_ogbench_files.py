@@ -159,6 +159,16 @@ def test_flipped_bytes_are_noticed(folder):
     assert "cannot be read (" in refusal()
 
 
+def test_rewards_of_no_known_task_are_not_taken(folder):
+    write(folder, FILE, labelled())
+    assert f"if it is {NAME}, call the file {NAME}.npz" in refusal()
+
+
+def test_buttons_need_their_states(folder):
+    write(folder, "scene-play-v0", pointmaze_like(observations=np.eye(7, 40), actions=np.zeros((7, 5))))
+    assert 'it has no array "button_states"' in refusal("scene-play-singletask-v0")
+
+
 def test_bounds_of_actions_mean_nothing_here(folder):
     write(folder, NAME, labelled())
     assert "leave action_bounds out" in refusal(action_bounds="-2:2")
