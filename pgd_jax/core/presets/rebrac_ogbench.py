@@ -8,7 +8,8 @@ the package's own task, eight seeds. The number that they print is the success r
 which the report has. ReBRAC is the agent: one of their baselines, whose policy has a density and can so guide. Networks
 of 4 x 512, batches of 256, Adam at 3e-4, the discount and the weights are those published for these tasks with
 navigate and play data (Park et al. 2025, Flow Q-learning, arXiv 2502.02538); other kinds of data take the values of
-their environment. Other environments are refused: give actor_bc and critic_bc as floats.
+their environment. Other environments are refused: give actor_bc and critic_bc as floats. The paper was not at hand when
+this was written: hold the weights and the sizes against its tables before you publish.
 
 The updates are for a GPU. The host simulates the arms at 90 to 200 steps a second: an evaluation of eight seeds takes
 it ten (cube-single) to forty minutes (scene).
