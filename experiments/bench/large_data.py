@@ -91,10 +91,8 @@ def _peak() -> int:
 def of_denoiser(config: configs.DenoiserConfig, num_rows: int) -> footprint.Footprint:
     """By shapes alone: nothing is loaded."""
     network, training = denoiser.network_of(config, LAYOUT), config.training
-    starts = num_rows // config.data.window_stride
-    windows = denoiser_training.TrainingWindows(
-        shapes.array(num_rows, LAYOUT.dim), jax.ShapeDtypeStruct((starts,), jnp.int32)
-    )
+    starts = jax.ShapeDtypeStruct((num_rows // config.data.window_stride,), jnp.int32)
+    windows = denoiser_training.TrainingWindows(shapes.array(num_rows, LAYOUT.dim), starts, starts)
     state = jax.eval_shape(lambda: denoiser_training.init(jax.random.key(0), network, training))
     options = dict(length=config.data.window_length, network=network, config=training)
     compiled = footprint.compile(denoiser_training.train_chunk, state, windows, **options)

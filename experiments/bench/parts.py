@@ -213,7 +213,7 @@ def training(setting: settings.Setting) -> Part:
         return denoiser_training.train_chunk(state, windows, **options)
 
     step = jax.jit(functools.partial(denoiser_training.train_step, **options))
-    windows = denoiser_training.TrainingWindows(rows, starts)
+    windows = denoiser_training.TrainingWindows(rows, starts, starts + setting.window_length - 1)
     return Part(
         name="training the denoiser",
         unit="steps",

@@ -93,7 +93,7 @@ def _measures(network: Network, params: Params, data: denoisers.Data, recipe: Re
     real = real_windows.real(jax.random.key(KEY_REFERENCE), data.raw, length, num)
     reference = normalizers.encode(data.normalizer, jnp.asarray(real))
     found = _measured(data.raw.env, int(DYNAMICS_WINDOWS * scale), windows, data.normalizer, reference)
-    names = ("dynamics_error", "dynamics_error_median", "reward_error", "diversity", "mmd", "impossible_share")
+    names = ("dynamics_error", "dynamics_error_median", "reward_error", "diversity", "mmd")
     return {name: float(np.asarray(found[name])) for name in names}
 
 

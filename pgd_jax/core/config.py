@@ -50,6 +50,15 @@ class DataConfig:
     )
     window_length: int = option(32, "rows T of a trajectory window (the paper reports 16, its code 32)")
     window_stride: int = option(8, "rows between the starts of windows along an episode")
+    past_end: bool = option(
+        True, "windows start up to an episode's true end, and repeat its last row; PGD: they end there at the latest"
+    )
+    outcome_std: float = option(
+        0.1,
+        "standard deviation of rewards and terminals as the network sees them; below 1 sampling decides them after "
+        "states and actions (PGD: 1)",
+        ranges.SHARE_ABOVE_0,
+    )
     validation_fraction: float = option(
         0.05, "share of windows held out, in whole episodes, for the validation loss", ranges.WITHIN_0_AND_1
     )

@@ -106,50 +106,65 @@ def split(
     return np.setdiff1d(np.arange(len(pieces.start)), validation), validation
 
 
-def window_counts(pieces: Segments, length: int, stride: int) -> np.ndarray:
+def window_counts(pieces: Segments, length: int, stride: int, past_end: bool = False) -> np.ndarray:
     """The number of `window_starts` in each segment, int64[S]."""
-    last, along = _grid(pieces, length, stride)
+    last, along = _grid(pieces, length, stride, past_end)
     extra = (last >= pieces.start) & pieces.ends_in_terminal & ((last - pieces.start) % stride != 0)
-    return along + extra
+    return along + (extra & ~np.asarray(past_end))
 
 
-def _grid(pieces: Segments, length: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+def _grid(pieces: Segments, length: int, stride: int, past_end: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """(where the window that ends with each segment starts, how many windows lie along it every `stride` rows)."""
     last = pieces.stop - length
     # A timeout is only ever a segment's last row, so dropping that window is stopping one row earlier.
     room = last - pieces.start - pieces.ends_in_timeout
     # room = -1, a lone timeout window: -1 // stride + 1 = 0
-    return last, np.where(last >= pieces.start, room // stride + 1, 0)
+    along = np.where(last >= pieces.start, room // stride + 1, 0)
+    if past_end:
+        along = np.where(pieces.ends_in_terminal, (pieces.length - 1) // stride + 1, along)
+    return last, along
 
 
-def window_starts(pieces: Segments, length: int, stride: int) -> np.ndarray:
+def window_starts(pieces: Segments, length: int, stride: int, past_end: bool = False) -> np.ndarray:
     """First rows i32[W] of the training windows of `length` rows, sorted and unique (PGD, arXiv 2404.06356).
 
     Every `stride` rows along each segment, counted from its first row, plus the window that ends in a segment's true
     terminal. No window crosses a segment's end; one whose last row is a timeout is dropped. A segment cut without a
     flag is used to its last row. Raises UserError where no window remains.
+
+    With `past_end` windows start every `stride` rows up to the terminal itself, and reach past it (`last_rows`). Else a
+    terminal is in one window, where a row far from it is in length / stride of them, so that a model of the windows
+    ends episodes less often than the data do.
     """
     if length < 2 or stride < 1:
         raise UserError(f"window length {length}, stride {stride}: a window needs 2 rows or more, a stride 1 or more")
-    last, count = _grid(pieces, length, stride)
+    last, count = _grid(pieces, length, stride, past_end)
     first_of_segment = np.repeat(np.cumsum(count) - count, count)
     step = np.arange(count.sum()) - first_of_segment
-    along = np.repeat(pieces.start, count) + step * stride
-    to_terminal = last[(last >= pieces.start) & pieces.ends_in_terminal]
-    starts = np.unique(np.concatenate([along, to_terminal]))
+    starts = np.repeat(pieces.start, count) + step * stride
+    if not past_end:
+        starts = np.unique(np.concatenate([starts, last[(last >= pieces.start) & pieces.ends_in_terminal]]))
     if starts.size == 0:
         raise UserError(
             f"no complete window of {length} rows: the longest of {len(pieces.start)} segments has "
             f"{pieces.length.max(initial=0)} rows (windows that end in a timeout are dropped); use a shorter window"
         )
-    return starts.astype(np.int32)
+    return np.sort(starts).astype(np.int32)
 
 
-def occurrences(starts: np.ndarray, length: int, num_rows: int) -> np.ndarray:
-    """In how many of the windows each row is, int64[num_rows]."""
+def last_rows(pieces: Segments, starts: np.ndarray, length: int) -> np.ndarray:
+    """The last row i32[W] of the window that begins at each start; one that reaches past its end repeats that row."""
+    order = np.argsort(pieces.stop)
+    end = pieces.stop[order][np.searchsorted(pieces.stop[order], starts, side="right")] - 1
+    return np.minimum(starts + length - 1, end).astype(np.int32)
+
+
+def occurrences(starts: np.ndarray, last: np.ndarray, length: int, num_rows: int) -> np.ndarray:
+    """How often each row is in the windows that begin at `starts` and reach to `last`, int64[num_rows]."""
     change = np.bincount(starts, minlength=num_rows + 1)
-    change -= np.bincount(np.asarray(starts) + length, minlength=num_rows + 1)
-    return np.cumsum(change)[:num_rows]
+    change -= np.bincount(np.asarray(last) + 1, minlength=num_rows + 1)
+    repeated = np.asarray(starts, np.int64) + length - 1 - last
+    return np.cumsum(change)[:num_rows] + np.bincount(last, repeated, num_rows).astype(np.int64)
 
 
 def random_windows(key: jax.Array, raw: RawDataset, length: int, num_windows: int) -> np.ndarray:

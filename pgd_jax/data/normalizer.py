@@ -2,6 +2,8 @@
 
 Every column is standardised with dataset statistics; actions are clipped to +-0.999 and taken through arctanh before
 that, so that whatever the network generates comes back through tanh as a legal action (PGD, arXiv 2404.06356).
+Rewards and terminals, the outcomes of a row, then shrink to `outcome_std`: a sampler that removes noise decides first
+what is large, and an outcome can be right only once the states and actions that it follows from are known.
 Everything but `fit` is pure and takes any leading axes.
 """
 
@@ -25,7 +27,13 @@ TERMINAL_STD_FLOOR = 1e-3
 ROWS_PER_BLOCK = 8_192  # in float64 at once
 
 
-def fit(rows: np.ndarray, layout: Layout, squash: bool = True, occurrences: np.ndarray | None = None) -> Normalizer:
+def fit(
+    rows: np.ndarray,
+    layout: Layout,
+    squash: bool = True,
+    occurrences: np.ndarray | None = None,
+    outcome_std: float = 1.0,
+) -> Normalizer:
     """Statistics of rows f32[N, D] in environment space; computed in float64 on the host, stored as float32.
 
     Row i counts `occurrences[i]` times (int[N]; None: once each): sigma_data = 1 holds for training windows only if the
@@ -58,7 +66,7 @@ def fit(rows: np.ndarray, layout: Layout, squash: bool = True, occurrences: np.n
     size = np.where(mean == 0.0, 1.0, np.abs(mean))
     std = np.where(lowest == highest, CONSTANT_STD * size, np.sqrt(squares / number))
     std[layout.terminal] = max(std[layout.terminal], TERMINAL_STD_FLOOR)
-    return Normalizer(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32), layout, squash)
+    return Normalizer(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32), layout, squash, outcome_std)
 
 
 def _standardise(normalizer: Normalizer, x: jax.Array, part: slice) -> jax.Array:
@@ -103,27 +111,40 @@ def action_range(normalizer: Normalizer) -> tuple[jax.Array, jax.Array]:
     return low, high
 
 
-def _last_two(layout: Layout) -> slice:
-    return slice(layout.reward, layout.dim)
+def _encode_outcome(normalizer: Normalizer, rows: jax.Array) -> jax.Array:
+    """Reward and terminal of rows [..., D]: environment space -> network space."""
+    last_two = slice(normalizer.layout.reward, normalizer.layout.dim)
+    return normalizer.outcome_std * _standardise(normalizer, rows[..., last_two], last_two)
+
+
+def _decode_outcome(normalizer: Normalizer, x: jax.Array) -> jax.Array:
+    last_two = slice(normalizer.layout.reward, normalizer.layout.dim)
+    return _restore(normalizer, x[..., last_two] / normalizer.outcome_std, last_two)
 
 
 @jax.jit
 def encode(normalizer: Normalizer, rows: jax.Array) -> jax.Array:
     """rows [..., D]: environment space -> network space. Jitted: step by step it would keep three copies of them."""
-    layout, rest = normalizer.layout, _last_two(normalizer.layout)
+    layout = normalizer.layout
     chex.assert_axis_dimension(rows, -1, layout.dim)
     obs = encode_obs(normalizer, rows[..., layout.obs])
     action = encode_action(normalizer, rows[..., layout.action])
-    return jnp.concatenate([obs, action, _standardise(normalizer, rows[..., rest], rest)], axis=-1)
+    return jnp.concatenate([obs, action, _encode_outcome(normalizer, rows)], axis=-1)
 
 
 def decode(normalizer: Normalizer, x: jax.Array) -> jax.Array:
     """x [..., D]: network space -> environment space; the terminal column stays a real number."""
-    layout, rest = normalizer.layout, _last_two(normalizer.layout)
+    layout = normalizer.layout
     chex.assert_axis_dimension(x, -1, layout.dim)
     obs = decode_obs(normalizer, x[..., layout.obs])
     action = decode_action(normalizer, x[..., layout.action])
-    return jnp.concatenate([obs, action, _restore(normalizer, x[..., rest], rest)], axis=-1)
+    return jnp.concatenate([obs, action, _decode_outcome(normalizer, x)], axis=-1)
+
+
+def standardised(normalizer: Normalizer, x: jax.Array) -> jax.Array:
+    """x [..., D] in network space with all columns in the data's standard deviations, outcomes too: for distances."""
+    first, outcome = jnp.split(x, [normalizer.layout.reward], axis=-1)
+    return jnp.concatenate([first, outcome / normalizer.outcome_std], axis=-1)
 
 
 def to_transitions(normalizer: Normalizer, x: jax.Array) -> tuple[Transition, jax.Array]:

@@ -9,9 +9,10 @@ wasserstein               mean over columns of
 wasserstein_by_column     f32[D] 1-Wasserstein distance of the marginals, network space: in standard deviations of the
                           data. Of all rows of the windows, valid or not: whole windows are what a denoiser learns and
                           what the reference holds, so what it makes up after an early terminal is its mistake too
-mmd, diversity, nearest_distance   of whole windows, network space: `distances.of_windows`
+mmd, diversity, nearest_distance   of whole windows, in standard deviations likewise: `distances.of_windows`
 unreachable_share         share of valid rows whose observation the environment can never show; 0 where unknown
-early_terminal_share      share of windows with a terminal before their last row; the data have none
+early_terminal_share      share of windows with a terminal before their last row; the reference has none, and data of
+                          windows past the end (`DataConfig.past_end`) have
 impossible_share          share of all M * T rows whose observation is unreachable, or that are at or after their
                           window's first early terminal
 
@@ -27,6 +28,7 @@ dynamics_defined_share    share of valid rows, not terminal, for which the simul
 A mean over no row at all is 0.
 """
 
+import functools
 from collections.abc import Callable
 
 import chex
@@ -62,13 +64,14 @@ def measure(
     rows, valid = normalizers.to_transitions(normalizer, windows)
     reachable = dynamics.is_reachable(env, normalizers.decode_obs(normalizer, rows.obs))
     log_likelihood = jnp.where(valid, log_prob(rows.obs, rows.action), 0.0)
-    apart = distances.wasserstein(*(x.reshape(-1, normalizer.layout.dim) for x in (windows, reference)))
+    in_std = functools.partial(normalizers.standardised, normalizer)
+    apart = distances.wasserstein(*(in_std(x).reshape(-1, normalizer.layout.dim) for x in (windows, reference)))
     measures = {
         "log_likelihood": jnp.sum(log_likelihood) / jnp.sum(valid.astype(jnp.float32)),
         "wasserstein": jnp.mean(apart),
         "wasserstein_by_column": apart,
     }
-    measures |= distances.of_windows(windows, reference) | _impossible(rows, valid, reachable)
+    measures |= distances.of_windows(in_std(windows), in_std(reference)) | _impossible(rows, valid, reachable)
     if env is None or env.from_obs is None or not dynamics_windows:
         return measures
     # The last row of a window has no successor.

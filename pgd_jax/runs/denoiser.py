@@ -73,45 +73,49 @@ def prepare(config: configs.DenoiserConfig, raw: RawDataset | None = None) -> Da
     raw = loading.load(data.dataset, data.download, Reading.of(data)) if raw is None else raw
     pieces = episodes.segments(raw)
     train_ids, validation_ids = split(data, pieces)
-    starts = window_starts(data, episodes.take(pieces, train_ids))
+    starts, last = windows_of(data, episodes.take(pieces, train_ids))
     if config.training.batch_size > len(starts):
         raise UserError(
             f"training.batch_size={config.training.batch_size} is larger than the data: {data.dataset} has "
             f"{len(starts)} training windows of {data.window_length} rows; use a smaller batch or stride"
         )
     recorded = episodes.rows(raw)
-    normalizer = normalizer_of(data, raw, recorded, starts)
+    normalizer = normalizer_of(data, raw, recorded, starts, last)
     rows = normalizers.encode(normalizer, jnp.asarray(recorded))
     validation, held_out = None, "nothing held out, as a single episode has windows: no validation loss"
     if validation_ids.size:
-        kept = episodes.window_starts(episodes.take(pieces, validation_ids), data.window_length, data.window_stride)
-        validation = denoiser_training.TrainingWindows(rows, jnp.asarray(kept))
-        held_out = f"{len(kept)} of {len(validation_ids)} episodes held out"
+        kept = windows_of(data, episodes.take(pieces, validation_ids))
+        validation = denoiser_training.TrainingWindows(rows, *map(jnp.asarray, kept))
+        held_out = f"{len(kept[0])} of {len(validation_ids)} episodes held out"
     logging.info(
         f"{raw.name}: {len(raw.rewards)} rows, {len(pieces.start)} episodes (longest {pieces.length.max()} rows), "
         f"{len(starts)} training windows of {data.window_length} rows, {held_out}"
     )
-    return Data(raw, normalizer, denoiser_training.TrainingWindows(rows, jnp.asarray(starts)), validation)
+    training = denoiser_training.TrainingWindows(rows, jnp.asarray(starts), jnp.asarray(last))
+    return Data(raw, normalizer, training, validation)
 
 
 def split(data: configs.DataConfig, pieces: episodes.Segments) -> tuple[np.ndarray, np.ndarray]:
     """(train ids, validation ids) of segments, as every run on this data divides them."""
-    counts = episodes.window_counts(pieces, data.window_length, data.window_stride)
+    counts = episodes.window_counts(pieces, data.window_length, data.window_stride, data.past_end)
     return episodes.split(pieces, counts, data.validation_fraction, data.split_seed)
 
 
-def window_starts(data: configs.DataConfig, pieces: episodes.Segments) -> np.ndarray:
-    """First rows i32[W] of the windows of these segments; UserError, naming the dataset, where there are none."""
+def windows_of(data: configs.DataConfig, pieces: episodes.Segments) -> tuple[np.ndarray, np.ndarray]:
+    """First and last rows i32[W] of the windows of these segments; UserError, naming the dataset, where none are."""
     try:
-        return episodes.window_starts(pieces, data.window_length, data.window_stride)
+        starts = episodes.window_starts(pieces, data.window_length, data.window_stride, data.past_end)
     except UserError as error:
         raise UserError(f"{data.dataset}: {error}") from None
+    return starts, episodes.last_rows(pieces, starts, data.window_length)
 
 
-def normalizer_of(data: configs.DataConfig, raw: RawDataset, recorded: np.ndarray, starts: np.ndarray) -> Normalizer:
+def normalizer_of(
+    data: configs.DataConfig, raw: RawDataset, recorded: np.ndarray, starts: np.ndarray, last: np.ndarray
+) -> Normalizer:
     """The statistics of the training windows, as every model on this data has them."""
-    counts = episodes.occurrences(starts, data.window_length, len(recorded))
-    return normalizers.fit(recorded, layout_of(raw), occurrences=counts)
+    counts = episodes.occurrences(starts, last, data.window_length, len(recorded))
+    return normalizers.fit(recorded, layout_of(raw), occurrences=counts, outcome_std=data.outcome_std)
 
 
 def ready(config: configs.DenoiserConfig, data: Data) -> driver.Ready:
@@ -181,8 +185,8 @@ def _job(config: configs.DenoiserConfig, network: Network, train: Compiled, data
 
 
 def metadata_of(normalizer: Normalizer) -> dict[str, Any]:
-    """What a checkpoint with this normalizer needs to be read back: `Layout(**metadata["layout"])`."""
-    return {"layout": dataclasses.asdict(normalizer.layout)}
+    """What a checkpoint with this normalizer needs to be read back: `Layout(**metadata["layout"])`, outcome_std."""
+    return {"layout": dataclasses.asdict(normalizer.layout), "outcome_std": normalizer.outcome_std}
 
 
 def load(path: str | os.PathLike) -> Trained:
@@ -209,8 +213,9 @@ def restore(path: str | os.PathLike, kind: str, initial: Callable[[Normalizer], 
         raise UserError(f"{path}: this {kind} run is not trained to its end; run its train_{kind} command again first")
     checkpoints = pathlib.Path(path) / "checkpoints"
     try:
-        layout = Layout(**checkpoint.load_metadata(checkpoints)["layout"])
+        metadata = checkpoint.load_metadata(checkpoints)
+        layout, outcome_std = Layout(**metadata["layout"]), metadata.get("outcome_std", 1.0)
     except (KeyError, TypeError):
         raise UserError(f"{checkpoints}: the newest checkpoint does not say what rows its model is of") from None
-    normalizer = Normalizer(jnp.zeros(layout.dim), jnp.zeros(layout.dim), layout)
+    normalizer = Normalizer(jnp.zeros(layout.dim), jnp.zeros(layout.dim), layout, outcome_std=outcome_std)
     return checkpoint.restore(checkpoints, jax.eval_shape(initial, normalizer))[1]

@@ -63,8 +63,8 @@ def prepare(config: configs.WorldModelConfig, raw: RawDataset | None = None) -> 
     raw = loading.load(data.dataset, data.download, Reading.of(data)) if raw is None else raw
     pieces = episodes.segments(raw)
     train_ids, validation_ids = denoisers.split(data, pieces)
-    starts = denoisers.window_starts(data, episodes.take(pieces, train_ids))
-    normalizer = denoisers.normalizer_of(data, raw, episodes.rows(raw), starts)
+    windows = denoisers.windows_of(data, episodes.take(pieces, train_ids))
+    normalizer = denoisers.normalizer_of(data, raw, episodes.rows(raw), *windows)
     train, validation = (
         episodes.transitions(raw, episodes.take(pieces, ids), normalizer) for ids in (train_ids, validation_ids)
     )

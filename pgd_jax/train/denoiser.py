@@ -34,11 +34,13 @@ class TrainingWindows(NamedTuple):
 
     rows: jax.Array  # f32[N, D] network space, time order
     starts: jax.Array  # i32[W] first row of each window
+    last: jax.Array  # i32[W] last row of each: a window that is longer repeats it
 
 
 def gather(windows: TrainingWindows, index: jax.Array, length: int) -> jax.Array:
     """Windows f32[B, T, D] for index i32[B] into `windows.starts`."""
-    return windows.rows[windows.starts[index][:, None] + jnp.arange(length)[None, :]]
+    row = windows.starts[index][:, None] + jnp.arange(length)[None, :]
+    return windows.rows[jnp.minimum(row, windows.last[index][:, None])]
 
 
 def optimiser(config: TrainingConfig) -> optax.GradientTransformation:

@@ -127,9 +127,8 @@ def compare_meshes(what: str, expected: tuple[loop.LaneState, loop.Metrics]) -> 
 def compare_training() -> None:
     network, _ = worlds.network_and_params()
     config = worlds.denoiser_config("").training
-    windows = denoiser_training.TrainingWindows(
-        jax.random.normal(jax.random.key(2), (200, worlds.LAYOUT.dim)), jnp.arange(0, 190, 2)
-    )
+    rows, starts = jax.random.normal(jax.random.key(2), (200, worlds.LAYOUT.dim)), jnp.arange(0, 190, 2)
+    windows = denoiser_training.TrainingWindows(rows, starts, starts + worlds.WINDOW - 1)
     results = []
     for mesh in (None, devices.batch_mesh_of(config.batch_size)):
         state = devices.place(denoiser_training.init(jax.random.key(0), network, config), mesh)

@@ -102,7 +102,8 @@ def irreducible_loss() -> float:
 
 def gaussian_windows(key, num_rows=4_000):
     rows = jnp.sqrt(jnp.asarray(VARIANCES, jnp.float32))[None] * jax.random.normal(key, (num_rows, 3))
-    return denoiser_training.TrainingWindows(rows, jnp.arange(num_rows - LENGTH, dtype=jnp.int32))
+    starts = jnp.arange(num_rows - LENGTH, dtype=jnp.int32)
+    return denoiser_training.TrainingWindows(rows, starts, starts + LENGTH - 1)
 
 
 def small(key, config):
@@ -170,11 +171,11 @@ def test_learning_rate_warms_up_and_falls_to_zero():
     assert rates[100] == pytest.approx(0.0, abs=1e-6) and max(rates) == pytest.approx(0.5, rel=1e-3)
 
 
-def test_windows_are_gathered_by_their_start():
+def test_windows_are_gathered_by_their_start_and_repeat_their_last_row():
     rows = jnp.arange(20.0).reshape(10, 2)
-    windows = denoiser_training.TrainingWindows(rows, jnp.array([0, 3, 7], jnp.int32))
+    windows = denoiser_training.TrainingWindows(rows, jnp.array([0, 3, 7]), jnp.array([2, 5, 8]))
     np.testing.assert_array_equal(
-        denoiser_training.gather(windows, jnp.array([2, 1]), 3)[..., 0], [[14, 16, 18], [6, 8, 10]]
+        denoiser_training.gather(windows, jnp.array([2, 1]), 3)[..., 0], [[14, 16, 16], [6, 8, 10]]
     )
 
 
@@ -183,7 +184,7 @@ def test_batches_come_from_the_windows_and_from_all_of_them(key):
     drawn = []
     network = base.Network(lambda key: {"w": jnp.zeros(())}, lambda params, x, c_noise: params["w"] * x)
     rows = jnp.repeat(jnp.arange(6.0)[:, None], 2, axis=1)
-    windows = denoiser_training.TrainingWindows(rows, jnp.array([1, 4], jnp.int32))
+    windows = denoiser_training.TrainingWindows(rows, jnp.array([1, 4]), jnp.array([2, 5]))
     original = denoiser_training.gather
 
     def spy(windows, index, length):

@@ -110,6 +110,31 @@ def test_windows_agree_with_the_rule_spelt_out(raw):
     np.testing.assert_array_equal(episodes.window_counts(pieces, length, stride), of_each)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_windows_past_the_end_hold_a_terminal_as_often_as_any_row(stride):
+    """Segments cut by a timeout or without a flag keep their windows."""
+    terminals, timeouts = np.zeros(64, bool), np.zeros(64, bool)
+    terminals[[20, 22]], timeouts[40] = True, True  # segments of 21, 2, 18 and 23 rows; the last is cut without a flag
+    raw = RawDataset("", "", "", np.zeros((64, 1)), np.zeros((64, 1)), np.zeros(64), None, terminals, timeouts)
+    pieces, length = episodes.segments(raw), 4
+    starts = episodes.window_starts(pieces, length, stride, past_end=True)
+    last = episodes.last_rows(pieces, starts, length)
+    np.testing.assert_array_equal(starts[starts < 23], [*range(0, 21, stride), *range(21, 23, stride)])
+    np.testing.assert_array_equal(
+        starts[starts >= 23], [s for s in episodes.window_starts(pieces, length, stride) if s >= 23]
+    )
+    np.testing.assert_array_equal(last[starts >= 23], starts[starts >= 23] + length - 1)
+    windows = np.minimum(starts[:, None] + np.arange(length), last[:, None])
+    assert not terminals[windows[:, :-1]][windows[:, :-1] != windows[:, 1:]].any()  # none goes on after a terminal
+    within = [(windows == row).any(axis=1).sum() for row in range(64)]
+    assert set(within[length - 1 : 21]) == {length // stride}
+    np.testing.assert_array_equal(
+        episodes.occurrences(starts, last, length, 64), np.bincount(windows.ravel(), minlength=64)
+    )
+    counts = episodes.window_counts(pieces, length, stride, past_end=True)
+    np.testing.assert_array_equal(counts, np.histogram(starts, [0, 21, 23, 41, 64])[0])
+
+
 @pytest.mark.parametrize(
     ("num_segments", "fraction", "held_out"), [(40, 0.05, 2), (2, 0.05, 1), (3, 0.99, 2), (1, 0.5, 0)]
 )

@@ -114,7 +114,7 @@ def measures_of(drawn: Drawn, models: Models, policies: Policies) -> dict[str, n
     rows, valid = jax.tree.map(lambda leaf: leaf[:, :, :-1], (drawn.rows, drawn.valid))
     log_prob = _log_prob(policies.agent, policies.states, rows)
     error, reward_error, weight = _errors(models.env, normalizer, rows, valid, reference)
-    apart = _distances(drawn.windows, reference)
+    apart = _distances(normalizer, drawn.windows, reference)
     found = jax.device_get((log_prob, valid, error, reward_error, weight, rows.terminal))
     log_prob, valid, error, reward_error, weight, terminal = (np.asarray(leaf, np.float64) for leaf in found)
     steps = horizons_of(models.window_length)
@@ -148,7 +148,8 @@ def _errors(
 
 
 @jax.jit
-def _distances(windows: jax.Array, reference: jax.Array) -> dict[str, jax.Array]:
+def _distances(normalizer: Normalizer, windows: jax.Array, reference: jax.Array) -> dict[str, jax.Array]:
+    windows, reference = (normalizers.standardised(normalizer, x) for x in (windows, reference))
     return jax.lax.map(lambda own: distances.of_windows(own, reference), windows)
 
 
