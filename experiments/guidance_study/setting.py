@@ -27,7 +27,7 @@ def tasks(hopper: str) -> list[Task]:
 def denoiser(task: Task) -> DenoiserConfig:
     """0.9 M parameters, windows of 16 rows; a wider noise distribution than EDM's, as in the preset quickstart."""
     return DenoiserConfig(
-        data=DataConfig(dataset=task.dataset, window_length=16, window_stride=4, past_end=False, outcome_std=1.0),
+        data=DataConfig(dataset=task.dataset, window_length=16, window_stride=4, past_end=False, flag_gap=0.0),
         unet=UNetConfig(width=64, norm="group"),  # the defaults when the study ran
         training=TrainingConfig(num_steps=15_000, batch_size=64, noise_std=2.0),
     )

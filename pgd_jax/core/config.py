@@ -53,11 +53,11 @@ class DataConfig:
     past_end: bool = option(
         True, "windows start up to an episode's true end, and repeat its last row; PGD: they end there at the latest"
     )
-    outcome_std: float = option(
-        0.1,
-        "standard deviation of rewards and terminals as the network sees them; below 1 sampling decides them after "
-        "states and actions (PGD: 1)",
-        ranges.SHARE_ABOVE_0,
+    flag_gap: float = option(
+        0.4,
+        "distance, as the network sees them, of the two values of a reward or terminal that has no other: where it is "
+        "small, sampling decides after states and actions; 0: as far apart as standardising puts them (PGD)",
+        ranges.NOT_NEGATIVE,
     )
     validation_fraction: float = option(
         0.05, "share of windows held out, in whole episodes, for the validation loss", ranges.WITHIN_0_AND_1

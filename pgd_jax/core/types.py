@@ -64,15 +64,15 @@ class Normalizer:
     """Environment space <-> network space of a trajectory row; fitted once, stored with the weights.
 
     `squash` says whether actions are tanh-bounded (the rule for every real task); without it they are only
-    standardised, which makes Gaussian test worlds exact. `outcome_std` is the standard deviation of the reward and
-    terminal columns in network space, where every other column has 1.
+    standardised, which makes Gaussian test worlds exact. `outcome_std` are the standard deviations of the reward and
+    the terminal column in network space, where every other column has 1.
     """
 
     mean: jax.Array  # f32[D] of the pre-tanh columns
     std: jax.Array  # f32[D]
     layout: Layout = struct.field(pytree_node=False)
     squash: bool = struct.field(pytree_node=False, default=True)
-    outcome_std: float = struct.field(pytree_node=False, default=1.0)
+    outcome_std: tuple[float, float] = struct.field(pytree_node=False, default=(1.0, 1.0))
 
 
 # (x f32[B, T, D], sigma f32[] or f32[B]) -> x0 f32[B, T, D], all network space: the posterior mean of the clean window.

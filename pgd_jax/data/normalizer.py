@@ -2,8 +2,9 @@
 
 Every column is standardised with dataset statistics; actions are clipped to +-0.999 and taken through arctanh before
 that, so that whatever the network generates comes back through tanh as a legal action (PGD, arXiv 2404.06356).
-Rewards and terminals, the outcomes of a row, then shrink to `outcome_std`: a sampler that removes noise decides first
-what is large, and an outcome can be right only once the states and actions that it follows from are known.
+A reward or terminal that takes two values only is a decision. It then shrinks until these are `flag_gap` apart: a
+sampler that removes noise decides first what is large, and the decision can be right only once the states and actions
+that it follows from are known.
 Everything but `fit` is pure and takes any leading axes.
 """
 
@@ -32,14 +33,15 @@ def fit(
     layout: Layout,
     squash: bool = True,
     occurrences: np.ndarray | None = None,
-    outcome_std: float = 1.0,
+    flag_gap: float = 0.0,
 ) -> Normalizer:
     """Statistics of rows f32[N, D] in environment space; computed in float64 on the host, stored as float32.
 
     Row i counts `occurrences[i]` times (int[N]; None: once each): sigma_data = 1 holds for training windows only if the
     statistics are theirs. `squash=False` only standardises actions, which keeps Gaussian test worlds Gaussian. Twice
     through the rows, block by block: in float64 all at once they would take as much as everything else that is made of
-    a dataset.
+    a dataset. `flag_gap` is the distance in network space of the two values of a reward or terminal that has no other;
+    0: of standard deviation 1, as every other column.
     """
     chex.assert_shape(rows, (None, layout.dim))
 
@@ -61,12 +63,18 @@ def fit(
         lowest = np.minimum(lowest, block.min(axis=0, initial=np.inf))
         highest = np.maximum(highest, block.max(axis=0, initial=-np.inf))
     mean = total / number
+    is_flag = lowest < highest
     for block, count in blocks():
         squares += count @ (block - mean) ** 2
+        is_flag &= ((block == lowest) | (block == highest)).all(axis=0)
     size = np.where(mean == 0.0, 1.0, np.abs(mean))
     std = np.where(lowest == highest, CONSTANT_STD * size, np.sqrt(squares / number))
     std[layout.terminal] = max(std[layout.terminal], TERMINAL_STD_FLOOR)
-    return Normalizer(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32), layout, squash, outcome_std)
+    shrunk = np.where(is_flag & (flag_gap > 0.0), flag_gap * std / np.where(is_flag, highest - lowest, 1.0), 1.0)
+    reward_std, terminal_std = shrunk[layout.reward :].tolist()
+    return Normalizer(
+        jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32), layout, squash, (reward_std, terminal_std)
+    )
 
 
 def _standardise(normalizer: Normalizer, x: jax.Array, part: slice) -> jax.Array:
@@ -111,15 +119,20 @@ def action_range(normalizer: Normalizer) -> tuple[jax.Array, jax.Array]:
     return low, high
 
 
+def _outcome_std(normalizer: Normalizer, x: jax.Array) -> jax.Array:
+    """To be multiplied with the last two columns of x [..., D]."""
+    return jnp.asarray(normalizer.outcome_std, x.dtype).reshape(*(1,) * (x.ndim - 1), 2)
+
+
 def _encode_outcome(normalizer: Normalizer, rows: jax.Array) -> jax.Array:
     """Reward and terminal of rows [..., D]: environment space -> network space."""
-    last_two = slice(normalizer.layout.reward, normalizer.layout.dim)
-    return normalizer.outcome_std * _standardise(normalizer, rows[..., last_two], last_two)
+    outcome = slice(normalizer.layout.reward, normalizer.layout.dim)
+    return _outcome_std(normalizer, rows) * _standardise(normalizer, rows[..., outcome], outcome)
 
 
 def _decode_outcome(normalizer: Normalizer, x: jax.Array) -> jax.Array:
-    last_two = slice(normalizer.layout.reward, normalizer.layout.dim)
-    return _restore(normalizer, x[..., last_two] / normalizer.outcome_std, last_two)
+    outcome = slice(normalizer.layout.reward, normalizer.layout.dim)
+    return _restore(normalizer, x[..., outcome] / _outcome_std(normalizer, x), outcome)
 
 
 @jax.jit
@@ -144,7 +157,7 @@ def decode(normalizer: Normalizer, x: jax.Array) -> jax.Array:
 def standardised(normalizer: Normalizer, x: jax.Array) -> jax.Array:
     """x [..., D] in network space with all columns in the data's standard deviations, outcomes too: for distances."""
     first, outcome = jnp.split(x, [normalizer.layout.reward], axis=-1)
-    return jnp.concatenate([first, outcome / normalizer.outcome_std], axis=-1)
+    return jnp.concatenate([first, outcome / _outcome_std(normalizer, x)], axis=-1)
 
 
 def to_transitions(normalizer: Normalizer, x: jax.Array) -> tuple[Transition, jax.Array]:

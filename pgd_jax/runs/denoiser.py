@@ -115,7 +115,7 @@ def normalizer_of(
 ) -> Normalizer:
     """The statistics of the training windows, as every model on this data has them."""
     counts = episodes.occurrences(starts, last, data.window_length, len(recorded))
-    return normalizers.fit(recorded, layout_of(raw), occurrences=counts, outcome_std=data.outcome_std)
+    return normalizers.fit(recorded, layout_of(raw), occurrences=counts, flag_gap=data.flag_gap)
 
 
 def ready(config: configs.DenoiserConfig, data: Data) -> driver.Ready:
@@ -214,7 +214,7 @@ def restore(path: str | os.PathLike, kind: str, initial: Callable[[Normalizer], 
     checkpoints = pathlib.Path(path) / "checkpoints"
     try:
         metadata = checkpoint.load_metadata(checkpoints)
-        layout, outcome_std = Layout(**metadata["layout"]), metadata.get("outcome_std", 1.0)
+        layout, outcome_std = Layout(**metadata["layout"]), tuple(metadata.get("outcome_std", (1.0, 1.0)))
     except (KeyError, TypeError):
         raise UserError(f"{checkpoints}: the newest checkpoint does not say what rows its model is of") from None
     normalizer = Normalizer(jnp.zeros(layout.dim), jnp.zeros(layout.dim), layout, outcome_std=outcome_std)

@@ -14,8 +14,8 @@ PLACES = ("dataset", "download", "denoiser", "world_model", "behaviour")  # sett
 LENGTHS = {"agent": ("num_phases",), "behaviour": ("num_steps",), "world_model": ("num_steps",)}
 # By kind: what runs had that are older than the setting, where that is not the setting's default.
 BEFORE: dict[str, dict[str, Any]] = {
-    "denoiser": {"data": {"past_end": False, "outcome_std": 1.0}, "unet": {"norm": "group"}},
-    "world_model": {"data": {"past_end": False, "outcome_std": 1.0}},
+    "denoiser": {"data": {"past_end": False, "flag_gap": 0.0}, "unet": {"norm": "group"}},
+    "world_model": {"data": {"past_end": False, "flag_gap": 0.0}},
     "agent": {"critic_norm": "none", "num_critics": 2, "hyper": {"return_range": [0.0], "best_share": [1.0]}},
 }
 CONFIG = "config.json"

@@ -37,6 +37,22 @@ def test_encode_by_hand():
     np.testing.assert_allclose(x, [1, 0, -1, 1, 3**0.5], rtol=1e-6)
 
 
+def test_outcomes_of_two_values_are_flag_gap_apart_and_nothing_else_changes():
+    plain, flags = normalizers.fit(ROWS, LAYOUT), normalizers.fit(ROWS, LAYOUT, flag_gap=0.4)
+    x, shrunk = normalizers.encode(plain, jnp.asarray(ROWS)), normalizers.encode(flags, jnp.asarray(ROWS))
+    np.testing.assert_array_equal(shrunk[:, :3], x[:, :3])
+    # Reward 2 and 4 round a mean of 3; terminal 0 and 1 round 1/4.
+    np.testing.assert_allclose(shrunk[:, 3:], [[-0.2, -0.1], [0.2, -0.1], [-0.2, -0.1], [0.2, 0.3]], rtol=1e-5)
+    np.testing.assert_allclose(normalizers.decode(flags, shrunk), ROWS, atol=1e-5)
+    np.testing.assert_allclose(normalizers.standardised(flags, shrunk), x, rtol=1e-5)
+    rewards = ROWS.copy()
+    rewards[2, 3] = 2.5  # a third value: no decision any more
+    assert normalizers.fit(rewards, LAYOUT, flag_gap=0.4).outcome_std[0] == 1.0
+    never = ROWS.copy()
+    never[:, 4] = 0.0
+    assert normalizers.fit(never, LAYOUT, flag_gap=0.4).outcome_std[1] == 1.0
+
+
 def test_statistics_do_not_lose_a_small_spread_on_a_large_mean():
     """10000 +- 0.125 over 2^17 rows: float32 sums would lose it."""
     rows = np.zeros((2**17, 5), np.float32)

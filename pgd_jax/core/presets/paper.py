@@ -20,7 +20,7 @@ from pgd_jax.core.config import AgentConfig, DataConfig, DenoiserConfig, Samplin
 def denoiser() -> DenoiserConfig:
     return DenoiserConfig(
         data=DataConfig(
-            dataset="hopper-medium-replay-v2", window_length=32, window_stride=8, past_end=False, outcome_std=1.0
+            dataset="hopper-medium-replay-v2", window_length=32, window_stride=8, past_end=False, flag_gap=0.0
         ),
         unet=UNetConfig(width=1024, num_blocks=3, norm="group", compute_dtype="bfloat16"),
         training=TrainingConfig(num_steps=100_000, batch_size=32, learning_rate=2e-3),

@@ -23,8 +23,8 @@ from pgd_jax.core.config import AgentConfig, DataConfig, DenoiserConfig, Samplin
 
 def denoiser() -> DenoiserConfig:
     return DenoiserConfig(
-        # outcome_std and norm are those of the numbers above.
-        data=DataConfig(dataset="maze2d-umaze-waypoint-v0", window_length=16, window_stride=4, outcome_std=1.0),
+        # flag_gap and norm are those of the numbers above.
+        data=DataConfig(dataset="maze2d-umaze-waypoint-v0", window_length=16, window_stride=4, flag_gap=0.0),
         unet=UNetConfig(width=64, norm="group"),
         training=TrainingConfig(num_steps=10_000, batch_size=64, noise_std=2.0),
     )
