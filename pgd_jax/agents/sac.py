@@ -10,14 +10,14 @@
         alpha <- Adam on -alpha (log pi(b | s) + target entropy), in log alpha          equation 18
         Q'_i <- (1 - tau) Q'_i + tau Q_i
 
-It needs an environment to act in, so it is no entry of AGENTS. Observations are in environment space, not standardised.
-pi is a Gaussian taken through tanh; its log-likelihood is of the action after tanh.
+It needs an environment to act in, so it is no entry of AGENTS; the offline agents that are SAC but for their critics
+(`offline`) are. Observations are in environment space, not standardised. pi is the squashed Gaussian of squashed.py.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -25,8 +25,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from pgd_jax.agents import adam, critic as critics, losses
-from pgd_jax.agents.base import AgentPlan, Logs
+from pgd_jax.agents import adam, critic as critics, losses, squashed
+from pgd_jax.agents.base import Agent, AgentPlan, Logs
 from pgd_jax.core import ranges
 from pgd_jax.core.hyper import Float, setting
 from pgd_jax.core.types import Params, Transition
@@ -58,8 +58,12 @@ class State:
 
 
 class Networks(NamedTuple):
-    actor: Network  # obs [..., O] -> mean and unclipped log_std of the Gaussian before tanh, [..., 2 A]
+    actor: Network  # obs [..., O] -> (mean [..., A], log_std [..., A]) of the Gaussian before tanh
     critic: Network  # (obs [..., O], action [..., A]) -> [num_critics, ...]
+
+
+# (networks, key, state, batch [B, ...], hyper) -> (critics, logs)
+UpdateCritic = Callable[[Networks, jax.Array, State, Transition, Any], tuple[adam.Trained, Logs]]
 
 
 class Sac(NamedTuple):
@@ -67,8 +71,8 @@ class Sac(NamedTuple):
 
     init: Callable[[jax.Array], State]  # key -> state
     update: Callable[[jax.Array, State, Transition, Hyper], tuple[State, Logs]]  # (key, state, batch [B, ...], hyper)
-    # (key, actor's parameters, obs [..., O]) -> (action [..., A] in [-1, 1], its log-likelihood [...])
-    sample: Callable[[jax.Array, Params, jax.Array], tuple[jax.Array, jax.Array]]
+    # (actor's parameters, obs [..., O], key) -> (action [..., A] in [-1, 1], its log-likelihood [...])
+    sample: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     act: Callable[[Params, jax.Array], jax.Array]  # (actor's parameters, obs [..., O]) -> action [..., A], greedy
 
 
@@ -97,36 +101,18 @@ def init(networks: Networks, key: jax.Array) -> State:
     )
 
 
-def _mean_and_log_std(networks: Networks, params: Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
-    mean, log_std = jnp.split(networks.actor.apply(params, obs), 2, axis=-1)
-    return mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
-
-
-def sample(networks: Networks, key: jax.Array, params: Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """obs [..., O] -> (action [..., A] in [-1, 1], log-likelihood [...]); differentiable in `params`.
-
-    The likelihood is that of the action before tanh rounds it: finite, also at exactly -1 and 1.
-    """
-    import distrax  # takes as long as JAX itself, and only what is sampled needs it
-
-    mean, log_std = _mean_and_log_std(networks, params, obs)
-    before = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
-    action, stretch = distrax.Block(distrax.Tanh(), 1).forward_and_log_det(before)
-    return action, losses.gaussian_log_prob(before, mean, log_std) - stretch
-
-
-def act(networks: Networks, params: Params, obs: jax.Array) -> jax.Array:
-    """tanh of the Gaussian's mean."""
-    return jnp.tanh(_mean_and_log_std(networks, params, obs)[0])
-
-
-def _update_critic(
-    networks: Networks, key: jax.Array, state: State, batch: Transition, hyper: Hyper
-) -> tuple[adam.Trained, Logs]:
-    next_action, next_log_prob = sample(networks, key, state.actor.params, batch.next_obs)
+def td_target(networks: Networks, key: jax.Array, state: State, batch: Transition, hyper: Hyper) -> jax.Array:
+    """y [B]."""
+    next_action, next_log_prob = squashed.sample(networks.actor, state.actor.params, batch.next_obs, key)
     next_q = networks.critic.apply(state.target_critic, batch.next_obs, next_action)
     next_value = soft_value(next_q, next_log_prob, jnp.exp(state.log_temperature.params))
-    target = losses.td_target(batch.reward, batch.terminal, next_value, hyper.discount)
+    return losses.td_target(batch.reward, batch.terminal, next_value, hyper.discount)
+
+
+def update_critic(
+    networks: Networks, key: jax.Array, state: State, batch: Transition, hyper: Hyper
+) -> tuple[adam.Trained, Logs]:
+    target = td_target(networks, key, state, batch, hyper)
     return critics.step(networks.critic, state.critic, batch, target, hyper.critic_lr, hyper.adam_eps)
 
 
@@ -136,7 +122,7 @@ def _update_actor(
     """`state` has the new critic; also gives log pi(b | s) [B]."""
 
     def loss(params: Params) -> tuple[jax.Array, jax.Array]:
-        action, log_prob = sample(networks, key, params, obs)
+        action, log_prob = squashed.sample(networks.actor, params, obs, key)
         q = networks.critic.apply(state.critic.params, obs, action)
         return -soft_value(q, log_prob, jnp.exp(state.log_temperature.params)).mean(), log_prob
 
@@ -145,10 +131,17 @@ def _update_actor(
     return actor, log_prob, {"actor_loss": actor_loss, "entropy": -log_prob.mean()}
 
 
-def update(networks: Networks, key: jax.Array, state: State, batch: Transition, hyper: Hyper) -> tuple[State, Logs]:
+def update(
+    networks: Networks,
+    key: jax.Array,
+    state: State,
+    batch: Transition,
+    hyper: Hyper,
+    update_critic: UpdateCritic = update_critic,
+) -> tuple[State, Logs]:
     """One update of each network and of the temperature from a batch [B, ...]."""
     key_critic, key_actor = jax.random.split(key)
-    critic, critic_logs = _update_critic(networks, key_critic, state, batch, hyper)
+    critic, critic_logs = update_critic(networks, key_critic, state, batch, hyper)
     state = dataclasses.replace(state, critic=critic)
     actor, log_prob, actor_logs = _update_actor(networks, key_actor, state, batch.obs, hyper)
     target_entropy = hyper.entropy_per_action_dim * batch.action.shape[-1]
@@ -159,14 +152,40 @@ def update(networks: Networks, key: jax.Array, state: State, batch: Transition, 
     return State(actor, critic, target, log_temperature), logs
 
 
+def build_networks(
+    obs_dim: int,
+    action_dim: int,
+    plan: AgentPlan,
+    log_std_min: float = LOG_STD_MIN,
+    actor_start: mlp.Start = mlp.FAN_IN,
+    critic_start: mlp.Start = mlp.FAN_IN,
+) -> Networks:
+    sizes = (obs_dim, action_dim, plan.hidden_dim, plan.num_hidden)
+    actor = mlp.unsquashed_gaussian_policy(*sizes, log_std_min, LOG_STD_MAX, actor_start)
+    return Networks(actor, critics.build(obs_dim, action_dim, plan, critic_start).ensemble)
+
+
 def build(obs_dim: int, action_dim: int, plan: AgentPlan) -> Sac:
-    networks = Networks(
-        actor=mlp.mlp(obs_dim, 2 * action_dim, plan.hidden_dim, plan.num_hidden),
-        critic=critics.build(obs_dim, action_dim, plan).ensemble,
-    )
+    networks = build_networks(obs_dim, action_dim, plan)
     return Sac(
         init=functools.partial(init, networks),
         update=functools.partial(update, networks),
-        sample=functools.partial(sample, networks),
-        act=functools.partial(act, networks),
+        sample=functools.partial(squashed.sample, networks.actor),
+        act=functools.partial(squashed.act, networks.actor),
+    )
+
+
+def offline(networks: Networks, update_critic: UpdateCritic = update_critic) -> Agent:
+    """SAC, with another update of the critics or its own, as an agent that learns from data alone."""
+
+    def agent_update(key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> tuple[State, Logs]:
+        batch = jax.tree.map(lambda x: x[0], batches)
+        return update(networks, key, state, batch, hyper, update_critic)
+
+    return Agent(
+        init=lambda key, hyper: init(networks, key),
+        update=agent_update,
+        act=lambda state, obs: squashed.act(networks.actor, state.actor.params, obs),
+        log_prob=lambda state, obs, action: squashed.log_prob(networks.actor, state.actor.params, obs, action),
+        batches_per_update=1,
     )

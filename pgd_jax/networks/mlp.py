@@ -116,20 +116,39 @@ def unit_gaussian_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hid
     return Network(mean.init, apply)
 
 
-def conditional_gaussian_policy(
-    obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int, log_std_min: float, log_std_max: float
+def unsquashed_gaussian_policy(
+    obs_dim: int,
+    action_dim: int,
+    hidden_dim: int,
+    num_hidden: int,
+    log_std_min: float,
+    log_std_max: float,
+    start: Start = FAN_IN,
 ) -> Network:
-    """`apply(params, obs [..., O]) -> (mean [..., A] in (-1, 1), log_std [..., A])`: a spread for each state.
+    """`apply(params, obs [..., O]) -> (mean [..., A], log_std [..., A])`, both of the state and the mean unbounded.
 
     log_std is clipped to [log_std_min, log_std_max]; beyond a limit the likelihood is left to the mean.
     """
-    trunk = mlp(obs_dim, 2 * action_dim, hidden_dim, num_hidden)
+    trunk = mlp(obs_dim, 2 * action_dim, hidden_dim, num_hidden, start=start)
 
     def apply(params: Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
         mean, log_std = jnp.split(trunk.apply(params, obs), 2, axis=-1)
-        return jnp.tanh(mean), jnp.clip(log_std, log_std_min, log_std_max)
+        return mean, jnp.clip(log_std, log_std_min, log_std_max)
 
     return Network(trunk.init, apply)
+
+
+def conditional_gaussian_policy(
+    obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int, log_std_min: float, log_std_max: float
+) -> Network:
+    """As `unsquashed_gaussian_policy` with the mean [..., A] in (-1, 1)."""
+    policy = unsquashed_gaussian_policy(obs_dim, action_dim, hidden_dim, num_hidden, log_std_min, log_std_max)
+
+    def apply(params: Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        mean, log_std = policy.apply(params, obs)
+        return jnp.tanh(mean), log_std
+
+    return Network(policy.init, apply)
 
 
 def ensemble(member: Network, num_members: int) -> Network:

@@ -90,7 +90,7 @@ def transitions(rows: Any) -> Transition:
 def _act(program: OnlineProgram, key: jax.Array, state: State) -> tuple[jax.Array, jax.Array]:
     """(actions f32[E, A], their log-likelihoods f32[E])"""
     key_policy, key_uniform = jax.random.split(key)
-    action, log_prob = program.agent.sample(key_policy, state.sac.actor.params, state.streams.obs)
+    action, log_prob = program.agent.sample(state.sac.actor.params, state.streams.obs, key_policy)
     uniform = jax.random.uniform(key_uniform, action.shape, minval=-1.0, maxval=1.0)
     exploring = state.num_steps < program.plan.num_exploring_steps
     density = -float(np.log(2.0)) * program.env.action_dim

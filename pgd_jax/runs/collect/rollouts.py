@@ -43,7 +43,7 @@ def run_chunk(program: RolloutProgram, actor: Params, state: State) -> tuple[Sta
 
     def step(running: streams.Streams, key: jax.Array) -> tuple[streams.Streams, streams.Rows]:
         key_action, key_env = jax.random.split(key)
-        action, log_prob = program.agent.sample(key_action, actor, running.obs)
+        action, log_prob = program.agent.sample(actor, running.obs, key_action)
         return streams.step(program.env, key_env, running, action, log_prob)
 
     key, key_steps = jax.random.split(state.key)

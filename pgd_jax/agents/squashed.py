@@ -1,0 +1,52 @@
+"""A Gaussian policy that is taken through tanh, as SAC has it: u ~ N(mean(s), std(s)^2), a = tanh(u).
+
+    log pi(a | s) = log N(u; mean(s), std(s)^2) - sum log(1 - a^2)
+
+Haarnoja et al. 2018 (arXiv 1812.05905), appendix on enforcing action bounds. The network gives mean and log std of u,
+as `mlp.unsquashed_gaussian_policy` does.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from pgd_jax.agents import losses
+from pgd_jax.core.types import Params
+from pgd_jax.data import normalizer as normalizers
+from pgd_jax.networks.base import Network
+
+# Where log_prob leaves arctanh for its tangent: datasets hold actions of exactly -1 and 1, of which u is infinite.
+# Generated windows hold none beyond it.
+EDGE = normalizers.ACTION_LIMIT
+
+
+def sample(
+    network: Network, params: Params, obs: jax.Array, key: jax.Array, sample_shape: tuple[int, ...] = ()
+) -> tuple[jax.Array, jax.Array]:
+    """obs [..., O] -> (action [*sample_shape, ..., A] in [-1, 1], log pi(a | s) [*sample_shape, ...]).
+
+    Differentiable in `params`. The likelihood is that of u before tanh rounds: finite, also at actions of exactly 1.
+    """
+    mean, log_std = network.apply(params, obs)
+    mean, log_std = (jnp.broadcast_to(x, (*sample_shape, *x.shape)) for x in (mean, log_std))
+    u = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+    # log(1 - tanh(u)^2) with no cancellation where tanh(u) is 1
+    log_slope = 2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))
+    return jnp.tanh(u), losses.gaussian_log_prob(u, mean, log_std) - log_slope.sum(axis=-1)
+
+
+def act(network: Network, params: Params, obs: jax.Array) -> jax.Array:
+    """tanh(mean(s)) [..., A]."""
+    return jnp.tanh(network.apply(params, obs)[0])
+
+
+def log_prob(network: Network, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+    """log pi(a | s) [...] of obs [..., O] and any action [..., A], whose gradient is finite and points to the policy.
+
+    Up to |a| = EDGE it is exact. Beyond, u(a) goes on along the tangent of arctanh: still a density over all actions,
+    that falls with the distance from the mean.
+    """
+    mean, log_std = network.apply(params, obs)
+    inside = jnp.clip(action, -EDGE, EDGE)
+    slope = 1.0 / (1.0 - jnp.square(inside))  # du/da
+    u = jnp.arctanh(inside) + (action - inside) * slope
+    return losses.gaussian_log_prob(u, mean, log_std) + jnp.log(slope).sum(axis=-1)
