@@ -85,7 +85,6 @@ def advantage_weight(advantage: jax.Array, temperature: Float, limit: Float) -> 
 def gaussian_log_prob(action: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:
     """log N(action; mean, exp(log_std)^2), summed over the last axis. All [..., A]; finite for any action."""
     chex.assert_equal_shape([action, mean, log_std])
-    # Not distrax's, whose import takes as long as JAX's own and which no other offline agent needs.
     return stats.norm.logpdf(action, mean, jnp.exp(log_std)).sum(axis=-1)
 
 
