@@ -1,8 +1,10 @@
 """The critics that all agents share, and their update."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from pgd_jax.agents import adam, losses
 from pgd_jax.agents.base import AgentPlan, Logs
@@ -10,6 +12,9 @@ from pgd_jax.core.hyper import Float
 from pgd_jax.core.types import Params, Transition
 from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
+
+# (parameters, q [E, B] of the data's actions) -> (what is added to the loss [], logs)
+Penalty = Callable[[Params, jax.Array], tuple[jax.Array, Logs]]
 
 
 class Critics(NamedTuple):
@@ -34,6 +39,11 @@ def value(in_dim: int, plan: AgentPlan, start: mlp.Start = mlp.FAN_IN) -> Networ
     )
 
 
+def no_penalty(params: Params, q: jax.Array) -> tuple[jax.Array, Logs]:
+    del params, q
+    return jnp.zeros(()), {}
+
+
 def step(
     network: Network,
     critic: adam.Trained,
@@ -41,12 +51,17 @@ def step(
     target: jax.Array,
     learning_rate: Float,
     adam_eps: Float,
+    penalty: Penalty = no_penalty,
 ) -> tuple[adam.Trained, Logs]:
-    """One step of all members towards `target` [B] on batch [B, ...]; `network` maps (obs, action) to q [E, B]."""
+    """One step of all members towards `target` [B] on batch [B, ...]; `network` maps (obs, action) to q [E, B].
 
-    def loss(params: Params) -> tuple[jax.Array, jax.Array]:
+    The logged critic_loss is without the penalty.
+    """
+
+    def loss(params: Params) -> tuple[jax.Array, Logs]:
         q = network.apply(params, batch.obs, batch.action)
-        return losses.ensemble_td_loss(q, target), q.mean()
+        critic_loss, (extra, logs) = losses.ensemble_td_loss(q, target), penalty(params, q)
+        return critic_loss + extra, {"critic_loss": critic_loss, "q_mean": q.mean()} | logs
 
-    (critic_loss, q_mean), grads = jax.value_and_grad(loss, has_aux=True)(critic.params)
-    return adam.step(critic, grads, learning_rate, adam_eps), {"critic_loss": critic_loss, "q_mean": q_mean}
+    grads, logs = jax.grad(loss, has_aux=True)(critic.params)
+    return adam.step(critic, grads, learning_rate, adam_eps), logs

@@ -82,6 +82,35 @@ def advantage_weight(advantage: jax.Array, temperature: Float, limit: Float) -> 
     return jnp.exp(jnp.minimum(temperature * advantage, jnp.log(limit)))
 
 
+def gradient_similarity(gradient: jax.Array) -> jax.Array:
+    """EDAC's penalty: cosines between members' gradients [E, B, A] of Q by the action, batch mean of their sum over
+    pairs i != j, divided by E - 1.
+
+    An et al. 2021, section 4. Of unit vectors u_i the sum is |sum_i u_i|^2 - sum_i |u_i|^2, whose cost is linear in E.
+    It is E for equal gradients, and least, at -E / (E - 1), for those whose directions cancel out.
+    """
+    square = jnp.square(gradient).sum(axis=-1, keepdims=True)
+    unit = gradient / jnp.sqrt(jnp.maximum(square, 1e-12))  # a member that is flat at an action has no direction
+    pairs = jnp.square(unit.sum(axis=0)).sum(axis=-1) - jnp.square(unit).sum(axis=(0, -1))
+    return pairs.mean() / max(gradient.shape[0] - 1, 1)
+
+
+def conservative_gap(sampled: jax.Array, log_density: jax.Array, q: jax.Array) -> jax.Array:
+    """CQL's penalty: log int exp Q(s, a) da - Q(s, a_data), batch mean, summed over members.
+
+    Kumar et al. 2020, equation 4, whose integral is estimated by importance sampling (their appendix).
+
+    Args:
+        sampled: [E, S, B] Q(s, a) of sampled actions.
+        log_density: [S, B] log of the density that each was drawn from.
+        q: [E, B] Q(s, a) of the data's actions.
+    """
+    chex.assert_equal_shape([sampled[0], log_density])
+    chex.assert_equal_shape([sampled[:, 0], q])
+    log_integral = jax.nn.logsumexp(sampled - log_density[None], axis=1) - jnp.log(log_density.shape[0])
+    return (log_integral - q).mean(axis=1).sum()
+
+
 def gaussian_log_prob(action: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:
     """log N(action; mean, exp(log_std)^2), summed over the last axis. All [..., A]; finite for any action."""
     chex.assert_equal_shape([action, mean, log_std])

@@ -16,7 +16,7 @@ from pgd_jax import agents  # noqa: F401 (registers the agents)
 from pgd_jax.agents import adam
 from pgd_jax.agents.base import AGENTS
 from pgd_jax.core.types import Transition
-from tests.parity import transcriptions
+from tests.parity import soft, transcriptions
 from tests.parity.networks import Net
 
 OBS_DIM, ACTION_DIM, BATCH, NUM_UPDATES = 3, 2, 32, 50
@@ -31,6 +31,20 @@ NOISE = {
         for name, part in zip(("critic", "actor"), jax.random.split(key), strict=True)
     },
 }
+
+
+def proposals_and(key, shape):
+    """CQL's own draws, and those of SAC."""
+    key_critic, key_actor = jax.random.split(key)
+    key_target, key_proposals = jax.random.split(key_critic)
+    several, parts = (10, *shape[1:]), jax.random.split(key_proposals, 3)
+    normal = {name: jax.random.normal(part, several) for name, part in zip(("obs", "next_obs"), parts[1:], strict=True)}
+    uniform = jax.random.uniform(parts[0], several, minval=-1.0, maxval=1.0)
+    own = {name: jax.random.normal(part, shape[1:]) for name, part in (("critic", key_target), ("actor", key_actor))}
+    return own | normal | {"uniform": uniform}
+
+
+NOISE |= {"sac_n": NOISE["awac"], "edac": NOISE["awac"], "cql": proposals_and}
 NOISE |= {"rebrac": NOISE["td3_bc"], "td3_awr": NOISE["td3_bc"]}
 FASTER = {
     "iql": {"actor_decay_updates": 100.0},
@@ -105,11 +119,11 @@ def expected(name, factor=0.0):
     now = jax.tree.map(lambda leaf: leaf * (1.0 + factor * draw.standard_normal(np.shape(leaf))), nets(state))
     rows = {key: x for key, x in batches._asdict().items() if x is not None}
     rows, draws = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), (rows, draws))
-    after = []
+    after, step = [], getattr(transcriptions, name, None) or getattr(soft, name)
     for i in range(NUM_UPDATES):
         several = [{key: x[i, k] for key, x in rows.items()} for k in range(agent.batches_per_update)]
         noise = {key: x[i] for key, x in draws.items()}
-        now = getattr(transcriptions, name)(now, several, noise, vars(hyper))
+        now = step(now, several, noise, vars(hyper))
         after.append(now)
     return after[0], after[-1]
 

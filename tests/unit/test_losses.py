@@ -69,6 +69,37 @@ def test_advantage_weight_is_limited():
     np.testing.assert_allclose(weight, [1.0, 20.0855, 100.0], rtol=1e-5)
 
 
+def test_gradient_similarity():
+    # directions (1, 0), (1, 0), (0, 1): the pairs' cosines are 1, 0, 0, each twice; 2 / (3 - 1) = 1
+    first = jnp.array([[3.0, 0.0], [0.5, 0.0], [0.0, 2.0]])
+    # (0.6, 0.8) and its opposite, and none: -1 twice; -2 / 2 = -1
+    second = jnp.array([[0.6, 0.8], [-0.6, -0.8], [0.0, 0.0]])
+    similarity, grad = jax.value_and_grad(losses.gradient_similarity)(jnp.stack([first, second], axis=1))
+    np.testing.assert_allclose(similarity, (1.0 - 1.0) / 2.0, atol=1e-6)
+    assert jnp.isfinite(grad).all()
+    np.testing.assert_allclose((grad[:, 0] * first).sum(axis=-1), 0.0, atol=1e-6)  # lengths do not matter
+    np.testing.assert_allclose(losses.gradient_similarity(jnp.ones((4, 5, 2))), 4.0, rtol=1e-6)  # equal members
+    assert losses.gradient_similarity(jnp.ones((1, 5, 2))) == 0.0  # and a single one
+
+
+def test_conservative_gap():
+    # mean(e^1 / 0.5, e^2 / 0.25) = 17.4964, its logarithm 2.86200; less q = 1; the other member is 1 higher in both
+    sampled = jnp.array([[[1.0], [2.0]], [[2.0], [3.0]]])
+    log_density = jnp.log(jnp.array([[0.5], [0.25]]))
+    gap = losses.conservative_gap(sampled, log_density, jnp.array([[1.0], [2.0]]))
+    np.testing.assert_allclose(gap, 2.0 * 1.86200, rtol=1e-5)
+
+
+def test_the_conservative_gap_of_samples_is_that_of_the_integral(key):
+    # Q(a) = 2 a on [-1, 1]: log int e^2a da = log sinh(2) = 1.28838, from any density that the samples are of
+    uniform = jax.random.uniform(key, (20_000, 1), minval=-1.0, maxval=1.0)
+    beta = 2.0 * jax.random.beta(key, 2.0, 1.0, (20_000, 1)) - 1.0  # density (a + 1) / 2
+    sampled = jnp.concatenate([uniform, beta])
+    log_density = jnp.concatenate([jnp.full_like(uniform, -jnp.log(2.0)), jnp.log((beta + 1.0) / 2.0)])
+    gap = losses.conservative_gap(2.0 * sampled[None], log_density, jnp.zeros((1, 1)))
+    np.testing.assert_allclose(gap, 1.28838, atol=0.02)
+
+
 def test_gaussian_log_prob_sums_over_actions():
     # std 1: -1/2 - ln sqrt(2 pi) = -1.41894;  std 2: -(1/2)^2 / 2 - ln 2 - ln sqrt(2 pi) = -1.73709
     log_std = jnp.array([[0.0, np.log(2.0)]], jnp.float32)
