@@ -11,6 +11,7 @@ from pgd_jax.generators import settings
 from pgd_jax.runs import experiment, source
 from pgd_jax.train import lanes
 
+TABLES = ("WEIGHTS", "FLOATS", "TEMPERATURES", "NUM_CRITICS", "CRITICS")  # by dataset, as presets call them
 CONFIGURED = [name for name in presets.names() if hasattr(presets.load(name), "agent")]
 
 
@@ -86,6 +87,13 @@ def test_a_dataset_s_name_picks_the_published_values():
     assert of("rebrac_ogbench", "ogbench:antmaze-giant-stitch-singletask-v0").hyper["agent"]["discount"] == 0.995
     with pytest.raises(UserError, match='"rebrac_ogbench" has no values for dataset "cube-triple-v0"; it knows antm'):
         of("rebrac_ogbench", "ogbench:cube-triple-play-singletask-v0")
+    assert (
+        of("sac_n_d4rl", "hopper-medium-v2").num_critics == 500
+        and of("sac_n_d4rl", "maze2d-umaze-v1").num_critics == 25
+    )
+    edac = of("edac_d4rl", "walker2d-medium-expert-v2")
+    assert edac.num_critics == 10 and edac.hyper["agent"] == {"diversity": 5.0}
+    assert of("cql_d4rl", "hopper-medium-v2").hyper == {"conservatism": 10.0, "return_range": 1000.0}
     with pytest.raises(UserError, match='"rebrac_d4rl" has no values for dataset "hopper-expert-v2"; it knows half'):
         of("rebrac_d4rl", "hopper-expert-v2")
 
@@ -93,7 +101,7 @@ def test_a_dataset_s_name_picks_the_published_values():
 @pytest.mark.parametrize("name", [name for name in CONFIGURED if hasattr(presets.load(name), "agent_of")])
 def test_every_published_value_is_a_float_of_the_agent(name):
     module = presets.load(name)
-    for dataset in getattr(module, "WEIGHTS", None) or getattr(module, "FLOATS", None) or module.TEMPERATURES:
+    for dataset in next(getattr(module, table) for table in TABLES if hasattr(module, table)):
         experiment.complete(module.agent_of(f"{dataset}-v2"))
 
 
