@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 from scipy.integrate import quad
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 
 from pgd_jax.core.types import Transition
 
@@ -37,11 +37,17 @@ def peak(x):
     return 1.0 - (x - OPTIMAL_ACTION) ** 2
 
 
+def _midpoints(count: int) -> np.ndarray:
+    return np.linspace(-1.0, 1.0, 2 * count + 1)[1::2]
+
+
 def constant_reward(terminal: bool) -> Probe:
-    """Reward 1 for ever, or once: every state and action is worth 1 / (1 - gamma) = 2, or 1."""
-    action = np.linspace(-1.0, 1.0, NUM_ACTIONS)
-    obs = np.linspace(-1.0, 1.0, NUM_ACTIONS)[::-1, None]
-    return Probe(_rows(obs, action, 1.0, -obs, float(terminal), action[::-1]), discount=0.5)
+    """Reward 1 for ever, or once: every state and action is worth 1 / (1 - gamma) = 2, or 1.
+
+    All actions in every state: an agent that lowers values of actions which a state lacks has nothing to lower.
+    """
+    obs, action = (x.ravel() for x in np.meshgrid(_midpoints(12), _midpoints(32)))
+    return Probe(_rows(obs[:, None], action, 1.0, -obs[:, None], float(terminal), action[::-1]), discount=0.5)
 
 
 def contextual_bandit() -> Probe:
@@ -116,3 +122,51 @@ def iql_action(scale: float, temperature: float = 3.0) -> tuple[float, float]:
 
     mean = moment(1) / moment(0)
     return mean, np.sqrt(moment(2) / moment(0) - mean**2)
+
+
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(64)
+WEIGHTS = WEIGHTS / WEIGHTS.sum()  # of a standard normal
+
+
+def squashed_entropy(mean: float, std: float) -> float:
+    """Of tanh(u), u ~ N(mean, std^2): that of u and E log(1 - tanh(u)^2)."""
+    log_slope = np.log1p(-(np.tanh(mean + std * NODES) ** 2))
+    return np.log(std) + 0.5 * np.log(2.0 * np.pi * np.e) + WEIGHTS @ log_slope
+
+
+def soft_action(entropy: float) -> float:
+    """tanh(mean) of the squashed Gaussian of this entropy with the most E peak(a): what a learned temperature leads to.
+
+    Any value that rises with peak has nearly the same, as the policy is narrow.
+    """
+
+    def loss(mean):
+        std = brentq(lambda std: squashed_entropy(mean, std) - entropy, 1e-4, 0.5)
+        return -WEIGHTS @ peak(np.tanh(mean + std * NODES))
+
+    return np.tanh(minimize_scalar(loss, bounds=(0.0, 1.5)).x)
+
+
+def soft_first_action(entropy: float) -> float:
+    """Of the two steps' first states: in the second ones, the other half, the policy has all the entropy that it can.
+
+    `entropy` is the target, the mean over both.
+    """
+    most = -minimize_scalar(lambda std: -squashed_entropy(0.0, std), bounds=(0.1, 2.0)).fun
+    return soft_action(2.0 * entropy - most)
+
+
+def conservative_errors(weight: float) -> tuple[float, float]:
+    """(E (Q - r)^2, log int exp Q da - E Q) of CQL's critic in the bandit, whose actions are uniform.
+
+    Q minimises E (Q - r)^2 + weight (log int exp Q da - E Q): Q(a) + weight / 2 (2 exp Q(a) / Z - 1) = r(a), with
+    Z = int exp Q da. It rises with r, so that the best action is the same, and E Q = E r.
+    """
+    reward = peak(_midpoints(256))
+
+    def value(log_z):
+        return np.array([brentq(lambda q: q + weight * (np.exp(q - log_z) - 0.5) - r, -20.0, 20.0) for r in reward])
+
+    log_z = brentq(lambda log_z: np.log(2.0 * np.exp(value(log_z)).mean()) - log_z, -3.0, 5.0)
+    q = value(log_z)
+    return ((q - reward) ** 2).mean(), log_z - q.mean()
