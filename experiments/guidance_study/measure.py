@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.guidance_study import fitted, setting
 from experiments.guidance_study.cells import Cell
-from pgd_jax.agents.base import Agent
+from pgd_jax.agents.base import Agent, log_prob_of
 from pgd_jax.core.types import Normalizer
 from pgd_jax.data import normalizer as normalizers
 from pgd_jax.diffusion import edm, schedules
@@ -52,7 +52,7 @@ def load(workdir: pathlib.Path, task: setting.Task, agent: str, sizes: setting.S
     reference = normalizers.encode(trained.normalizer, jnp.asarray(real))
 
     def measure(windows: jax.Array, state: Any, normalizer: Any, reference: jax.Array) -> quality.Measures:
-        log_prob = functools.partial(made.program.agent.log_prob, state)
+        log_prob = log_prob_of(made.program.agent, state)
         return quality.measure(windows, log_prob, normalizer, env, reference, sizes.dynamics_windows, env.reward_of)
 
     measure = jax.jit(jax.vmap(measure, in_axes=(0, 0, None, None)))
@@ -84,7 +84,7 @@ def generate(
     """
 
     def one(key: jax.Array, state: Any, start: jax.Array | None) -> jax.Array:
-        log_prob = functools.partial(agent.log_prob, state)
+        log_prob = log_prob_of(agent, state)
         return diffusion.sample(plan, key, log_prob, coefficient, hyper, model, normalizer, start)
 
     return jax.vmap(one)(keys, agents, start)

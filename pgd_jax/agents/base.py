@@ -9,7 +9,7 @@ import jax
 
 from pgd_jax.core.config import NO_NORM, AgentConfig
 from pgd_jax.core.registry import Registry
-from pgd_jax.core.types import Normalizer, Transition
+from pgd_jax.core.types import LogProb, Normalizer, Squashed, Transition
 from pgd_jax.data import normalizer as normalizers
 
 State = Any  # a pytree of arrays, the agent's own
@@ -47,6 +47,16 @@ class Agent(NamedTuple):
     log_prob: Callable[[State, jax.Array, jax.Array], jax.Array]  # (state, obs [..., O], action [..., A]) -> [...]
     batches_per_update: int
     needs_next_action: bool = False  # whether `update` reads Transition.next_action, which is None otherwise
+    # (state, obs [..., O], u [..., A]) -> log density of u, of a policy a = tanh(u); None: the policy is none such
+    preimage_log_prob: Callable[[State, jax.Array, jax.Array], jax.Array] | None = None
+
+
+def log_prob_of(agent: Agent, state: State) -> LogProb:
+    """The policy's density, as guidance takes it."""
+    log_prob = functools.partial(agent.log_prob, state)
+    if agent.preimage_log_prob is None:
+        return log_prob
+    return Squashed(log_prob, functools.partial(agent.preimage_log_prob, state))
 
 
 def greedy(agent: Agent, state: State, normalizer: Normalizer) -> Callable[[jax.Array], jax.Array]:
@@ -63,8 +73,10 @@ def on_raw_obs(agent: Agent, normalizer: Normalizer) -> Agent:
         batches = batches._replace(obs=raw(batches.obs), next_obs=raw(batches.next_obs))
         return agent.update(key, state, batches, hyper)
 
+    preimage = agent.preimage_log_prob
     return agent._replace(
         update=update,
+        preimage_log_prob=preimage and (lambda state, obs, u: preimage(state, raw(obs), u)),
         act=lambda state, obs: agent.act(state, raw(obs)),
         log_prob=lambda state, obs, action: agent.log_prob(state, raw(obs), action),
     )

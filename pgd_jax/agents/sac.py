@@ -188,4 +188,5 @@ def offline(networks: Networks, update_critic: UpdateCritic = update_critic) -> 
         act=lambda state, obs: squashed.act(networks.actor, state.actor.params, obs),
         log_prob=lambda state, obs, action: squashed.log_prob(networks.actor, state.actor.params, obs, action),
         batches_per_update=1,
+        preimage_log_prob=lambda state, obs, u: squashed.preimage_log_prob(networks.actor, state.actor.params, obs, u),
     )

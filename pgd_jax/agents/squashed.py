@@ -39,6 +39,11 @@ def act(network: Network, params: Params, obs: jax.Array) -> jax.Array:
     return jnp.tanh(network.apply(params, obs)[0])
 
 
+def preimage_log_prob(network: Network, params: Params, obs: jax.Array, u: jax.Array) -> jax.Array:
+    """log N(u; mean(s), std(s)^2) [...] of obs [..., O] and u [..., A]."""
+    return losses.gaussian_log_prob(u, *network.apply(params, obs))
+
+
 def log_prob(network: Network, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
     """log pi(a | s) [...] of obs [..., O] and any action [..., A], whose gradient is finite and points to the policy.
 

@@ -35,6 +35,7 @@ from pgd_jax.core.compilation import in_float32
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.hyper import Values
 from pgd_jax.core.registry import nearest
+from pgd_jax.core.types import Squashed
 from pgd_jax.data import loading
 from pgd_jax.data.base import Reading
 from pgd_jax.data.windows import Windows
@@ -43,7 +44,7 @@ from pgd_jax.envs.base import ENVS, HOST_ENVS
 from pgd_jax.runs import agent as agent_runs, denoiser as denoisers, metrics, world_model as world_models
 
 __all__ = [
-    "AgentPolicy", "AgentResult", "Dataset", "Denoiser", "Windows", "WorldModel",
+    "AgentPolicy", "AgentResult", "Dataset", "Denoiser", "Squashed", "Windows", "WorldModel",
     "evaluate", "load_agents", "load_dataset", "load_denoiser", "load_world_model", "train_agent", "train_denoiser",
     "train_world_model",
 ]  # fmt: skip

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax.agents.base import greedy
+from pgd_jax.agents.base import greedy, log_prob_of
 from pgd_jax.core.errors import UserError
+from pgd_jax.core.types import LogProb, Squashed
 from pgd_jax.data import normalizer as normalizers
 from pgd_jax.runs import agent as agent_runs, experiment as experiments
 
@@ -66,7 +67,15 @@ class AgentPolicy:
     def __call__(self, obs: Any) -> jax.Array:
         return greedy(self.agent, self.state, self.normalizer)(jnp.asarray(obs, jnp.float32))
 
-    def log_prob(self, obs: Any, action: Any) -> jax.Array:
-        """log pi(a | s) [...], of which a deterministic policy has a Gaussian of unit variance around its action."""
-        obs = normalizers.encode_obs(self.normalizer, jnp.asarray(obs, jnp.float32))
-        return self.agent.log_prob(self.state, obs, jnp.asarray(action, jnp.float32))
+    @property
+    def log_prob(self) -> LogProb:
+        """(obs [..., O], action [..., A]) -> log pi(a | s) [...], environment space; a deterministic policy has a
+        Gaussian of unit variance around its action."""
+        inner = log_prob_of(self.agent, self.state)
+
+        def outer(log_prob: LogProb) -> LogProb:
+            return lambda obs, action: log_prob(
+                normalizers.encode_obs(self.normalizer, jnp.asarray(obs, jnp.float32)), jnp.asarray(action, jnp.float32)
+            )
+
+        return Squashed(outer(inner), outer(inner.preimage)) if isinstance(inner, Squashed) else outer(inner)

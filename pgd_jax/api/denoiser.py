@@ -54,7 +54,8 @@ class Denoiser:
         Args:
           key: typed JAX key; the same key gives the same windows.
           log_prob: (obs [..., O], action [..., A]) -> [...], log density of the policy, environment space. Any function
-            that JAX can trace, also one that closes over a network of your own. None: unguided.
+            that JAX can trace, also one that closes over a network of your own. A policy a = tanh(u), as SAC has it, is
+            better given as a `Squashed` with the density of u. None: unguided.
           guidance: lambda, the strength; 0 is unguided.
           rule: of guidance: "proximal", "score", "pigdm", "jacobian", "paper", ...
           windows_per_batch: sampled at once; sets memory.

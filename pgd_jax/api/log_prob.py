@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pgd_jax.core.errors import UserError, first_line
-from pgd_jax.core.types import LogProb
+from pgd_jax.core.types import LogProb, Squashed
 from pgd_jax.data import normalizer as normalizers
 
 
@@ -34,10 +34,12 @@ def in_network_space(log_prob: LogProb, normalizer: Any) -> LogProb:
         )
     _check_finite(log_prob, normalizer)
 
-    def steer(obs: jax.Array, action: jax.Array) -> jax.Array:
-        return log_prob(normalizers.decode_obs(normalizer, obs), action)
+    def steer(log_prob: LogProb) -> LogProb:
+        return lambda obs, action: log_prob(normalizers.decode_obs(normalizer, obs), action)
 
-    return steer
+    if isinstance(log_prob, Squashed):
+        return Squashed(steer(log_prob.action), steer(log_prob.preimage))
+    return steer(log_prob)
 
 
 def _check_finite(log_prob: LogProb, normalizer: Any) -> None:

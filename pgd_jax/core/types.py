@@ -82,6 +82,21 @@ Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 # (obs [..., O] network space, action [..., A] environment space) -> [...]
 LogProb = Callable[[jax.Array, jax.Array], jax.Array]
 
+
+@dataclasses.dataclass(frozen=True)
+class Squashed:
+    """A LogProb of a policy a = tanh(u) that is simple in u, as a Gaussian is: guidance works on u.
+
+    Taken by its actions, such a policy has no peak where its Gaussian is wide: the density of a grows towards -1 and 1.
+    """
+
+    action: LogProb  # log density of a
+    preimage: LogProb  # (obs [..., O], u [..., A]) -> log density of u [...]
+
+    def __call__(self, obs: jax.Array, action: jax.Array) -> jax.Array:
+        return self.action(obs, action)
+
+
 # obs [..., O] network space -> action [..., A] environment space
 Policy = Callable[[jax.Array], jax.Array]
 

@@ -106,8 +106,13 @@ def encode_action(normalizer: Normalizer, action: jax.Array) -> jax.Array:
 
 def decode_action(normalizer: Normalizer, action: jax.Array) -> jax.Array:
     """action [..., A]: network space -> environment space, in [-1, 1] (float32 tanh reaches both ends)."""
-    action = _restore(normalizer, action, normalizer.layout.action)
+    action = decode_preimage(normalizer, action)
     return jnp.tanh(action) if normalizer.squash else action
+
+
+def decode_preimage(normalizer: Normalizer, action: jax.Array) -> jax.Array:
+    """action [..., A]: network space -> u of a = tanh(u)."""
+    return _restore(normalizer, action, normalizer.layout.action)
 
 
 def action_range(normalizer: Normalizer) -> tuple[jax.Array, jax.Array]:

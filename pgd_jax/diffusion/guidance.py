@@ -9,6 +9,7 @@ the policy's states. The rules are in rules.py. lambda may depend on the noise l
 interval of levels and 0 outside it (Kynkaanniemi et al. 2024, arXiv 2404.07724).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from flax import struct
 from pgd_jax.core import ranges
 from pgd_jax.core.hyper import Float, setting
 from pgd_jax.core.registry import Registry
-from pgd_jax.core.types import Denoise, LogProb, Normalizer
+from pgd_jax.core.types import Denoise, LogProb, Normalizer, Squashed
 from pgd_jax.data import normalizer as normalizers
 from pgd_jax.diffusion import samplers
 
@@ -135,24 +136,45 @@ def uniform(obs: jax.Array, action: jax.Array) -> jax.Array:
 
 def without_behaviour(log_prob: LogProb, behaviour: LogProb, share: Float) -> LogProb:
     """log pi - share log beta: guiding by it leaves out a share of what the data's own policy prefers."""
-    return lambda obs, action: log_prob(obs, action) - share * behaviour(obs, action)
+
+    def of_action(obs: jax.Array, action: jax.Array) -> jax.Array:
+        return log_prob(obs, action) - share * behaviour(obs, action)
+
+    if not isinstance(log_prob, Squashed):
+        return of_action
+    preimage = log_prob.preimage
+
+    def of_preimage(obs: jax.Array, u: jax.Array) -> jax.Array:
+        log_slope = 2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))  # log da/du, for beta's density of u
+        return preimage(obs, u) - share * (behaviour(obs, jnp.tanh(u)) + log_slope.sum(axis=-1))
+
+    return Squashed(of_action, of_preimage)
+
+
+def in_own_coordinates(log_prob: LogProb, normalizer: Normalizer) -> tuple[LogProb, Callable[[jax.Array], jax.Array]]:
+    """(the density, its argument by the network-space action [..., A]): the action itself, or u of a = tanh(u)."""
+    if isinstance(log_prob, Squashed) and normalizer.squash:
+        return log_prob.preimage, functools.partial(normalizers.decode_preimage, normalizer)
+    return log_prob, functools.partial(normalizers.decode_action, normalizer)
 
 
 def gradient(log_prob: LogProb, normalizer: Normalizer, x: jax.Array) -> jax.Array:
     """g f32[B, T, A]: gradient of log pi(a | s) at the window x f32[B, T, D] w.r.t. its action columns."""
     obs, u = x[..., normalizer.layout.obs], x[..., normalizer.layout.action]
-    return jax.grad(lambda u: jnp.sum(log_prob(obs, normalizers.decode_action(normalizer, u))))(u)
+    log_prob, decode = in_own_coordinates(log_prob, normalizer)
+    return jax.grad(lambda u: jnp.sum(log_prob(obs, decode(u))))(u)
 
 
 def tilt(log_prob: LogProb, normalizer: Normalizer, x: jax.Array) -> Tilt:
     """log pi, its gradient and Gauss-Newton curvature at the window x f32[B, T, D].
 
-    The policy's Hessian is taken in its own coordinates (exact for a Gaussian) and carried through tanh to first order,
-    so it stays positive semi-definite. One Hessian-vector product an action dimension; a policy network is evaluated
-    once.
+    The policy's Hessian is taken in its own coordinates (exact for a Gaussian, of actions or of their preimages) and
+    carried to network space to first order, so it stays positive semi-definite. One Hessian-vector product an action
+    dimension; a policy network is evaluated once.
     """
     obs, u = x[..., normalizer.layout.obs], x[..., normalizer.layout.action]
-    action, slope = jax.jvp(lambda u: normalizers.decode_action(normalizer, u), (u,), (jnp.ones_like(u),))
+    log_prob, decode = in_own_coordinates(log_prob, normalizer)
+    action, slope = jax.jvp(decode, (u,), (jnp.ones_like(u),))
 
     def total(action: jax.Array) -> tuple[jax.Array, jax.Array]:
         log_density = log_prob(obs, action)

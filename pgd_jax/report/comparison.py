@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgd_jax.agents.base import log_prob_of
 from pgd_jax.core.types import Transition
 from pgd_jax.data import normalizer as normalizers
 from pgd_jax.generators import diffusion
@@ -124,7 +125,7 @@ def _generate_twice(
     def generate(
         key: jax.Array, agent: Any, hyper: diffusion.Hyper, coefficient: jax.Array
     ) -> tuple[Metrics, jax.Array]:
-        log_prob = functools.partial(program.agent.log_prob, agent)
+        log_prob = log_prob_of(program.agent, agent)
         windows = diffusion.sample(plan, key, log_prob, coefficient, hyper, shared.model, normalizer)
         synthetic = diffusion.flatten(normalizer, windows)
         metrics = describe(synthetic, log_prob, normalizer, program.env, plan.window_length, num_measured)

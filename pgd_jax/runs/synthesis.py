@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pgd_jax.agents.base import log_prob_of
 from pgd_jax.core import config as configs, places, validation
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.types import LogProb, Normalizer, Transition
@@ -106,7 +107,7 @@ def _guided(source: Guided, sampling: configs.SamplingConfig) -> Prepared:
     plan = plan._replace(sampling=own, guided_batches=None)
     hyper = hyper.replace(guided_share=jnp.float32(1.0))  # a dataset of the lane's policy, whatever it learned from
     strength = hyper.guidance_coefficient if source.coefficient is None else jnp.float32(source.coefficient)
-    log_prob = functools.partial(experiment.program.agent.log_prob, state.agent)
+    log_prob = log_prob_of(experiment.program.agent, state.agent)
     made = {"run": source.run, "lane": str(source.lane), "coefficient": str(source.coefficient)}
     shared = experiment.shared
     sample = functools.partial(_rows, plan, log_prob, strength, hyper, shared.model, shared.normalizer)

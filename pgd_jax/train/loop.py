@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pgd_jax.agents.base import Agent, State as AgentState, greedy
+from pgd_jax.agents.base import Agent, State as AgentState, greedy, log_prob_of
 from pgd_jax.core import devices
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.hyper import Float
@@ -91,9 +91,7 @@ def generate(
     """The generator's new state, a phase's synthetic data under the lane's policy, and how good they are."""
     generator, agent = program.generator, program.agent
     assert generator is not None
-    guide = Guide(
-        functools.partial(agent.log_prob, state.agent), functools.partial(agent.act, state.agent), state.phase
-    )
+    guide = Guide(log_prob_of(agent, state.agent), functools.partial(agent.act, state.agent), state.phase)
     carried, synthetic = generator.generate(
         key, state.generator, guide, hyper.generator, shared.model, shared.normalizer, program.mesh
     )

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax.core.types import Layout, Normalizer
+from pgd_jax.core.types import Layout, Normalizer, Squashed
 from pgd_jax.data import normalizer as normalizers
-from pgd_jax.diffusion import guidance, samplers
+from pgd_jax.diffusion import guidance, rules, samplers
 from tests import oracles, quickly
 
 LAYOUT = Layout(obs_dim=2, action_dim=2)
@@ -228,6 +228,32 @@ def test_tilt_through_tanh_by_hand():
     assert float(normalizers.decode_action(normalizer, x[..., layout.action])[0, 0, 0]) == pytest.approx(a, rel=1e-5)
     gradient = quickly.jit(lambda x: guidance.gradient(log_prob, normalizer, x))(x)
     np.testing.assert_allclose(gradient, tilt.gradient, rtol=1e-6)
+
+
+@pytest.mark.parametrize("coefficient", [0.3, 10.0])
+def test_a_squashed_policy_is_a_gaussian_before_tanh(coefficient):
+    """The tilt of N(D, v) by N(mean, std^2)^lambda in network space, in closed form: at u = 1 and a policy at u = 2,
+    where the density of the action has no curvature to go by."""
+    layout = Layout(1, 1)
+    normalizer = Normalizer(jnp.array([0.0, 0.1, 0.0, 0.0]), jnp.array([1.0, 0.5, 1.0, 1.0]), layout)
+    mean, std, network_action, v = 2.0, 0.05, 1.8, 0.5  # u = 0.5 * 1.8 + 0.1
+
+    def preimage(obs, u):
+        return jax.scipy.stats.norm.logpdf(u, mean, std).sum(axis=-1)
+
+    def action(obs, a):
+        return preimage(obs, jnp.arctanh(a)) - jnp.log1p(-(a**2)).sum(axis=-1)
+
+    log_prob = Squashed(action, preimage)
+    x = jnp.array([[[0.0, network_action, 0.0, 0.0]]])
+    found = quickly.jit(lambda x: guidance.tilt(log_prob, normalizer, x))(x)
+    moved = network_action + rules.proximal_displacement(coefficient, found, v)[0, 0, 0]
+    precision, centre = coefficient * (0.5 / std) ** 2, (mean - 0.1) / 0.5
+    assert float(moved) == pytest.approx((network_action / v + precision * centre) / (1 / v + precision), rel=1e-5)
+    np.testing.assert_allclose(guidance.gradient(log_prob, normalizer, x), found.gradient, rtol=1e-6)
+    # Less its own density nothing is left.
+    nothing = guidance.tilt(guidance.without_behaviour(log_prob, action, 1.0), normalizer, x)
+    np.testing.assert_allclose(nothing.gradient, 0.0, atol=1e-2)
 
 
 def test_diagonal_curvature_of_a_correlated_policy():
