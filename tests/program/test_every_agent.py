@@ -30,7 +30,9 @@ def test_an_agent_learns_from_what_is_generated_under_its_own_policy(name, kind)
     likelihood = np.asarray(metrics["synthetic_log_likelihood"])
     assert likelihood.shape == (2, 3)
     if kind == "diffusion":
-        assert likelihood[0, 0] == likelihood[1, 0] and likelihood[1, 2] > likelihood[0, 2]
+        assert likelihood[0, 0] == likelihood[1, 0] and likelihood[1, 2] != likelihood[0, 2]
+        # A squashed policy is followed before its tanh, where it has one peak; by actions a wide one has two.
+        assert world.program.agent.preimage_log_prob or likelihood[1, 2] > likelihood[0, 2]
     # The last rows of windows have no next action, and none is kept for agents that do not ask.
     real = world.shared.real
     assert (real.next_action is not None) == world.program.agent.needs_next_action
