@@ -131,20 +131,25 @@ def learning(setting: settings.Setting, agent_name: str, num_lanes: int) -> Part
     program, hypers = settings.program(setting, agent_name), settings.population(agent_name, num_lanes).hypers
     num_rows = setting.num_windows * setting.window_length
     index = np.arange(num_rows, dtype=np.int32)
-    made = Synthetic(settings.transitions(setting, num_rows), index >= 0, index, np.int32(num_rows))
+    has_next_action = program.agent.needs_next_action
+    rows = settings.transitions(setting, num_rows, has_next_action)
+    made = Synthetic(rows, index >= 0, index, np.int32(num_rows))
     made = jax.tree.map(lambda leaf: jnp.asarray(np.stack([leaf] * num_lanes)), made)
     states, keys = _agent_states(setting, agent_name, num_lanes), jax.random.split(jax.random.key(1), num_lanes)
     batches_shape = (num_lanes, program.agent.batches_per_update, setting.batch_size)
-    batches = jax.tree.map(lambda leaf: jnp.zeros((*batches_shape, *leaf.shape[1:])), settings.shared(setting).real)
+    shared = settings.shared(setting)
+    if has_next_action:
+        shared = shared._replace(real=settings.transitions(setting, setting.num_real, has_next_action))
+    batches = jax.tree.map(lambda leaf: jnp.zeros((*batches_shape, *leaf.shape[1:])), shared.real)
     times = setting.num_updates / program.agent.batches_per_update
-    of_row = flops.AGENTS[agent_name](*_sizes(setting, setting.action_dim))
+    of_row = flops.AGENTS[agent_name](setting.obs_dim, setting.action_dim, settings.agent_plan(setting, agent_name))
     update = Piece(
         jax.jit(jax.vmap(program.agent.update)), (keys, states, batches, hypers.agent), times,
         flops=float(math.prod(batches_shape) * of_row),
     )  # fmt: skip
     mesh = devices.mesh_of(devices.AUTO, num_lanes, num_batches=0)
     learn = devices.in_turn(functools.partial(loop.learn, program=program), mesh)
-    function, args = _over_lanes(learn, mesh, (keys, states, made, hypers), settings.shared(setting))
+    function, args = _over_lanes(learn, mesh, (keys, states, made, hypers), shared)
     return Part(
         name=f"learning, {agent_name}, {_count(num_lanes)}",
         unit="updates",

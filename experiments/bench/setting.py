@@ -84,9 +84,13 @@ def program(setting: Setting, agent_name: str) -> Program:
     )  # fmt: skip
     plan = diffusion.Plan(sampling, setting.window_length, network(setting))
     generator = diffusion.of_plan(diffusion.specialised(plan, population(agent_name, 1).hypers.generator))
-    agent_plan = AgentPlan(setting.hidden_dim, setting.num_hidden)
-    agent = AGENTS.get(agent_name).build(setting.obs_dim, setting.action_dim, agent_plan)
+    agent = AGENTS.get(agent_name).build(setting.obs_dim, setting.action_dim, agent_plan(setting, agent_name))
     return Program(plan_of(config), agent, generator, ENVS.get(setting.environment)())
+
+
+def agent_plan(setting: Setting, agent_name: str) -> AgentPlan:
+    """The agent's published depth and number of critics, in the setting's width."""
+    return dataclasses.replace(AGENTS.get(agent_name).plan, hidden_dim=setting.hidden_dim)
 
 
 def population(agent_name: str, num_lanes: int) -> lanes.Lanes:
@@ -108,11 +112,13 @@ def rows(setting: Setting, num_rows: int) -> np.ndarray:
     return table
 
 
-def transitions(setting: Setting, num_rows: int) -> Transition:
+def transitions(setting: Setting, num_rows: int, has_next_action: bool = False) -> Transition:
     """Numpy leaves [N, ...]."""
     table, layout = rows(setting, num_rows), setting.layout
     obs, next_obs = table[:, layout.obs], np.roll(table[:, layout.obs], -1, axis=0)
-    return Transition(obs, table[:, layout.action], table[:, layout.reward], next_obs, table[:, layout.terminal])
+    action = table[:, layout.action]
+    next_action = np.roll(action, -1, axis=0) if has_next_action else None
+    return Transition(obs, action, table[:, layout.reward], next_obs, table[:, layout.terminal], next_action)
 
 
 def random(shapes: Any) -> Any:

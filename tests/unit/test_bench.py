@@ -54,7 +54,7 @@ def test_a_part_s_flops_are_those_of_its_pieces():
     assert found.flops == 32
     small = dataclasses.replace(settings.SETTINGS["cpu"], num_real=300, num_windows=8, num_updates=4)
     learning = parts.learning(small, "td3_bc", num_lanes=2)
-    assert learning.flops_by_hand == 2 * 4 * small.batch_size * flops.td3_bc(4, 2, 256, 2)
+    assert learning.flops_by_hand == 2 * 4 * small.batch_size * flops.td3_bc(4, 2, AgentPlan(hidden_dim=256))
 
 
 def test_the_training_that_is_timed_takes_its_steps():
@@ -66,21 +66,25 @@ def test_the_training_that_is_timed_takes_its_steps():
     assert np.isfinite(loss)
 
 
-def test_iql_flops_agree_with_xla(key):
-    family, batch = AGENTS.get("iql"), 64
-    agent = family.build(11, 3, AgentPlan(hidden_dim=128))
-    state = jax.eval_shape(agent.init, key, family.hyper())
-    row = jnp.zeros((1, batch))
-    obs, action = jnp.zeros((1, batch, 11)), jnp.zeros((1, batch, 3))
-    batches = Transition(obs, action, row, obs, row)
+@pytest.mark.parametrize("name", flops.AGENTS)
+def test_flops_of_agents_agree_with_xla(name, key):
+    """XLA counts elementwise work too, and the loop over TD3's two critic updates once."""
+    family, batch = AGENTS.get(name), 16
+    plan = dataclasses.replace(family.plan, hidden_dim=128)
+    agent = family.build(11, 3, plan)
+    state, num = jax.eval_shape(agent.init, key, family.hyper()), agent.batches_per_update
+    row, obs, action = (jnp.zeros((num, batch, *shape)) for shape in ((), (11,), (3,)))
+    batches = Transition(obs, action, row, obs, row, action if agent.needs_next_action else None)
     counted = speed.cost_of(jax.jit(agent.update), key, state, batches, family.hyper()).flops
-    np.testing.assert_allclose(batch * flops.iql(11, 3, 128, 2), counted, rtol=0.1)
+    own = flops.Products(11, 3, plan)
+    counted += (num - 1) * batch * own.num_critics * own.critic_gradient
+    assert 1.0 < counted / (num * batch * flops.AGENTS[name](11, 3, plan)) < 1.25
 
 
 def test_td3_bc_flops_by_hand():
     # One hidden layer of 1, one observation, one action; one number to one number: 2. Actor 1-1-1: 4; critic 2-1-1: 6.
     # Targets 4 + 2 * 6. Critics' gradients 2 * (3 * 6 - 4). Actor, every second update: (3 * 4 - 2 + 2 * 6) / 2.
-    assert flops.td3_bc(1, 1, 1, 1) == 16 + 28 + 11
+    assert flops.td3_bc(1, 1, AgentPlan(hidden_dim=1, num_hidden=1)) == 16 + 28 + 11
 
 
 def timing(name="part", **changes):
