@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgd_jax.agents.base import AGENTS, AgentPlan, greedy
+from pgd_jax.agents.base import AGENTS, AgentPlan, greedy, log_prob_of
 from pgd_jax.core.config import AgentConfig
-from pgd_jax.core.types import Layout, Normalizer, Transition
+from pgd_jax.core.types import Layout, Normalizer, Squashed, Transition
 from pgd_jax.data import normalizer as normalizers
 
 PLAN = AgentPlan(hidden_dim=8, num_hidden=1)
@@ -54,3 +54,19 @@ def test_an_agent_on_raw_observations_is_called_like_every_other(key):
     np.testing.assert_allclose(greedy(agent, state, NORMALIZER)(raw), inside.act(state, raw), rtol=1e-5, atol=1e-6)
     expected = inside.log_prob(state, raw, action)
     np.testing.assert_allclose(agent.log_prob(state, seen, action), expected, rtol=1e-5)
+
+
+def test_a_squashed_policy_tells_the_density_before_tanh(key):
+    """Of what it sees, raw or not; and the two densities differ by the slope of tanh."""
+    family = AGENTS.get("sac_n")._replace(plan=PLAN)
+    assert family.sees_raw_obs
+    inside, agent = family.build(2, 1, PLAN), family.make(AgentConfig(), NORMALIZER)
+    state = inside.init(key, family.hyper())
+    raw, u = jax.random.normal(key, (5, 2)), jnp.linspace(-1.5, 1.5, 5)[:, None]
+    log_prob = log_prob_of(agent, state)
+    assert isinstance(log_prob, Squashed)
+    found = log_prob.preimage(normalizers.encode_obs(NORMALIZER, raw), u)
+    np.testing.assert_allclose(found, inside.preimage_log_prob(state, raw, u), rtol=1e-5)
+    of_action = log_prob(normalizers.encode_obs(NORMALIZER, raw), jnp.tanh(u))
+    np.testing.assert_allclose(of_action, found - jnp.log(1.0 - jnp.tanh(u[:, 0]) ** 2), rtol=1e-4, atol=1e-5)
+    assert not isinstance(log_prob_of(AGENTS.get("iql").build(2, 1, PLAN), state), Squashed)
