@@ -121,7 +121,9 @@ def _grid(pieces: Segments, length: int, stride: int, past_end: bool = False) ->
     # room = -1, a lone timeout window: -1 // stride + 1 = 0
     along = np.where(last >= pieces.start, room // stride + 1, 0)
     if past_end:
-        along = np.where(pieces.ends_in_terminal, (pieces.length - 1) // stride + 1, along)
+        # A lone row is no episode: it is what is left of one where rows are in no order.
+        is_padded = pieces.ends_in_terminal & (pieces.length > 1)
+        along = np.where(is_padded, (pieces.length - 1) // stride + 1, along)
     return last, along
 
 
@@ -132,9 +134,9 @@ def window_starts(pieces: Segments, length: int, stride: int, past_end: bool = F
     terminal. No window crosses a segment's end; one whose last row is a timeout is dropped. A segment cut without a
     flag is used to its last row. Raises UserError where no window remains.
 
-    With `past_end` windows start every `stride` rows up to the terminal itself, and reach past it (`last_rows`). Else a
-    terminal is in one window, where a row far from it is in length / stride of them, so that a model of the windows
-    ends episodes less often than the data do.
+    With `past_end` windows start every `stride` rows up to the terminal itself, and reach past it (`last_rows`); a
+    terminal alone has none. Without it a terminal is in one window, where a row far from it is in length / stride of
+    them, so that a model of the windows ends episodes less often than the data do.
     """
     if length < 2 or stride < 1:
         raise UserError(f"window length {length}, stride {stride}: a window needs 2 rows or more, a stride 1 or more")

@@ -131,6 +131,8 @@ def test_windows_past_the_end_hold_a_terminal_as_often_as_any_row(stride):
     np.testing.assert_array_equal(
         episodes.occurrences(starts, last, length, 64), np.bincount(windows.ravel(), minlength=64)
     )
+    alone = episodes.Segments(np.array([0]), np.array([1]), np.array([True]), np.array([False]))
+    assert episodes.window_counts(alone, length, stride, past_end=True) == [0]
     counts = episodes.window_counts(pieces, length, stride, past_end=True)
     np.testing.assert_array_equal(counts, np.histogram(starts, [0, 21, 23, 41, 64])[0])
 
