@@ -147,11 +147,16 @@ def window_starts(pieces: Segments, length: int, stride: int, past_end: bool = F
     if not past_end:
         starts = np.unique(np.concatenate([starts, last[(last >= pieces.start) & pieces.ends_in_terminal]]))
     if starts.size == 0:
-        raise UserError(
-            f"no complete window of {length} rows: the longest of {len(pieces.start)} segments has "
-            f"{pieces.length.max(initial=0)} rows (windows that end in a timeout are dropped); use a shorter window"
-        )
+        raise UserError(too_short(pieces, length))
     return np.sort(starts).astype(np.int32)
+
+
+def too_short(pieces: Segments, length: int) -> str:
+    """What is wrong where no segment has a window of so many rows."""
+    return (
+        f"no complete window of {length} rows: the longest of {len(pieces.start)} segments has "
+        f"{pieces.length.max(initial=0)} rows (windows that end in a timeout are dropped); use a shorter window"
+    )
 
 
 def last_rows(pieces: Segments, starts: np.ndarray, length: int) -> np.ndarray:

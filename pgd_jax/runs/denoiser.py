@@ -96,7 +96,12 @@ def prepare(config: configs.DenoiserConfig, raw: RawDataset | None = None) -> Da
 
 
 def split(data: configs.DataConfig, pieces: episodes.Segments) -> tuple[np.ndarray, np.ndarray]:
-    """(train ids, validation ids) of segments, as every run on this data divides them."""
+    """(train ids, validation ids) of segments, as every run on this data divides them.
+
+    Raises UserError where all are shorter than a window: windows past the end would then be made of repetitions.
+    """
+    if (pieces.length < data.window_length).all():
+        raise UserError(f"{data.dataset}: {episodes.too_short(pieces, data.window_length)}")
     counts = episodes.window_counts(pieces, data.window_length, data.window_stride, data.past_end)
     return episodes.split(pieces, counts, data.validation_fraction, data.split_seed)
 
