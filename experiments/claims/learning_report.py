@@ -26,7 +26,10 @@ def write(out: pathlib.Path, rows: Sequence[Row]) -> None:
     """Writes learning.md and learning.png into `out`; with no rows at all, nothing."""
     if not rows:
         return
-    by_arm = [row | {"dataset": f"{row['dataset']}, {_agent(row)}", "method": _arm(row)} for row in map(dict, rows)]
+    by_arm = [
+        row | {"dataset": f"{row['dataset']}, {_agent(row)}", "method": _arm(row), "setting": ""}
+        for row in map(dict, rows)
+    ]
     found = tasks.summarise(by_arm)
     _draw(out / FIGURE, found, by_arm)
     places.replace_text(out / PAGE, _render(found, by_arm))

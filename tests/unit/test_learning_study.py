@@ -14,9 +14,11 @@ WORKDIR = pathlib.Path("runs")
 
 
 def rows_of(task, agent, arm, scores, update=50_000):
+    """As a run's own table has them: a lane's settings are those that differ from the defaults."""
+    setting = "guidance_coefficient=30.0" if arm == "guided" else ""
     return [
         {
-            "dataset": task, "method": f"{agent} {arm}", "setting": "", "seed": 200 + seed, "update": update,
+            "dataset": task, "method": f"{agent} {arm}", "setting": setting, "seed": 200 + seed, "update": update,
             "measure": "normalised_score", "score": score, "episodes": 10, "commit": "abc",
         }
         for seed, score in enumerate(scores)
