@@ -6,7 +6,6 @@ the returns of many episodes of its last checkpoint. Nothing is pickled, in writ
 
 import csv
 import datetime
-import io
 import os
 import pathlib
 import re
@@ -47,17 +46,21 @@ class Policy(NamedTuple):
 
 
 def write_results(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes `rows`, which have COLUMNS, as CSV; numbers are exact. Raises UserError where a row lacks a column."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
-    writer.writeheader()
-    for number, row in enumerate(rows):
-        if missing := COLUMNS.keys() ^ row.keys():
-            raise UserError(
-                f"results row {number}: columns are {', '.join(COLUMNS)}; check {', '.join(sorted(missing))}"
-            )
-        writer.writerow({name: kind(row[name]) for name, kind in COLUMNS.items()})
-    places.replace_text(pathlib.Path(path), text.getvalue())
+    """Writes `rows`, which have COLUMNS, as CSV; numbers are exact. Raises UserError where a row lacks a column.
+
+    Rows are taken and written one after another; the file is there once all of them are.
+    """
+    path = pathlib.Path(path)
+    with places.naming(path), places.replacing(path) as temporary:
+        with open(temporary, "x", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(COLUMNS), lineterminator="\n")
+            writer.writeheader()
+            for number, row in enumerate(rows):
+                if missing := COLUMNS.keys() ^ row.keys():
+                    columns, wrong = ", ".join(COLUMNS), ", ".join(sorted(missing))
+                    raise UserError(f"results row {number}: columns are {columns}; check {wrong}")
+                writer.writerow({name: kind(row[name]) for name, kind in COLUMNS.items()})
+        places.sync(temporary)
 
 
 def read_results(path: str | os.PathLike) -> list[Row]:

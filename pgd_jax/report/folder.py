@@ -10,6 +10,7 @@ from pgd_jax.core.errors import UserError
 from pgd_jax.report import exchange, stats
 
 PAGE, NUMBERS, RESULTS, POOL = "report.md", "report.json", "results.csv", "final_returns"
+SETTINGS = "settings.csv"  # of a report over the jobs of a sweep
 FIGURES = (
     "learning_curves.png", "on_policy.png", "dynamics_error.png", "windows.png", "denoiser.png", "bandit.png",
     "profiles.png",
@@ -25,8 +26,10 @@ def check(out: pathlib.Path) -> None:
     older = _older(out)
     known: set[str] = set()
     if older is not None:
-        texts = {PAGE, NUMBERS, RESULTS}
+        texts = {PAGE, NUMBERS, RESULTS, SETTINGS}
         known = {*texts, *(name + places.PARTIAL for name in texts), *FIGURES, POOL, *older.get("parts", [])}
+    parts = (places.PART.fullmatch(name) for name in names)  # of tables that a killed process was writing
+    known |= {part[0] for part in parts if part and part["name"] in (RESULTS, SETTINGS)}
     strangers = sorted(names - known)
     strangers += [f"{POOL}/{path.name}" for path in (out / POOL).glob("*") if not exchange.NAME.fullmatch(path.name)]
     if strangers:
@@ -37,7 +40,7 @@ def begin(out: pathlib.Path, parts: Iterable[str] = ()) -> None:
     """Makes `out` a report, whenever it ends, without what an older one left; `parts` are reports inside it."""
     out.mkdir(parents=True, exist_ok=True)
     places.replace_text(out / NUMBERS, json.dumps({"made_by": MADE_BY, "parts": list(parts)}) + "\n")
-    for path in [out / RESULTS, *(out / name for name in FIGURES), *(out / POOL).glob("*.npz")]:
+    for path in [out / RESULTS, out / SETTINGS, *(out / name for name in FIGURES), *(out / POOL).glob("*.npz")]:
         path.unlink(missing_ok=True)
 
 

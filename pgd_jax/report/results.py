@@ -29,9 +29,7 @@ class Run(NamedTuple):
 
     @property
     def commit(self) -> str:
-        """Of the code that began it; "" where that is not known."""
-        commit = self.record.get("git_commit") or ""
-        return commit + "-modified" * bool(commit and self.record.get("git_modified"))
+        return commit_of(self.record)
 
 
 class Group(NamedTuple):
@@ -54,14 +52,26 @@ class Group(NamedTuple):
         )
 
 
-def read(path: str | os.PathLike) -> Run:
-    """The run in `path`; raises UserError where it is none of ours, or has not finished a phase yet."""
+def commit_of(record: dict[str, Any]) -> str:
+    """Of the code that began a run; "" where that is not known."""
+    commit = record.get("git_commit") or ""
+    return commit + "-modified" * bool(commit and record.get("git_modified"))
+
+
+def read(path: str | os.PathLike, compared: bool = True) -> Run:
+    """The run in `path`; raises UserError where it is none of ours, or has not finished a phase yet.
+
+    Its config is compared with what its checkpoints keep, for which they are read whole; not where `compared` is false.
+    """
     path = pathlib.Path(path)
     record = records.load_record(path, agent_runs.KIND)
     rows = metrics.read(path / "metrics.jsonl")
     if not rows:
         raise UserError(f"{path} has not finished its first phase yet; make the report once it has")
-    config = records.read_config(configs.AgentConfig, path, agent_runs.KIND)
+    if compared:
+        config = records.read_config(configs.AgentConfig, path, agent_runs.KIND)
+    else:
+        config = configs.from_dict(configs.AgentConfig, records.completed(record["config"], agent_runs.KIND))
     return Run(path, record, config, rows, (path / rundir.FINISHED).exists())
 
 
@@ -73,8 +83,9 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     """
     owners: dict[str, set[str]] = {}
     for run in runs:
+        signature = _signature(run)
         for row in run.rows:
-            owners.setdefault(_label(row), set()).add(_signature(run))
+            owners.setdefault(_label(row), set()).add(signature)
     found: dict[str, Group] = {}
     for run in runs:
         for row in run.rows:

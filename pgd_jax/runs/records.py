@@ -33,21 +33,33 @@ def load_record(path: str | os.PathLike, kind: str) -> dict[str, Any]:
     Where the file is gone, it is what the newest checkpoint keeps of it. Raises UserError where `path` is no run, or
     one of another kind.
     """
+    record = _any_record(path, kind)
+    if record["kind"] != kind:
+        raise UserError(f'{path} holds a run of kind "{record["kind"]}", not "{kind}"; use another directory')
+    return record
+
+
+def load_kind(path: str | os.PathLike) -> str:
+    """Of the run in `path`, whatever it is; errors as `load_record`."""
+    return _any_record(path, "")["kind"]
+
+
+def _any_record(path: str | os.PathLike, kind: str) -> dict[str, Any]:
+    """config.json of the run in `path`, of which `kind` ("": any) is wanted."""
     file = directory(path) / CONFIG
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         record = kept(directory(path))
         if record is None:
-            message = f'{path} is not a run directory (it has no {CONFIG}); a run of kind "{kind}" is needed'
+            wanted = f'a run of kind "{kind}"' if kind else "a run"
+            message = f"{path} is not a run directory (it has no {CONFIG}); {wanted} is needed"
             raise UserError(message) from None
         logging.info(f"{path}: its {CONFIG} is gone; the settings are those that its checkpoints keep")
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{file} cannot be read ({error}); restore it, or use another directory") from None
     if not isinstance(record, dict) or not {"kind", "config", "versions"} <= record.keys():
         raise UserError(f"{file} was not written by this library; use another directory")
-    if record["kind"] != kind:
-        raise UserError(f'{path} holds a run of kind "{record["kind"]}", not "{kind}"; use another directory')
     return record
 
 
