@@ -28,6 +28,7 @@ CLASSES = ("Dataset", "Denoiser", "WorldModel", "Windows", "AgentResult", "Agent
 MODULES = {
     "measures": "pgd_jax.measures", "plot": "pgd_jax.api.plot", "stats": "pgd_jax.report.stats",
     "tasks": "pgd_jax.report.tasks", "exchange": "pgd_jax.report.exchange", "bandit": "pgd_jax.report.bandit",
+    "launch": "pgd_jax.launch",
 }  # fmt: skip
 __all__ = ["Diverged", "UserError", *FUNCTIONS, *CLASSES, *MODULES]
 

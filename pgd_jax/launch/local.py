@@ -1,29 +1,27 @@
-"""Runs a sweep's jobs on this machine, some at a time. The same command resumes it.
-
-    pgd-launch --command=train_agent --workdir=runs/study --num_parallel=1 \\
-        --grid="agent=td3_bc,iql; sampling.num_steps=8,16" -- --config.denoiser=runs/umaze --config.num_seeds=8
-
-What follows -- goes to every job. A job has its run directory <workdir>/<job> and its output in <workdir>/<job>.log.
-One that fails does not stop the others; the exit status is then 1. It is 75 where a signal stopped the sweep, or a job.
-"""
+"""Runs a sweep's jobs on this machine, some at a time: each in a process of its own, on its share of the devices."""
 
 import collections
-import functools
+import fcntl
+import os
 import pathlib
 import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
-
-from absl import flags
 
 from pgd_jax.cli import entry
 from pgd_jax.core import signals
-from pgd_jax.launch import sweep
+from pgd_jax.launch import attempts, local_devices, sweep
+from pgd_jax.launch.backend import RUNNING, WAITING, Backend, Known, Say, Unfinished
+from pgd_jax.launch.options import Options
+from pgd_jax.runs.lock import Lock
 
+LOCK = "launch.lock"
 POLL_S = 0.1
 LOG_TAIL_BYTES = 8_192
 
@@ -33,32 +31,34 @@ class _Running(NamedTuple):
     log: pathlib.Path
     process: subprocess.Popen
     began: float
-
-
-class Unfinished(NamedTuple):
-    """Names of jobs."""
-
-    failed: list[str]
-    stopped: list[str]  # by a signal, or did not come to run: the same command goes on with them
+    slot: local_devices.Slot
+    attempt: attempts.Attempt
 
 
 def run_jobs(
-    jobs: Sequence[sweep.Job], workdir: pathlib.Path, num_parallel: int, say: Callable[[str], None]
+    jobs: Sequence[sweep.Job],
+    workdir: pathlib.Path,
+    num_parallel: int,
+    say: Say,
+    slots: Sequence[local_devices.Slot] = (),
+    task: str = "",
 ) -> Unfinished:
-    """Runs `num_parallel` jobs at a time; returns the names of those that did not finish.
+    """Runs `num_parallel` jobs at a time, each in one of the `slots`; returns the names of those that did not finish.
 
-    The first signal is passed on to the running jobs as SIGTERM, and no more are started.
+    The first signal is passed on to the running jobs as SIGTERM, and no more are started. `task` is how a scheduler
+    calls what this process runs.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     waiting = collections.deque(jobs)
+    free = list(slots or [{}] * num_parallel)
     running: list[_Running] = []
     failed: list[str] = []
     stopped: list[str] = []
     with signals.graceful() as stop:
         is_passed_on = False
         while running or (waiting and not stop):
-            while waiting and len(running) < num_parallel and not stop:
-                running.append(_start(waiting.popleft(), workdir))
+            while waiting and free and not stop:
+                running.append(_start(waiting.popleft(), free.pop(0), task))
                 say(f"{running[-1].job.name}: started")
             time.sleep(POLL_S)
             if stop and not is_passed_on:
@@ -67,25 +67,38 @@ def run_jobs(
                     item.process.terminate()
             for item in [item for item in running if item.process.poll() is not None]:
                 running.remove(item)
+                free.append(item.slot)
                 is_stopped = _is_stopped(item, stop)
                 if is_stopped or item.process.returncode:
                     (stopped if is_stopped else failed).append(item.job.name)
+                attempts.end(item.job.state, item.attempt, *_end(item, is_stopped))
                 say(f"{item.job.name}: {_outcome(item, stop)} after {time.monotonic() - item.began:.0f} s")
     return Unfinished(failed, stopped + [job.name for job in waiting])
 
 
-def _start(job: sweep.Job, workdir: pathlib.Path) -> _Running:
-    path = workdir / f"{job.name}.log"
-    with open(path, "ab") as log:
-        command = [sys.executable, *job.argv]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-    return _Running(job, path, process, time.monotonic())
+def _start(job: sweep.Job, slot: local_devices.Slot, task: str) -> _Running:
+    with open(job.log, "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, *job.argv],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **slot},
+        )
+    attempt = attempts.begin(job.state, process.pid, task)
+    return _Running(job, job.log, process, time.monotonic(), slot, attempt)
+
+
+def _end(item: _Running, is_stopped: bool) -> tuple[int, str]:
+    """The exit status for the job's state, and what it said last where it failed."""
+    status = entry.STOPPED if is_stopped else item.process.returncode
+    return status, last_line(item.log) if status and not is_stopped else ""
 
 
 def _is_stopped(item: _Running, stop: signals.Interrupt) -> bool:
-    """Whether an ended job says that a signal stopped it, or was killed by the one that it was sent."""
+    """Whether an ended job says that a signal stopped it, or was killed by one, as in its first moments."""
     status = item.process.returncode
-    killed = (-signal.SIGTERM, -signal.SIGINT, signals.KILLED_BY_SIGINT)
+    killed = (*(-number for number in signals.SIGNALS), signals.KILLED_BY_SIGINT)
     return status == entry.STOPPED or (bool(stop) and status in killed)
 
 
@@ -107,32 +120,68 @@ def last_line(path: pathlib.Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "the log is empty")
 
 
-def _prepare() -> Callable[[], int]:
-    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    base = sys.argv[split + 1 :]
-    del sys.argv[split:]  # absl would take them for arguments of this command
-    flags.DEFINE_string("command", "train_agent", f"what a job runs: {', '.join(sweep.COMMANDS)}")
-    entry.define_path("workdir", "folder for the run directories and logs")
-    flags.DEFINE_string("grid", "", 'static settings, a job a combination: "agent=td3_bc,iql; hidden_dim=64,256"')
-    flags.DEFINE_integer("num_parallel", 1, "jobs at a time", lower_bound=1)
-    return functools.partial(_main, flags.FLAGS, base)
+def submit(jobs: Sequence[sweep.Job], workdir: pathlib.Path, options: Options, say: Say) -> Unfinished:
+    """Runs all jobs to their end, as many at a time as the options say."""
+    slots = local_devices.slots(jobs[0].resources.gpus, options.num_parallel)
+    if options.dry_run:
+        for job in jobs:
+            say(shlex.join([sys.executable, *job.argv]))
+        say(f"{len(jobs)} jobs, {len(slots)} at a time; nothing was started")
+        return Unfinished([], [])
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = Lock(workdir / LOCK)
+    try:
+        return run_jobs(jobs, workdir, len(slots), say, slots)
+    finally:
+        lock.release()
 
 
-def _main(options: flags.FlagValues, base: Sequence[str]) -> int:
-    jobs = sweep.jobs(options.command, base, sweep.parse_grid(options.grid), options.workdir)
-    say = functools.partial(print, flush=True)
-    failed, stopped = run_jobs(jobs, pathlib.Path(options.workdir), options.num_parallel, say)
-    counts = {"finished": len(jobs) - len(failed) - len(stopped), "failed": len(failed), "stopped": len(stopped)}
-    rest = ", ".join(f"{number} {name}" for name, number in list(counts.items())[1:] if number)
-    again = "; the same command goes on" if stopped else ""
-    say(f"{counts['finished']} of {len(jobs)} jobs finished{f', {rest}' if rest else ''}{again}")
-    if failed:
-        return 1
-    return entry.STOPPED if stopped else 0
+def status(jobs: Sequence[sweep.Job], workdir: pathlib.Path) -> dict[str, Known]:
+    """Which jobs run on this machine, and which wait for their turn."""
+    found, is_launching = {}, bool(_launcher(workdir))
+    for job in jobs:
+        attempt = attempts.read(job.state)
+        if attempt is None and is_launching:
+            found[job.name] = Known(WAITING)
+        elif attempt is not None and attempts.is_alive(attempt):
+            found[job.name] = Known(RUNNING, f"pid {attempt.process}")
+    return found
+
+
+def cancel(jobs: Sequence[sweep.Job], workdir: pathlib.Path) -> str:
+    """Tells the command that runs the jobs to stop them; without one, the jobs that it left running."""
+    if launcher := _launcher(workdir):
+        os.kill(launcher, signal.SIGTERM)
+        return f"told the running command (pid {launcher}) to stop its jobs"
+    found = {job.name: attempts.read(job.state) for job in jobs}
+    left = [attempt.process for attempt in found.values() if attempt is not None and attempts.is_alive(attempt)]
+    for process in left:
+        os.kill(process, signal.SIGTERM)
+    return f"told {len(left)} jobs to stop" if left else "no job runs on this machine"
+
+
+def _launcher(workdir: pathlib.Path) -> int:
+    """The process that runs the sweep's jobs on this machine now; 0 for none."""
+    try:
+        with open(workdir / LOCK, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found = re.fullmatch(r"pid (\d+) on (.+)", file.read().decode(errors="replace").strip())
+                return int(found[1]) if found and found[2] == socket.gethostname() else 0
+    except OSError:  # it was never there
+        pass
+    return 0
+
+
+BACKEND = Backend(submit, status, cancel)
 
 
 def run() -> None:
-    entry.run(_prepare, __doc__, compiles=False)  # the jobs do
+    """`pgd-launch`, also under this module's name."""
+    from pgd_jax.launch import command  # on use: it imports this module
+
+    command.run()
 
 
 if __name__ == "__main__":

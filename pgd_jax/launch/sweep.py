@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from pgd_jax.core import config as configs
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.registry import nearest
+from pgd_jax.launch.options import Resources
 
 Grid = Mapping[str, Sequence[str]]  # values by setting ("sampling.num_steps"), written as on a command line
 LITERALS = {bool: "true|false", int: r"-?[\d_]+", float: r"[-+.\de]+"}  # how values of a type are written
@@ -21,20 +22,50 @@ LITERALS = {bool: "true|false", int: r"-?[\d_]+", float: r"[-+.\de]+"}  # how va
 class Command(NamedTuple):
     module: str
     config: type  # the dataclass behind its --config.* flags
+    may_be_distributed: bool = False
 
 
 COMMANDS = {
-    "train_denoiser": Command("pgd_jax.cli.train_denoiser", configs.DenoiserConfig),
+    "train_denoiser": Command("pgd_jax.cli.train_denoiser", configs.DenoiserConfig, True),
     "train_behaviour": Command("pgd_jax.cli.train_behaviour", configs.BehaviourConfig),
     "train_world_model": Command("pgd_jax.cli.train_world_model", configs.WorldModelConfig),
-    "train_agent": Command("pgd_jax.cli.train_agent", configs.AgentConfig),
+    "train_agent": Command("pgd_jax.cli.train_agent", configs.AgentConfig, True),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
+    """One line of a sweep's list. Its run directory, log and state lie side by side in the sweep's folder."""
+
     name: str  # of the run directory and the log: the job's own values
-    argv: tuple[str, ...]  # what follows the Python interpreter
+    module: str
+    flags: tuple[str, ...]  # but for --workdir
+    workdir: pathlib.Path  # of the sweep
+    resources: Resources = Resources()
+    num_own: int = 0  # how many of the flags, the last ones, are the grid's
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """What follows the Python interpreter."""
+        return ("-m", self.module, f"--workdir={self.run_dir}", *self.flags)
+
+    @property
+    def own_settings(self) -> list[str]:
+        """ "agent=iql": what the grid chose for it."""
+        return [setting.removeprefix("--config.") for setting in self.flags[len(self.flags) - self.num_own :]]
+
+    @property
+    def run_dir(self) -> pathlib.Path:
+        return self.workdir / self.name
+
+    @property
+    def log(self) -> pathlib.Path:
+        return self.workdir / f"{self.name}.log"
+
+    @property
+    def state(self) -> pathlib.Path:
+        """Says when it began, and how it ended (attempts.py)."""
+        return self.workdir / f"{self.name}.state"
 
 
 def parse_grid(text: str) -> Grid:
@@ -49,7 +80,13 @@ def parse_grid(text: str) -> Grid:
     return grid
 
 
-def jobs(command: str, base: Sequence[str], grid: Grid, workdir: str | pathlib.Path) -> list[Job]:
+def jobs(
+    command: str,
+    base: Sequence[str],
+    grid: Grid,
+    workdir: str | pathlib.Path,
+    resources: Resources = Resources(),
+) -> list[Job]:
     """A job for every combination of the grid's values, the last setting varying fastest; one job for an empty grid.
 
     `base` are flags that all jobs share, `workdir` is the folder of their run directories. Raises UserError, before
@@ -57,17 +94,39 @@ def jobs(command: str, base: Sequence[str], grid: Grid, workdir: str | pathlib.P
     """
     if command not in COMMANDS:
         raise UserError(f'unknown command "{command}"{nearest(command, COMMANDS)} (known: {", ".join(COMMANDS)})')
-    module, config = COMMANDS[command]
-    _check_flags(base, grid, dict(_leaves(configs.to_dict(config()))))
+    known = COMMANDS[command]
+    _check_flags(base, grid, dict(_leaves(configs.to_dict(known.config()))))
+    shared = tuple(base)
+    if resources.hosts > 1:
+        if not known.may_be_distributed:
+            raise UserError(f"hosts={resources.hosts}: {command} runs on one host; leave hosts out")
+        if any(flag.lstrip("-").partition("=")[0] == "distributed" for flag in base):
+            raise UserError("--distributed after the -- would be given twice: with several hosts the sweep sets it")
+        shared = ("--distributed=auto", *shared)
     result: dict[str, Job] = {}
     for values in itertools.product(*grid.values()):
         own = [f"{name}={value}" for name, value in zip(grid, values, strict=True)]
         job_name = re.sub(r"[^\w.+=,-]+", "-", ",".join(own)) or command  # a path's "/" would make folders
         if job_name in result:
             raise UserError(f'grid: two jobs would share the run directory "{job_name}"; run them as two sweeps')
-        flags = (f"--workdir={pathlib.Path(workdir) / job_name}", *base, *(f"--config.{setting}" for setting in own))
-        result[job_name] = Job(job_name, ("-m", module, *flags))
+        flags = (*shared, *(f"--config.{setting}" for setting in own))
+        result[job_name] = Job(job_name, known.module, flags, pathlib.Path(workdir), resources, len(own))
     return list(result.values())
+
+
+def check_settings(command: str, base: Sequence[str]) -> None:
+    """Raises UserError for a `--config.` flag in `base` that the command does not have; floats are the job's to check.
+
+    For backends on which a job that fails for it has waited in a queue first.
+    """
+    known = [name for name, _ in _leaves(configs.to_dict(COMMANDS[command].config()))]
+    for flag in base:
+        name = flag.lstrip("-").partition("=")[0]
+        setting = name.removeprefix("config.")
+        if not flag.startswith("-") or setting == name or setting.startswith("hyper."):
+            continue
+        if setting not in known and setting.removeprefix("no") not in known:
+            raise UserError(f'unknown setting "--{name}" after the --{nearest(setting, known)}')
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

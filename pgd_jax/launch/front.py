@@ -1,0 +1,163 @@
+"""Sweeps from Python, as `pgd-launch` has them: submit, status, cancel, collect.
+
+import pgd_jax as pgd
+
+sweep = dict(command="train_agent", grid={"agent": ["td3_bc", "iql"]}, flags=["--config.denoiser=runs/umaze"])
+pgd.launch.submit("runs/study", **sweep, backend="slurm", gpus=1, time="4:00:00")
+for job in pgd.launch.status("runs/study"):
+    print(job.name, job.state, job.phases_done, job.score)
+pgd.launch.collect("runs/study")
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pgd_jax.core import places
+from pgd_jax.core.errors import UserError
+from pgd_jax.launch import backend as backends, job_list, options as all_options, progress, sweep
+from pgd_jax.launch.backend import Say, Unfinished
+from pgd_jax.launch.progress import JobStatus
+
+BACKEND_FILE = "backend.json"  # which backend the sweep was last submitted to
+
+
+def submit(
+    workdir: str | os.PathLike,
+    *,
+    command: str = "train_agent",
+    grid: Mapping[str, Sequence[Any]] | str = "",
+    flags: Sequence[str] = (),
+    backend: str = "local",
+    say: Say = print,
+    **options: Any,
+) -> Unfinished | None:
+    """Writes the list of jobs into `workdir`, or goes on with the one that is there, and starts what is not finished.
+
+    Args:
+        command: what a job runs: train_agent, train_denoiser, train_behaviour, train_world_model.
+        grid: static settings, a job for each combination: {"agent": ["td3_bc", "iql"]}, or as on the command line.
+        flags: what every job gets, such as "--config.num_seeds=8".
+        backend: "local" runs the jobs and returns when they have ended; the others hand them to a scheduler.
+        say: what is told line by line goes there.
+        options: resources, and options of the backend; launch/options.py lists them.
+
+    Returns:
+        The jobs that failed or were stopped; None where a scheduler has them.
+
+    Raises:
+        UserError: before anything is started, for what cannot be; another sweep in `workdir` is refused.
+    """
+    chosen = backends.get(backend)
+    unknown = [name for name in options if name not in all_options.names()]
+    if unknown:
+        near = backends.nearest(unknown[0], all_options.names())
+        raise UserError(f'unknown option "{unknown[0]}"{near} (known: {", ".join(all_options.names())})')
+    resources, of_submission = all_options.build(backend, options)
+    folder = _folder(workdir)
+    parsed = sweep.parse_grid(grid) if isinstance(grid, str) else _as_grid(grid)
+    jobs = sweep.jobs(command, flags, parsed, folder, resources)
+    if backend != "local":
+        sweep.check_settings(command, flags)
+    if of_submission.dry_run:
+        return chosen.submit(jobs, folder, of_submission, say)
+    _check_left(folder, backend)
+    with _kept_if_accepted(folder):
+        if job_list.freeze(jobs, folder):
+            say(f"{folder}: goes on with the {len(jobs)} jobs of its list")
+        places.replace_text(folder / BACKEND_FILE, json.dumps({"backend": backend}) + "\n")
+        return chosen.submit(jobs, folder, of_submission, say)
+
+
+@contextlib.contextmanager
+def _kept_if_accepted(folder: pathlib.Path) -> Iterator[None]:
+    """Puts the folder's two files back where the block raises UserError: nothing was started with the new ones."""
+    files = [folder / name for name in (job_list.FILE, BACKEND_FILE)]
+    before = {file: file.read_text(encoding="utf-8") if file.exists() else None for file in files}
+    try:
+        yield
+    except UserError:
+        for file, text in before.items():
+            if text is None:
+                file.unlink(missing_ok=True)
+            elif file.read_text(encoding="utf-8") != text:
+                places.replace_text(file, text)
+        raise
+
+
+def _check_left(folder: pathlib.Path, backend: str) -> None:
+    """Raises UserError where another backend still has jobs of the sweep: two would work on one run directory."""
+    if not (folder / BACKEND_FILE).exists() or (old := _backend_name(folder)) == backend:
+        return
+    held: Mapping[str, backends.Known] = {}
+    with contextlib.suppress(UserError):  # it cannot be asked from here
+        held = backends.get(old).status(job_list.load(folder), folder)
+    if held:
+        raise UserError(f"{old} still has {len(held)} jobs of {folder}; cancel them first, or wait for them")
+
+
+def status(workdir: str | os.PathLike) -> list[JobStatus]:
+    """How far each job has come, in the order of the list. Raises UserError where `workdir` holds no sweep."""
+    folder = _folder(workdir)
+    jobs = job_list.load(folder)
+    known = _backend(folder).status(jobs, folder)
+    return [progress.of_job(job, known.get(job.name)) for job in jobs]
+
+
+def cancel(workdir: str | os.PathLike) -> str:
+    """Tells all jobs to stop, after the chunk in progress; what is done is kept. Returns what was done, in words."""
+    folder = _folder(workdir)
+    return _backend(folder).cancel(job_list.load(folder), folder)
+
+
+def collect(workdir: str | os.PathLike, out: str | os.PathLike | None = None) -> pathlib.Path:
+    """Writes results.csv and a report over all jobs into `out` (default: <workdir>/report); returns the page.
+
+    Jobs that are not finished count as far as they have come, and the page names them; those that failed likewise.
+    """
+    from pgd_jax.report import jobs as report  # on use: it needs JAX
+
+    folder = _folder(workdir)
+    found = [
+        report.Found(job.run_dir, tuple(job.own_settings), item.state, item.about)
+        for job, item in zip(job_list.load(folder), status(folder), strict=True)
+    ]
+    return report.write(folder / "report" if out is None else _folder(out), found)
+
+
+def _folder(workdir: str | os.PathLike) -> pathlib.Path:
+    if not os.fspath(workdir).strip():
+        raise UserError("workdir is empty, and would be the current folder; name one")
+    return pathlib.Path(workdir).expanduser()
+
+
+def _backend(folder: pathlib.Path) -> backends.Backend:
+    return backends.get(_backend_name(folder))
+
+
+def _backend_name(folder: pathlib.Path) -> str:
+    try:
+        return json.loads((folder / BACKEND_FILE).read_text(encoding="utf-8"))["backend"]
+    except FileNotFoundError:
+        return "local"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / BACKEND_FILE} cannot be read ({error}); remove it, and submit again") from None
+
+
+def _as_grid(grid: Mapping[str, Sequence[Any]]) -> sweep.Grid:
+    """Values as on a command line, checked as those of one are."""
+    for name, values in grid.items():
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise UserError(f"grid: {name}={values!r} must be a list of values, such as [8, 16]")
+    texts = {name: [_text(value) for value in values] for name, values in grid.items()}
+    return sweep.parse_grid("; ".join(f"{name}={','.join(values)}" for name, values in texts.items()))
+
+
+def _text(value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if "," in text or ";" in text:
+        raise UserError(f'grid: the value "{text}" holds a comma or semicolon, which part values; rename it')
+    return text
