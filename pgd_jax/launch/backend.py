@@ -20,6 +20,7 @@ Say = Callable[[str], None]
 MODULES = {
     "local": "pgd_jax.launch.local",
     "slurm": "pgd_jax.launch.slurm",
+    "kubernetes": "pgd_jax.launch.kubernetes",
 }
 WAITING, RUNNING, STOPPING = "waiting", "running", "stopping"
 
