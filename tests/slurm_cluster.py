@@ -1,4 +1,4 @@
-"""A Slurm of one machine, real and private: munged, slurmctld and slurmd in a folder of their own.
+"""A Slurm of one machine, real and private: munged, slurmctld and two slurmd, which pass for two nodes, in a folder.
 
     python -m tests.slurm_cluster /tmp/cluster        # runs until Ctrl-C; then, elsewhere:
     SLURM_CONF=/tmp/cluster/slurm.conf sinfo
@@ -19,25 +19,24 @@ import time
 from collections.abc import Iterator
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "srun")
-NUM_CPUS = 4  # that the node says to have, whatever it has: jobs here mostly wait
+NUM_CPUS = 4  # that a node says to have, whatever it has: jobs here mostly wait
 START_S = 60
 
 CONF = """\
 ClusterName=pgdtest
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ctld_port}
-SlurmdPort={slurmd_port}
 AuthType=auth/munge
 AuthInfo=socket={here}/munge/socket,cred_expire=10
 CredType=cred/munge
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={here}/state
-SlurmdSpoolDir={here}/spool
+SlurmdSpoolDir={here}/spool/%n
 SlurmctldPidFile={here}/slurmctld.pid
-SlurmdPidFile={here}/slurmd.pid
+SlurmdPidFile={here}/%n.pid
 SlurmctldLogFile={here}/slurmctld.log
-SlurmdLogFile={here}/slurmd.log
+SlurmdLogFile={here}/%n.log
 PlugStackConfig={here}/plugstack.conf
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -51,9 +50,9 @@ SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=1,bf_interval=1,requeue_delay=1
 KillWait=20
 OverTimeLimit=0
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} CoresPerSocket={cpus} State=UNKNOWN
-PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} CoresPerSocket={cpus}\n"
 
 
 def missing() -> str:
@@ -74,12 +73,13 @@ def running(folder: pathlib.Path) -> Iterator[dict[str, str]]:
     munged += [f"--{name}-file={folder}/munge/{name}" for name in ("log", "pid", "seed")]
     started: list[subprocess.Popen] = []
     try:
-        for command in (munged, ["slurmctld", "-D"], ["slurmd", "-D"]):
-            with open(folder / f"{command[0]}.out", "wb") as out:
+        for command in (munged, ["slurmctld", "-D"], *(["slurmd", "-D", "-N", node] for node in _nodes())):
+            with open(folder / f"{command[0]}.out", "ab") as out:
                 started.append(subprocess.Popen(command, env=os.environ | own, stdout=out, stderr=subprocess.STDOUT))
             if command is munged:
                 _wait(sock.exists, "munged made no socket")
-        _wait(lambda: "idle" in _said(["sinfo", "-h", "-o", "%T"], own), f"no idle node; see {folder}/slurmctld.log")
+        is_up = lambda: _said(["sinfo", "-h", "-o", "%D %T"], own).strip() == f"{len(_nodes())} idle"
+        _wait(is_up, f"the nodes are not idle; see {folder}/slurmctld.log")
         yield own
     finally:
         _said(["scancel", "--user=root"], own)
@@ -99,16 +99,26 @@ def _write(folder: pathlib.Path) -> None:
     (folder / "munge" / "key").write_bytes(os.urandom(128))
     (folder / "munge" / "key").chmod(0o400)
     (folder / "plugstack.conf").touch()
-    host, (ctld_port, slurmd_port) = socket.gethostname().partition(".")[0], _free_ports()
-    text = CONF.format(host=host, here=folder, ctld_port=ctld_port, slurmd_port=slurmd_port, cpus=NUM_CPUS)
+    ctld_port, *ports = _free_ports(1 + len(_nodes()))
+    text = CONF.format(host=_nodes()[0], here=folder, ctld_port=ctld_port)
+    for name, port in zip(_nodes(), ports, strict=True):
+        text += NODE.format(name=name, host=_nodes()[0], port=port, cpus=NUM_CPUS)
+        (folder / "spool" / name).mkdir()
     (folder / "slurm.conf").write_text(text)
 
 
-def _free_ports() -> list[int]:
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return [first.getsockname()[1], second.getsockname()[1]]
+def _nodes() -> list[str]:
+    """The first has the machine's own name, which resolves: others must find it."""
+    host = socket.gethostname().partition(".")[0]
+    return [host, f"{host}-b"]
+
+
+def _free_ports(number: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for item in found:
+            item.bind(("127.0.0.1", 0))
+        return [item.getsockname()[1] for item in found]
 
 
 def _said(command: list[str], own: dict[str, str]) -> str:

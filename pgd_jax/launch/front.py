@@ -64,6 +64,10 @@ def submit(
         sweep.check_settings(command, flags)
     if of_submission.dry_run:
         return chosen.submit(jobs, folder, of_submission, say)
+    if of_submission.only_list:
+        job_list.freeze(jobs, folder)
+        say(f"{folder / job_list.FILE}: {len(jobs)} jobs; python -m pgd_jax.launch.task {folder} 0 runs the first")
+        return None
     _check_left(folder, backend)
     with _kept_if_accepted(folder):
         if job_list.freeze(jobs, folder):

@@ -40,7 +40,10 @@ class Options:
     """Of one submission. A backend takes those that `TAKES` names for it and refuses the others."""
 
     num_parallel: int = option(0, "jobs at a time; 0: local: 1, or as many as its GPUs hold, elsewhere no limit")
-    dry_run: bool = option(False, "print what would be submitted, and submit nothing")
+    dry_run: bool = option(False, "print what would be submitted, write and submit nothing")
+    only_list: bool = option(
+        False, "write jobs.jsonl and start nothing: pgd_jax.launch.task runs a line of it anywhere"
+    )
     time: str = option("", 'time limit of a job as sbatch reads it, such as "4:00:00"; empty: that of the partition')
     partition: str = option("", "partition of the cluster")
     account: str = option("", "account that pays")
@@ -71,9 +74,9 @@ class Options:
 SLURM = ("time", "partition", "account", "follow_ups", "stop_early_s", "sbatch_options", "setup_file")
 KUBERNETES = ("stop_early_s", "image", "claim", "mount", "namespace", "retries", "tpu", "tpu_chips")
 TAKES = {
-    "local": ("num_parallel", "dry_run", "gpus"),
-    "slurm": ("num_parallel", "dry_run", *SLURM, "gpus", "cpus", "memory", "hosts"),
-    "kubernetes": ("num_parallel", "dry_run", *KUBERNETES, "gpus", "cpus", "memory", "hosts"),
+    "local": ("num_parallel", "dry_run", "only_list", "gpus"),
+    "slurm": ("num_parallel", "dry_run", "only_list", *SLURM, "gpus", "cpus", "memory", "hosts"),
+    "kubernetes": ("num_parallel", "dry_run", "only_list", *KUBERNETES, "gpus", "cpus", "memory", "hosts"),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from pgd_jax import launch
 from pgd_jax.core.config import AgentConfig
 from pgd_jax.launch import slurm, sweep
-from pgd_jax.runs import agent as agent_runs
+from pgd_jax.runs import agent as agent_runs, metrics
 from tests import commands, slurm_cluster, worlds
 
 pytestmark = [
@@ -100,6 +100,20 @@ def test_a_requeue_in_the_middle_of_a_job_loses_nothing(cluster, tmp_path):
 def slurm_number(runs):
     about = launch.status(runs)[0].about
     return about.removeprefix("Slurm job ").partition(" ")[0]
+
+
+def test_a_job_on_two_hosts_is_one_program(cluster, tmp_path):
+    """Two nodes, a process on each with two devices; the first one writes."""
+    runs, data = tmp_path / "runs", worlds.write_dataset(tmp_path / "data.hdf5")
+    config = worlds.agent_config(synthetic_per_batch=0, denoiser="", dataset=data, num_phases=4, num_seeds=4)
+    shared = [flag for flag in commands.flags(config) if not flag.startswith("--config.first_seed=")]
+    launch.submit(runs, grid={"first_seed": [0]}, flags=shared, backend="slurm", hosts=2)
+    wait_for(lambda: states(runs) == ["finished"], runs)
+    said_by_other = (runs / "first_seed=0.host1.log").read_text()
+    assert "Traceback" not in said_by_other
+    rows = metrics.read(runs / "first_seed=0" / "metrics.jsonl")
+    assert [(row["phase"], row["lane"]) for row in rows] == [(i, lane) for i in range(4) for lane in range(4)]
+    assert '"num_devices": 4' in (runs / "first_seed=0" / "config.json").read_text()
 
 
 def test_a_time_limit_is_survived(cluster, tmp_path):

@@ -145,6 +145,13 @@ def test_a_cluster_s_task_runs_its_line(runs, capsys, monkeypatch):
     assert "agent=iql: FAILED (exit status 1: error: no such data)" in capsys.readouterr().out
 
 
+def test_a_list_can_be_written_alone(runs):
+    unfinished, lines = submit(runs, only_list=True)
+    assert unfinished is None and lines[0].startswith(f"{runs}/jobs.jsonl: 3 jobs; ")
+    assert [path.name for path in runs.iterdir()] == [job_list.FILE]
+    assert task.main([str(runs), "0"]) == 0 and launch.status(runs)[0].state == "finished"
+
+
 def test_devices_are_shared_out():
     assert local_devices.of_gpus(["0", "1"], 1.0) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
     assert local_devices.of_gpus(["0", "1", "2"], 2.0) == [{"CUDA_VISIBLE_DEVICES": "0,1"}]
