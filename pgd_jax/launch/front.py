@@ -16,7 +16,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pgd_jax.core import places
+from pgd_jax.core import logging, places
 from pgd_jax.core.errors import UserError
 from pgd_jax.launch import backend as backends, job_list, options as all_options, progress, sweep
 from pgd_jax.launch.backend import Say, Unfinished
@@ -72,7 +72,8 @@ def submit(
     with _kept_if_accepted(folder):
         if job_list.freeze(jobs, folder):
             say(f"{folder}: goes on with the {len(jobs)} jobs of its list")
-        places.replace_text(folder / BACKEND_FILE, json.dumps({"backend": backend}) + "\n")
+        if not (folder / BACKEND_FILE).exists() or _backend_name(folder) != backend:
+            places.replace_text(folder / BACKEND_FILE, json.dumps({"backend": backend}) + "\n")
         return chosen.submit(jobs, folder, of_submission, say)
 
 
@@ -104,10 +105,18 @@ def _check_left(folder: pathlib.Path, backend: str) -> None:
 
 
 def status(workdir: str | os.PathLike) -> list[JobStatus]:
-    """How far each job has come, in the order of the list. Raises UserError where `workdir` holds no sweep."""
+    """How far each job has come, in the order of the list. Raises UserError where `workdir` holds no sweep.
+
+    Where the scheduler cannot be asked, as for a sweep that was copied from its cluster, that is said once.
+    """
     folder = _folder(workdir)
     jobs = job_list.load(folder)
-    known = _backend(folder).status(jobs, folder)
+    chosen = _backend(folder)
+    known: Mapping[str, backends.Known] = {}
+    try:
+        known = chosen.status(jobs, folder)
+    except UserError as error:
+        logging.info(f"{error}. The states are those that the sweep's folder knows")
     return [progress.of_job(job, known.get(job.name)) for job in jobs]
 
 

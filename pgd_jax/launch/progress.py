@@ -16,7 +16,7 @@ STATES = (FINISHED, RUNNING, STOPPING, WAITING, STOPPED, LOST, FAILED, NEW)
 # A job is shown by the first that its rows have; the losses are those of models.
 SCORES = (
     "normalised_score", "return_mean", "host_normalised_score", "host_success_rate", "host_return_mean",
-    "validation_loss", "held_out_error", "train_loss", "loss",
+    "validation_loss", "validation_error", "train_loss",
 )  # fmt: skip
 TAIL_BYTES = 262_144
 

@@ -22,7 +22,7 @@ from pgd_jax.launch.sweep import Job
 
 # What other machines see too; everything else is taken for this machine's own.
 SHARED = re.compile(r"nfs|lustre|gpfs|beegfs|ceph|panfs|glusterfs|afs|cifs|smb|9p|fuse|wekafs|pvfs|orangefs|gfs2|ocfs2")
-STATES = {"PENDING": WAITING, "RUNNING": RUNNING, "COMPLETING": STOPPING, "SUSPENDED": WAITING, "REQUEUED": WAITING}
+STATES = {"RUNNING": RUNNING, "COMPLETING": STOPPING}  # squeue shows none that are over; all others wait
 FIELDS = "%K|%T|%A|%r"  # array index, state, number, reason
 MOUNTS = pathlib.Path("/proc/mounts")
 
@@ -76,8 +76,8 @@ def status(jobs: Sequence[Job], workdir: pathlib.Path) -> Mapping[str, Known]:
             continue  # none of this list's
         job = jobs[int(index)].name
         about = f"Slurm job {number}" + (f" ({reason})" if reason not in ("None", "") else "")
-        if state in STATES and found.get(job, Known("")).state != RUNNING:
-            found[job] = Known(STATES[state], about)
+        if found.get(job, Known("")).state != RUNNING:  # one that ends may have its follow-up beside it
+            found[job] = Known(STATES.get(state, WAITING), about)
     return found
 
 

@@ -5,12 +5,13 @@ Floats need no job of their own: they are lanes of one compiled program (`--conf
 
 import dataclasses
 import itertools
+import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pgd_jax.core import config as configs
+from pgd_jax.core import config as configs, places
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.registry import nearest
 from pgd_jax.launch.options import Resources
@@ -107,6 +108,12 @@ def jobs(
     for values in itertools.product(*grid.values()):
         own = [f"{name}={value}" for name, value in zip(grid, values, strict=True)]
         job_name = re.sub(r"[^\w.+=,-]+", "-", ",".join(own)) or command  # a path's "/" would make folders
+        if len(os.fsencode(job_name)) > places.MAX_NAME_BYTES:
+            most = places.MAX_NAME_BYTES
+            raise UserError(
+                f'grid: the run directory "{job_name[:40]}..." has a name of more than {most} bytes; '
+                "put settings that all jobs share after the --"
+            )
         if job_name in result:
             raise UserError(f'grid: two jobs would share the run directory "{job_name}"; run them as two sweeps')
         flags = (*shared, *(f"--config.{setting}" for setting in own))

@@ -76,6 +76,7 @@ def test_an_empty_grid_is_one_job():
         ("train_agent", [], "agent=iql,", '"agent=iql,"'),
         ("train_agent", [], "agent", '"agent"'),
         ("train_agent", [], "denoiser=runs/a,runs-a", '"denoiser=runs-a"'),
+        ("train_agent", [], f"denoiser={'a' * 200}", "has a name of more than 200 bytes"),
         ("train_agent", ["--config.agent=iql"], "agent=td3_bc", "--config.agent=iql"),
         ("train_agent", ["--workdir=runs/x"], "", "--workdir=runs/x"),
         ("train_agent", ["--config.num_seeds=8", "--config.num_seeds=4"], "", "--config.num_seeds is given more than"),

@@ -114,7 +114,7 @@ def submit(tmp_path, **more):
     return lines
 
 
-def test_an_array_is_submitted_once(tmp_path, programs, monkeypatch):
+def test_an_array_is_submitted_once(tmp_path, programs, monkeypatch, capsys):
     monkeypatch.setattr(slurm, "local_file_system", lambda folder: "tmpfs")
     programs("sbatch", f'printf "%s\\n" "$@" > {tmp_path}/given', "echo '117;main'")
     lines = submit(tmp_path, num_parallel=2)
@@ -136,6 +136,10 @@ def test_an_array_is_submitted_once(tmp_path, programs, monkeypatch):
     assert (tmp_path / "given").read_text().startswith("--name=pgd-runs-")
     with pytest.raises(UserError, match="slurm still has 2 jobs"):
         launch.submit(tmp_path / "runs", grid="agent=td3_bc,iql,awac")
+    # The sweep on a machine without Slurm.
+    os.remove(tmp_path / "bin" / "squeue")
+    assert [item.state for item in launch.status(tmp_path / "runs")] == ["not started", "not started", "finished"]
+    assert "squeue is not on this machine" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
