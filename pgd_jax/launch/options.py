@@ -50,7 +50,7 @@ class Options:
     follow_ups: int = option(20, "how often a job that its time limit stopped is submitted again; 0: never")
     stop_early_s: int = option(120, "seconds that a job has between the word to stop and its end")
     sbatch_options: str = option("", 'further options of sbatch, by ";": "--constraint=a100; --qos=long"')
-    setup_file: str = option("", "file of shell lines to run before the job, such as module load; #SBATCH lines first")
+    setup_file: str = option("", "file of shell lines to run before the job, such as module load; #SBATCH lines too")
     image: str = option("", "container image that has pgd_jax; see launch/Dockerfile")
     claim: str = option("pgd-runs", "persistent volume claim that holds the workdir")
     mount: str = option("/runs", "where pods see that volume; the workdir must lie in it")

@@ -4,10 +4,12 @@ Task i of the array runs line i of the list. What the script stands for, in Slur
 
 - `--signal=B:TERM@120` tells the script alone, 120 s before the limit. It tells `srun` by SIGUSR1, which goes on to
   the job, and the run saves and ends; at SIGTERM `srun` would kill the job instead.
+- Slurm may warn up to a minute too early. A warning before the job has started is passed over: at the limit itself
+  Slurm says SIGTERM to all, and gives KillWait to save.
 - `--requeue` starts a task again that was preempted, or whose node failed. It does not cover the time limit: a job that
-  was told to stop while Slurm still takes its task for running (so neither cancelled nor requeued) is submitted again
-  by its own script, `follow_ups` times at most. That needs squeue and sbatch on the compute nodes; the log says where
-  it could not be done.
+  stopped while Slurm takes its task for running, or ends it for the limit (so neither cancelled nor requeued), is
+  submitted again by its own script, `follow_ups` times at most. That needs squeue and sbatch on the compute nodes; the
+  log says where it could not be done.
 - `--open-mode=append` keeps what the attempt before has written.
 - Since 22.05 `srun` does not take `--cpus-per-task` from `sbatch`; it is given again.
 """
@@ -33,7 +35,8 @@ trap '' TERM
 """
 FOLLOW_UP = """\
 number=${{{variable}:-0}}
-if [ "$status" -eq 75 ] && [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T 2>/dev/null)" = RUNNING ]; then
+state=$(squeue -h -j "$SLURM_JOB_ID" -o "%T %r" 2>/dev/null)
+if [ "$status" -eq 75 ] && [[ "$state" = RUNNING* || "$state" = *TimeLimit ]]; then
   if [ "$number" -ge {most} ]; then
     echo "stopped, and submitted again {most} times already (follow_ups): the same pgd-launch goes on"
   elif sbatch --export=ALL,{variable}=$((number + 1)) --array="$SLURM_ARRAY_TASK_ID" {script}; then
@@ -61,7 +64,10 @@ def render(
     if options.follow_ups:
         script = shlex.quote(str(workdir / FOLDER / f"{name}.sh"))
         body += FOLLOW_UP.format(variable=NUM_FOLLOW_UPS, most=options.follow_ups, script=script)
-    return "\n".join(["#!/bin/bash", *lines, *_setup(options)]) + "\n" + body + 'exit "$status"\n'
+    setup = _setup(options)
+    commands = [line for line in setup if not line.startswith("#SBATCH")]
+    lines += [line for line in setup if line.startswith("#SBATCH")]
+    return "\n".join(["#!/bin/bash", *lines, "trap : TERM", *commands]) + "\n" + body + 'exit "$status"\n'
 
 
 def _directives(

@@ -21,7 +21,7 @@ pytestmark = [
 TIMEOUT_S = 400
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# Counts to 40, a second each, and goes on where it was; stops at a signal. "iql" fails at once.
+# Counts, a second each, and goes on where it was; stops at as many signals as hidden_dim says. "iql" fails at once.
 STUB = """
 import pathlib, signal, sys, time
 flags = dict(argument.lstrip("-").split("=", 1) for argument in sys.argv[1:])
@@ -35,7 +35,7 @@ for number in (signal.SIGTERM, signal.SIGUSR1):
 lines = run / "lines"
 done = len(lines.read_text().splitlines()) if lines.exists() else 0
 while done < int(flags["config.num_phases"]):
-    if told:
+    if len(told) >= int(flags.get("config.hidden_dim", 1)):
         (run / "stopped").open("a").write("1")
         sys.exit(75)
     time.sleep(1.0)
@@ -116,16 +116,19 @@ def test_a_job_on_two_hosts_is_one_program(cluster, tmp_path):
     assert '"num_devices": 4' in (runs / "first_seed=0" / "config.json").read_text()
 
 
-def test_a_time_limit_is_survived(cluster, tmp_path):
-    """A minute a task, of which half is left at the warning; the job needs more than that, and more than once."""
-    runs = tmp_path / "runs"
+@pytest.mark.parametrize("num_signals, num_seconds", [(1, 70), (3, 110)])
+def test_a_time_limit_is_survived(cluster, tmp_path, num_signals, num_seconds):
+    """A minute a task, of which half is left at the warning; the job needs more than that, and more than once.
+
+    One that takes three signals to stop is not stopped by the warning (one of srun, one passed on), but at the limit.
+    """
+    runs, flags = tmp_path / "runs", [f"--config.num_phases={num_seconds}", f"--config.hidden_dim={num_signals}"]
     launch.submit(
-        runs, command="stub", grid="agent=bc", flags=["--config.num_phases=70"], backend="slurm", time="1",
-        stop_early_s=30,
-    )  # fmt: skip
+        runs, command="stub", grid="agent=bc", flags=flags, backend="slurm", time="1", stop_early_s=30, follow_ups=9
+    )
     wait_for(lambda: states(runs) == ["finished"], runs)
-    assert (runs / "agent=bc" / "lines").read_text().split() == [str(number) for number in range(70)]
-    assert "follow-up 1 of 20 is submitted" in said(runs) and "follow-up 2 of 20 is submitted" in said(runs)
+    assert (runs / "agent=bc" / "lines").read_text().split() == [str(number) for number in range(num_seconds)]
+    assert "follow-up 1 of 9 is submitted" in said(runs)
 
 
 def test_follow_ups_are_bounded(cluster, tmp_path):

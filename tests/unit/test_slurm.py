@@ -29,6 +29,8 @@ GOLDEN = """\
 #SBATCH --gres=gpu:1
 #SBATCH --constraint=a100
 #SBATCH --qos=long
+#SBATCH --mail-type=END
+trap : TERM
 module load cuda
 srun --ntasks-per-node=1 --ntasks=2 --kill-on-bad-exit=1 --cpus-per-task=8 /venv/bin/python -m pgd_jax.launch.task '/data/my runs' "$SLURM_ARRAY_TASK_ID" &
 child=$!
@@ -37,7 +39,8 @@ wait "$child"; status=$?
 while kill -0 "$child" 2>/dev/null; do wait "$child"; status=$?; done
 trap '' TERM
 number=${PGD_FOLLOW_UPS:-0}
-if [ "$status" -eq 75 ] && [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T 2>/dev/null)" = RUNNING ]; then
+state=$(squeue -h -j "$SLURM_JOB_ID" -o "%T %r" 2>/dev/null)
+if [ "$status" -eq 75 ] && [[ "$state" = RUNNING* || "$state" = *TimeLimit ]]; then
   if [ "$number" -ge 3 ]; then
     echo "stopped, and submitted again 3 times already (follow_ups): the same pgd-launch goes on"
   elif sbatch --export=ALL,PGD_FOLLOW_UPS=$((number + 1)) --array="$SLURM_ARRAY_TASK_ID" '/data/my runs/slurm/study.sh'; then
@@ -57,7 +60,7 @@ def render(resources=options.Resources(), **changes):
 
 
 def test_the_script(tmp_path):
-    (tmp_path / "setup").write_text("module load cuda\n")
+    (tmp_path / "setup").write_text("module load cuda\n#SBATCH --mail-type=END\n")
     resources = options.Resources(gpus=1.0, cpus=8, memory="32G", hosts=2)
     more = dict(sbatch_options="--constraint=a100; --qos=long", setup_file=str(tmp_path / "setup"))
     script = render(resources, time="4:00:00", partition="gpu", account="lab", follow_ups=3, **more)
