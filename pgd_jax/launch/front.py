@@ -18,6 +18,7 @@ from typing import Any
 
 from pgd_jax.core import logging, places
 from pgd_jax.core.errors import UserError
+from pgd_jax.core.registry import nearest
 from pgd_jax.launch import backend as backends, job_list, options as all_options, progress, sweep
 from pgd_jax.launch.backend import Say, Unfinished
 from pgd_jax.launch.progress import JobStatus
@@ -51,17 +52,8 @@ def submit(
     Raises:
         UserError: before anything is started, for what cannot be; another sweep in `workdir` is refused.
     """
-    chosen = backends.get(backend)
-    unknown = [name for name in options if name not in all_options.names()]
-    if unknown:
-        near = backends.nearest(unknown[0], all_options.names())
-        raise UserError(f'unknown option "{unknown[0]}"{near} (known: {", ".join(all_options.names())})')
-    resources, of_submission = all_options.build(backend, options)
-    folder = _folder(workdir)
-    parsed = sweep.parse_grid(grid) if isinstance(grid, str) else _as_grid(grid)
-    jobs = sweep.jobs(command, flags, parsed, folder, resources)
-    if backend != "local":
-        sweep.check_settings(command, flags)
+    chosen, folder = backends.get(backend), _folder(workdir)
+    jobs, of_submission = _checked(command, grid, flags, backend, folder, options)
     if of_submission.dry_run:
         return chosen.submit(jobs, folder, of_submission, say)
     if of_submission.only_list:
@@ -75,6 +67,27 @@ def submit(
         if not (folder / BACKEND_FILE).exists() or _backend_name(folder) != backend:
             places.replace_text(folder / BACKEND_FILE, json.dumps({"backend": backend}) + "\n")
         return chosen.submit(jobs, folder, of_submission, say)
+
+
+def _checked(
+    command: str,
+    grid: Mapping[str, Sequence[Any]] | str,
+    flags: Sequence[str],
+    backend: str,
+    folder: pathlib.Path,
+    options: Mapping[str, Any],
+) -> tuple[list[sweep.Job], all_options.Options]:
+    """The jobs and how to submit them. Raises UserError for what cannot be."""
+    known = all_options.names()
+    if unknown := [name for name in options if name not in known]:
+        near = nearest(unknown[0], known)
+        raise UserError(f'unknown option "{unknown[0]}"{near} (known: {", ".join(known)})')
+    resources, of_submission = all_options.build(backend, options)
+    parsed = sweep.parse_grid(grid) if isinstance(grid, str) else _as_grid(grid)
+    jobs = sweep.jobs(command, flags, parsed, folder, resources)
+    if backend != "local":
+        sweep.check_settings(command, flags)
+    return jobs, of_submission
 
 
 @contextlib.contextmanager

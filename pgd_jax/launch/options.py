@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pgd_jax.core.errors import UserError
@@ -85,7 +86,7 @@ def names() -> list[str]:
     return [field.name for kind in (Resources, Options) for field in dataclasses.fields(kind)]
 
 
-def build(backend: str, given: dict[str, Any]) -> tuple[Resources, Options]:
+def build(backend: str, given: Mapping[str, Any]) -> tuple[Resources, Options]:
     """The options that were given, checked. Raises UserError for one that means nothing to the backend."""
     for name in given:
         if backend in TAKES and name not in TAKES[backend]:

@@ -31,6 +31,7 @@ child=$!
 trap 'kill -USR1 "$child" 2>/dev/null' TERM
 wait "$child"; status=$?
 while kill -0 "$child" 2>/dev/null; do wait "$child"; status=$?; done
+if [ "$status" -gt 128 ]; then wait "$child" 2>/dev/null; last=$?; [ "$last" -eq 127 ] || status=$last; fi
 trap '' TERM
 """
 FOLLOW_UP = """\
