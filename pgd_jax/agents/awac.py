@@ -78,13 +78,7 @@ def _update_actor(
     sampled = gaussian.sample(networks.actor, actor.params, batch.obs, key)
     q, baseline = (networks.critic.apply(critic, batch.obs, a).min(axis=0) for a in (batch.action, sampled))
     weight = losses.advantage_weight(q - baseline, 1.0 / hyper.temperature, hyper.max_weight)
-
-    def loss(params: Params) -> jax.Array:
-        return -(weight * gaussian.log_prob(networks.actor, params, batch.obs, batch.action)).mean()
-
-    actor_loss, grads = jax.value_and_grad(loss)(actor.params)
-    actor = adam.step(actor, grads, hyper.actor_lr, hyper.adam_eps)
-    return actor, {"actor_loss": actor_loss, "advantage_weight": weight.mean()}
+    return gaussian.regress(networks.actor, actor, batch, weight, hyper.actor_lr, hyper.adam_eps)
 
 
 def update(networks: Networks, key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> tuple[State, Logs]:
@@ -97,16 +91,6 @@ def update(networks: Networks, key: jax.Array, state: State, batches: Transition
     return State(actor, critic, target), actor_logs | critic_logs
 
 
-def act(networks: Networks, state: State, obs: jax.Array) -> jax.Array:
-    """The mean of the policy."""
-    return networks.actor.apply(state.actor.params, obs)[0]
-
-
-def log_prob(networks: Networks, state: State, obs: jax.Array, action: jax.Array) -> jax.Array:
-    """The policy's own Gaussian; finite at actions of exactly -1 and 1."""
-    return gaussian.log_prob(networks.actor, state.actor.params, obs, action)
-
-
 def build(obs_dim: int, action_dim: int, plan: AgentPlan) -> Agent:
     networks = Networks(
         actor=mlp.gaussian_policy(obs_dim, action_dim, plan.hidden_dim, plan.num_hidden),
@@ -115,8 +99,8 @@ def build(obs_dim: int, action_dim: int, plan: AgentPlan) -> Agent:
     return Agent(
         init=functools.partial(init, networks),
         update=functools.partial(update, networks),
-        act=functools.partial(act, networks),
-        log_prob=functools.partial(log_prob, networks),
+        act=lambda state, obs: gaussian.act(networks.actor, state.actor.params, obs),
+        log_prob=lambda state, obs, action: gaussian.log_prob(networks.actor, state.actor.params, obs, action),
         batches_per_update=1,
     )
 

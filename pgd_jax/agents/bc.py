@@ -62,7 +62,7 @@ def stochastic(obs_dim: int, action_dim: int, plan: AgentPlan) -> Policy:
     def loss(params: Params, batch: Transition) -> jax.Array:
         return -log_prob(params, batch.obs, batch.action).mean()
 
-    return Policy(network, loss, lambda params, obs: network.apply(params, obs)[0], log_prob)
+    return Policy(network, loss, functools.partial(gaussian.act, network), log_prob)
 
 
 def update(

@@ -1,4 +1,4 @@
-"""The critics that all agents share, and their update."""
+"""The critics and values that agents share, and their updates."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -65,3 +65,21 @@ def step(
 
     grads, logs = jax.grad(loss, has_aux=True)(critic.params)
     return adam.step(critic, grads, learning_rate, adam_eps), logs
+
+
+def step_value(
+    network: Network,
+    value: adam.Trained,
+    obs: jax.Array,
+    q: jax.Array,
+    expectile: Float,
+    learning_rate: Float,
+    adam_eps: Float,
+) -> tuple[adam.Trained, Logs]:
+    """One step of V(s), [B] of obs [B, O], towards the expectile of `q` [B] (IQL, equation 5)."""
+
+    def loss(params: Params) -> jax.Array:
+        return losses.expectile_loss(network.apply(params, obs), q, expectile)
+
+    value_loss, grads = jax.value_and_grad(loss)(value.params)
+    return adam.step(value, grads, learning_rate, adam_eps), {"value_loss": value_loss}

@@ -80,32 +80,6 @@ def init(networks: Networks, key: jax.Array, hyper: Hyper) -> State:
     )
 
 
-def _update_value(
-    networks: Networks, hyper: Hyper, value: adam.Trained, obs: jax.Array, q: jax.Array
-) -> tuple[adam.Trained, Logs]:
-    def loss(params: Params) -> jax.Array:
-        return losses.expectile_loss(networks.value.apply(params, obs), q, hyper.expectile)
-
-    value_loss, grads = jax.value_and_grad(loss)(value.params)
-    return adam.step(value, grads, hyper.value_lr, hyper.adam_eps), {"value_loss": value_loss}
-
-
-def _update_actor(
-    networks: Networks, hyper: Hyper, actor: adam.Trained, batch: Transition, advantage: jax.Array
-) -> tuple[adam.Trained, Logs]:
-    weight = losses.advantage_weight(advantage, hyper.temperature, hyper.max_weight)
-
-    def loss(params: Params) -> jax.Array:
-        return -(weight * gaussian.log_prob(networks.actor, params, batch.obs, batch.action)).mean()
-
-    actor_loss, grads = jax.value_and_grad(loss)(actor.params)
-    learning_rate = hyper.actor_lr * adam.cosine_decay(actor.moments.count, hyper.actor_decay_updates)
-    return adam.step(actor, grads, learning_rate, hyper.adam_eps), {
-        "actor_loss": actor_loss,
-        "advantage_weight": weight.mean(),
-    }
-
-
 def _update_critic(
     networks: Networks, hyper: Hyper, critic: adam.Trained, batch: Transition, next_value: jax.Array
 ) -> tuple[adam.Trained, Logs]:
@@ -118,24 +92,18 @@ def update(networks: Networks, key: jax.Array, state: State, batches: Transition
     del key
     batch = jax.tree.map(lambda x: x[0], batches)
     q = networks.critic.apply(state.target_critic, batch.obs, batch.action).min(axis=0)
-    value, value_logs = _update_value(networks, hyper, state.value, batch.obs, q)
+    value, value_logs = critics.step_value(
+        networks.value, state.value, batch.obs, q, hyper.expectile, hyper.value_lr, hyper.adam_eps
+    )
     v, next_v = networks.value.apply(value.params, jnp.stack([batch.obs, batch.next_obs]))
-    actor, actor_logs = _update_actor(networks, hyper, state.actor, batch, q - v)
+    weight = losses.advantage_weight(q - v, hyper.temperature, hyper.max_weight)
+    actor_lr = hyper.actor_lr * adam.cosine_decay(state.actor.moments.count, hyper.actor_decay_updates)
+    actor, actor_logs = gaussian.regress(networks.actor, state.actor, batch, weight, actor_lr, hyper.adam_eps)
     critic, critic_logs = _update_critic(networks, hyper, state.critic, batch, next_v)
     state = State(
         actor, value, critic, target_critic=optax.incremental_update(critic.params, state.target_critic, hyper.polyak)
     )
     return state, value_logs | actor_logs | critic_logs | {"v_mean": v.mean()}
-
-
-def act(networks: Networks, state: State, obs: jax.Array) -> jax.Array:
-    """The mean of the policy."""
-    return networks.actor.apply(state.actor.params, obs)[0]
-
-
-def log_prob(networks: Networks, state: State, obs: jax.Array, action: jax.Array) -> jax.Array:
-    """The policy's own Gaussian; finite at actions of exactly -1 and 1."""
-    return gaussian.log_prob(networks.actor, state.actor.params, obs, action)
 
 
 def build(make_actor: Callable[..., Network], obs_dim: int, action_dim: int, plan: AgentPlan) -> Agent:
@@ -147,8 +115,8 @@ def build(make_actor: Callable[..., Network], obs_dim: int, action_dim: int, pla
     return Agent(
         init=functools.partial(init, networks),
         update=functools.partial(update, networks),
-        act=functools.partial(act, networks),
-        log_prob=functools.partial(log_prob, networks),
+        act=lambda state, obs: gaussian.act(networks.actor, state.actor.params, obs),
+        log_prob=lambda state, obs, action: gaussian.log_prob(networks.actor, state.actor.params, obs, action),
         batches_per_update=1,
     )
 

@@ -39,20 +39,13 @@ ACTOR_START, CRITIC_START = mlp.Start(bias=0.1, last=1e-3), mlp.Start(bias=0.1, 
 
 
 @struct.dataclass
-class Hyper:
+class Hyper(td3.Hyper):
     """Published values for locomotion, betas those of hopper-medium."""
 
     actor_lr: Float = setting(1e-3, "Adam's rate of the actor", ranges.POSITIVE)
     critic_lr: Float = setting(1e-3, "Adam's rate of the critics", ranges.POSITIVE)
-    adam_eps: Float = setting(1e-8, "Adam's epsilon", ranges.POSITIVE)
-    discount: Float = setting(0.99, "gamma", ranges.SHARE)
-    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets", ranges.SHARE_ABOVE_0)
     actor_bc: Float = setting(0.01, "beta_a, weight of the data in the actor's loss", ranges.NOT_NEGATIVE)
     critic_bc: Float = setting(0.01, "beta_c, weight of the data in the critics' target", ranges.NOT_NEGATIVE)
-    target_noise: Float = setting(
-        0.2, "standard deviation of the target policy's noise, environment space", ranges.NOT_NEGATIVE
-    )
-    target_noise_clip: Float = setting(0.5, "limit of that noise", ranges.NOT_NEGATIVE)
 
 
 def td_targets(networks: Networks, key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> jax.Array:
@@ -64,14 +57,22 @@ def td_targets(networks: Networks, key: jax.Array, state: State, batches: Transi
     return losses.td_target(batches.reward, batches.terminal, next_value, hyper.discount)
 
 
-def _update_actor(
-    networks: Networks, hyper: Hyper, actor: adam.Trained, critic: Params, batch: Transition
+def update_actor(
+    networks: Networks,
+    hyper: Hyper,
+    actor: adam.Trained,
+    critic: Params,
+    batch: Transition,
+    weight: Float | jax.Array,
+    q_weight: Float = 1.0,
 ) -> tuple[adam.Trained, Logs]:
+    """`weight`, [] or [B], is of the data and `q_weight` of the critics; `hyper` is any agent's that has this actor."""
+
     def loss(params: Params) -> tuple[jax.Array, jax.Array]:
         action = networks.actor.apply(params, batch.obs)
         q = networks.critic.apply(critic, batch.obs, action).min(axis=0)
         distance = jnp.square(action - batch.action).mean()
-        return losses.robust_behaviour_regularised_loss(q, action, batch.action, hyper.actor_bc), distance
+        return losses.robust_behaviour_regularised_loss(q, action, batch.action, weight, q_weight), distance
 
     (actor_loss, distance), grads = jax.value_and_grad(loss, has_aux=True)(actor.params)
     return adam.step(actor, grads, hyper.actor_lr, hyper.adam_eps), {"actor_loss": actor_loss, "bc_loss": distance}
@@ -81,7 +82,9 @@ def update(networks: Networks, key: jax.Array, state: State, batches: Transition
     """Two critic updates and one of the actor from batches [2, B, ...]; critic logs are means over the two."""
     targets = td_targets(networks, key, state, batches, hyper)
     critic, critic_logs = td3.update_critic(networks, state.critic, batches, targets, hyper)
-    actor, actor_logs = _update_actor(networks, hyper, state.actor, critic.params, td3.last(batches))
+    actor, actor_logs = update_actor(
+        networks, hyper, state.actor, critic.params, td3.last(batches), weight=hyper.actor_bc
+    )
     return td3.moved(state, actor, critic, hyper), actor_logs | critic_logs
 
 

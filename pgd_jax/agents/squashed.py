@@ -29,9 +29,7 @@ def sample(
     mean, log_std = network.apply(params, obs)
     mean, log_std = (jnp.broadcast_to(x, (*sample_shape, *x.shape)) for x in (mean, log_std))
     u = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
-    # log(1 - tanh(u)^2) with no cancellation where tanh(u) is 1
-    log_slope = 2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))
-    return jnp.tanh(u), losses.gaussian_log_prob(u, mean, log_std) - log_slope.sum(axis=-1)
+    return jnp.tanh(u), losses.gaussian_log_prob(u, mean, log_std) - normalizers.log_slope(u).sum(axis=-1)
 
 
 def act(network: Network, params: Params, obs: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ critics' loss is the sum over both, as TD3 has it; where public code takes their
 which under Adam is as if epsilon were twice as large.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +23,28 @@ from flax import struct
 
 from pgd_jax.agents import adam, critic as critics, losses
 from pgd_jax.agents.base import AgentPlan, Logs
+from pgd_jax.core import ranges
+from pgd_jax.core.hyper import Float, setting
 from pgd_jax.core.types import Params, Transition
 from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
 
 CRITIC_UPDATES_PER_ACTOR_UPDATE = 2
 
-Hyper = Any  # critic_lr, adam_eps, target_noise, target_noise_clip, polyak, and what is the agent's own
+
+@struct.dataclass
+class Hyper:
+    """What all of these agents have; rates and epsilon are an agent's own where its paper says so."""
+
+    actor_lr: Float = setting(3e-4, "Adam's rate of the actor", ranges.POSITIVE)
+    critic_lr: Float = setting(3e-4, "Adam's rate of the critics", ranges.POSITIVE)
+    adam_eps: Float = setting(1e-8, "Adam's epsilon", ranges.POSITIVE)
+    discount: Float = setting(0.99, "gamma", ranges.SHARE)
+    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets", ranges.SHARE_ABOVE_0)
+    target_noise: Float = setting(
+        0.2, "standard deviation of the target policy's noise, environment space", ranges.NOT_NEGATIVE
+    )
+    target_noise_clip: Float = setting(0.5, "limit of that noise", ranges.NOT_NEGATIVE)
 
 
 @struct.dataclass

@@ -21,14 +21,13 @@ import functools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import struct
 
 from pgd_jax.agents import adam, critic as critics, losses, rebrac, td3
 from pgd_jax.agents.base import AGENTS, Agent, AgentFamily, AgentPlan, Logs
 from pgd_jax.core import ranges
 from pgd_jax.core.hyper import Float, setting
-from pgd_jax.core.types import Params, Transition
+from pgd_jax.core.types import Transition
 from pgd_jax.networks.base import Network
 
 
@@ -59,52 +58,23 @@ def init(networks: Networks, key: jax.Array, hyper: Hyper) -> State:
     return State(td3.init(networks.td3, key_td3, hyper), adam.init(networks.value.init(key_value)))
 
 
-def _update_value(
-    networks: Networks, hyper: Hyper, state: State, batch: Transition
-) -> tuple[adam.Trained, jax.Array, Logs]:
-    """Also gives the advantage [B] of the data's actions by the new value."""
-    q = networks.td3.critic.apply(state.td3.target_critic, batch.obs, batch.action).min(axis=0)
-
-    def loss(params: Params) -> jax.Array:
-        return losses.expectile_loss(networks.value.apply(params, batch.obs), q, hyper.expectile)
-
-    value_loss, grads = jax.value_and_grad(loss)(state.value.params)
-    value = adam.step(state.value, grads, hyper.value_lr, hyper.adam_eps)
-    advantage = q - networks.value.apply(value.params, batch.obs)
-    return value, advantage, {"value_loss": value_loss, "v_mean": (q - advantage).mean()}
-
-
-def _update_actor(
-    networks: td3.Networks,
-    hyper: Hyper,
-    actor: adam.Trained,
-    critic: Params,
-    batch: Transition,
-    advantage: jax.Array,
-) -> tuple[adam.Trained, Logs]:
-    weight = losses.advantage_weight(advantage, hyper.temperature, hyper.max_weight)
-
-    def loss(params: Params) -> tuple[jax.Array, jax.Array]:
-        action = networks.actor.apply(params, batch.obs)
-        q = networks.critic.apply(critic, batch.obs, action).min(axis=0)
-        distance = jnp.square(action - batch.action).mean()
-        cloning = hyper.actor_bc * weight
-        return losses.robust_behaviour_regularised_loss(q, action, batch.action, cloning, hyper.q_weight), distance
-
-    (actor_loss, distance), grads = jax.value_and_grad(loss, has_aux=True)(actor.params)
-    actor = adam.step(actor, grads, hyper.actor_lr, hyper.adam_eps)
-    return actor, {"actor_loss": actor_loss, "bc_loss": distance, "advantage_weight": weight.mean()}
-
-
 def update(networks: Networks, key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> tuple[State, Logs]:
     """Two critic updates and one of value and actor from batches [2, B, ...]; critic logs are means over the two."""
     targets = rebrac.td_targets(networks.td3, key, state.td3, batches, hyper)
     critic, critic_logs = td3.update_critic(networks.td3, state.td3.critic, batches, targets, hyper)
     batch = td3.last(batches)
-    value, advantage, value_logs = _update_value(networks, hyper, state, batch)
-    actor, actor_logs = _update_actor(networks.td3, hyper, state.td3.actor, critic.params, batch, advantage)
+    q = networks.td3.critic.apply(state.td3.target_critic, batch.obs, batch.action).min(axis=0)
+    value, value_logs = critics.step_value(
+        networks.value, state.value, batch.obs, q, hyper.expectile, hyper.value_lr, hyper.adam_eps
+    )
+    v = networks.value.apply(value.params, batch.obs)
+    weight = losses.advantage_weight(q - v, hyper.temperature, hyper.max_weight)
+    actor, actor_logs = rebrac.update_actor(
+        networks.td3, hyper, state.td3.actor, critic.params, batch, hyper.actor_bc * weight, hyper.q_weight
+    )
+    own_logs = {"v_mean": v.mean(), "advantage_weight": weight.mean()}
     moved = td3.moved(state.td3, actor, critic, hyper)
-    return State(moved, value), actor_logs | value_logs | critic_logs
+    return State(moved, value), actor_logs | value_logs | critic_logs | own_logs
 
 
 def act(networks: Networks, state: State, obs: jax.Array) -> jax.Array:

@@ -29,19 +29,11 @@ from pgd_jax.core.types import Params, Transition
 
 
 @struct.dataclass
-class Hyper:
+class Hyper(td3.Hyper):
     """Published values; Adam's eps as Policy-Guided Diffusion has it (PyTorch's is 1e-8)."""
 
-    actor_lr: Float = setting(3e-4, "Adam's rate of the actor", ranges.POSITIVE)
-    critic_lr: Float = setting(3e-4, "Adam's rate of the critics", ranges.POSITIVE)
     adam_eps: Float = setting(1e-5, "Adam's epsilon", ranges.POSITIVE)
-    discount: Float = setting(0.99, "gamma", ranges.SHARE)
-    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets", ranges.SHARE_ABOVE_0)
     alpha: Float = setting(2.5, "weight of the critic against cloning (equation 5)", ranges.NOT_NEGATIVE)
-    target_noise: Float = setting(
-        0.2, "standard deviation of the target policy's noise, environment space", ranges.NOT_NEGATIVE
-    )
-    target_noise_clip: Float = setting(0.5, "limit of that noise", ranges.NOT_NEGATIVE)
 
 
 def _update_actor(

@@ -115,6 +115,11 @@ def decode_preimage(normalizer: Normalizer, action: jax.Array) -> jax.Array:
     return _restore(normalizer, action, normalizer.layout.action)
 
 
+def log_slope(u: jax.Array) -> jax.Array:
+    """log da/du of a = tanh(u), of each number: log(1 - a^2) with no cancellation where a is 1."""
+    return 2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))
+
+
 def action_range(normalizer: Normalizer) -> tuple[jax.Array, jax.Array]:
     """(lowest, highest) action that `encode_action` gives, f32[A] each, network space; for normalizers that squash."""
     limit = jnp.broadcast_to(

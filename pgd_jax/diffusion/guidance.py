@@ -145,8 +145,8 @@ def without_behaviour(log_prob: LogProb, behaviour: LogProb, share: Float) -> Lo
     preimage = log_prob.preimage
 
     def of_preimage(obs: jax.Array, u: jax.Array) -> jax.Array:
-        log_slope = 2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))  # log da/du, for beta's density of u
-        return preimage(obs, u) - share * (behaviour(obs, jnp.tanh(u)) + log_slope.sum(axis=-1))
+        of_behaviour = behaviour(obs, jnp.tanh(u)) + normalizers.log_slope(u).sum(axis=-1)  # its density of u
+        return preimage(obs, u) - share * of_behaviour
 
     return Squashed(of_action, of_preimage)
 
