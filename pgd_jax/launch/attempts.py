@@ -59,6 +59,11 @@ def is_alive(attempt: Attempt) -> bool:
     return True
 
 
+def exit_text(status: int) -> str:
+    """Of a status other than 0, as `Attempt` has it."""
+    return f"exit status {status}" if status > 0 else f"signal {-status}"
+
+
 def _write(state: pathlib.Path, attempt: Attempt) -> None:
     with contextlib.suppress(OSError):  # a full disk stops no job
         places.replace_text(state, json.dumps(attempt._asdict()) + "\n")

@@ -8,13 +8,12 @@ import hashlib
 import json
 import pathlib
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pgd_jax.core import places
 from pgd_jax.core.errors import UserError
-from pgd_jax.launch import kubernetes_manifests as manifests
+from pgd_jax.launch import kubernetes_manifests as manifests, programs
 from pgd_jax.launch.backend import RUNNING, WAITING, Backend, Known, Say
 from pgd_jax.launch.options import Options
 from pgd_jax.launch.sweep import Job
@@ -104,16 +103,6 @@ def _delete(name: str, kind: str, where: Sequence[str]) -> str:
 
 
 def _call(arguments: Sequence[str], text: str = "") -> str:
-    """What kubectl says. Raises UserError with its own words where it is missing, or refuses."""
-    try:
-        done = subprocess.run(
-            ["kubectl", *arguments], input=text, capture_output=True, text=True, check=False, timeout=300
-        )
-    except FileNotFoundError:
-        advice = "install it, or print the objects with --dry_run and create them elsewhere"
-        raise UserError(f"kubectl is not on this machine; {advice}") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"kubectl could not be run ({error})") from None
-    if done.returncode:
-        raise UserError(f"kubectl refused: {' '.join(done.stderr.split()) or f'exit status {done.returncode}'}")
-    return done.stdout
+    """What kubectl says; errors as `programs.call`."""
+    advice = "install it, or print the objects with --dry_run and create them elsewhere"
+    return programs.call(["kubectl", *arguments], advice, timeout_s=300, text=text)

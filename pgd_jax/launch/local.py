@@ -109,7 +109,7 @@ def _outcome(item: _Running, stop: signals.Interrupt) -> str:
         return f"stopped{f' by {stop.signal}' if stop else ''}"
     if status == 0:
         return "finished"
-    return f"FAILED ({f'exit status {status}' if status > 0 else f'signal {-status}'}: {last_line(item.log)})"
+    return f"FAILED ({attempts.exit_text(status)}: {last_line(item.log)})"
 
 
 def last_line(path: pathlib.Path) -> str:

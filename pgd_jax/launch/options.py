@@ -6,15 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pgd_jax.core.config import option
 from pgd_jax.core.errors import UserError
 
 MEMORY = re.compile(r"\d+[KMGT]?")
 TIME = re.compile(r"(\d+-)?\d+(:\d\d){0,2}")  # as sbatch reads it: minutes, minutes:seconds, hours:..., days-hours...
-
-
-def option(default: Any, text: str) -> Any:
-    """A field that is a flag of pgd-launch and a keyword of `submit`."""
-    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(frozen=True)

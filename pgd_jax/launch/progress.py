@@ -63,11 +63,7 @@ def _state(job: Job, known: Known | None) -> tuple[str, str]:
         return LOST, f"was killed, or its machine {attempt.host} went away; the same command goes on"
     if attempt.exit_status in (0, entry.STOPPED):
         return STOPPED, "the same command goes on"
-    return FAILED, f"{exit_text(attempt.exit_status)}: {attempt.said}"
-
-
-def exit_text(status: int) -> str:
-    return f"exit status {status}" if status > 0 else f"signal {-status}"
+    return FAILED, f"{attempts.exit_text(attempt.exit_status)}: {attempt.said}"
 
 
 def table(found: Sequence[JobStatus]) -> str:

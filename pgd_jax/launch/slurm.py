@@ -9,13 +9,12 @@ import hashlib
 import os
 import pathlib
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
 from pgd_jax.core import places
 from pgd_jax.core.errors import UserError
-from pgd_jax.launch import progress, slurm_script
+from pgd_jax.launch import programs, progress, slurm_script
 from pgd_jax.launch.backend import RUNNING, STOPPING, WAITING, Backend, Known, Say
 from pgd_jax.launch.options import Options
 from pgd_jax.launch.sweep import Job
@@ -109,19 +108,8 @@ def _array(numbers: Sequence[int], options: Options) -> str:
 
 
 def _call(program: str, *arguments: str) -> str:
-    """What a program of Slurm says. Raises UserError with its own words where it is missing, or refuses."""
+    """What a program of Slurm says; errors as `programs.call`."""
     unwanted = ("SQUEUE_", slurm_script.NUM_FOLLOW_UPS)  # a user's own view of the queue; what an outer job counts
     environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
-    try:
-        done = subprocess.run(
-            [program, *arguments], capture_output=True, text=True, check=False, timeout=120, env=environment
-        )
-    except FileNotFoundError:
-        advice = "run pgd-launch where Slurm's programs are (a login node), or take another backend"
-        raise UserError(f"{program} is not on this machine; {advice}") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"{program} could not be run ({error})") from None
-    if done.returncode:
-        words = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-        raise UserError(f"{program} refused: {words}")
-    return done.stdout
+    advice = "run pgd-launch where Slurm's programs are (a login node), or take another backend"
+    return programs.call([program, *arguments], advice, timeout_s=120, environment=environment)
