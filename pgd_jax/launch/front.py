@@ -124,13 +124,18 @@ def status(workdir: str | os.PathLike) -> list[JobStatus]:
     """
     folder = _folder(workdir)
     jobs = job_list.load(folder)
+    known = _known(jobs, folder)
+    return [progress.of_job(job, known.get(job.name)) for job in jobs]
+
+
+def _known(jobs: Sequence[sweep.Job], folder: pathlib.Path) -> Mapping[str, backends.Known]:
+    """What the scheduler knows, by name; nothing, which is said, where it cannot be asked."""
     chosen = _backend(folder)
-    known: Mapping[str, backends.Known] = {}
     try:
-        known = chosen.status(jobs, folder)
+        return chosen.status(jobs, folder)
     except UserError as error:
         logging.info(f"{error}. The states are those that the sweep's folder knows")
-    return [progress.of_job(job, known.get(job.name)) for job in jobs]
+        return {}
 
 
 def cancel(workdir: str | os.PathLike) -> str:
@@ -147,9 +152,10 @@ def collect(workdir: str | os.PathLike, out: str | os.PathLike | None = None) ->
     from pgd_jax.report import jobs as report  # on use: it needs JAX
 
     folder = _folder(workdir)
+    jobs = job_list.load(folder)
+    known = _known(jobs, folder)
     found = [
-        report.Found(job.run_dir, tuple(job.own_settings), item.state, item.about)
-        for job, item in zip(job_list.load(folder), status(folder), strict=True)
+        report.Found(job.run_dir, tuple(job.own_settings), *progress.state_of(job, known.get(job.name))) for job in jobs
     ]
     return report.write(folder / "report" if out is None else _folder(out), found)
 

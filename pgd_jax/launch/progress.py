@@ -34,7 +34,7 @@ class JobStatus(NamedTuple):
 
 def of_job(job: Job, known: Known | None) -> JobStatus:
     rows, num_phases = _last_rows(job.run_dir), _num_phases(job.run_dir)
-    state, about = _state(job, known)
+    state, about = state_of(job, known)
     name = next((name for name in SCORES if rows and name in rows[-1]), "")
     scores = [row[name] for row in rows if isinstance(row.get(name), (int, float))] if name else []
     done = rows[-1]["phase"] + 1 if rows else 0
@@ -49,7 +49,8 @@ def is_finished(job: Job) -> bool:
     return (job.run_dir / rundir.FINISHED).exists() and rundir.is_at_end(job.run_dir)
 
 
-def _state(job: Job, known: Known | None) -> tuple[str, str]:
+def state_of(job: Job, known: Known | None) -> tuple[str, str]:
+    """(one of STATES, what `JobStatus.about` says), without a look at its metrics."""
     attempt = attempts.read(job.state)
     if known is None and is_finished(job):  # one that a task holds, such as a longer one of the same name, is at work
         return FINISHED, ""
