@@ -11,7 +11,7 @@ from pgd_jax.agents.base import greedy, log_prob_of
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.types import LogProb, Squashed
 from pgd_jax.data import normalizer as normalizers
-from pgd_jax.runs import agent as agent_runs, experiment as experiments
+from pgd_jax.runs import experiment as experiments, metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class AgentResult:
     @property
     def curves(self) -> dict[str, np.ndarray]:
         """By group, f64[P, seeds]: the score after each phase. Empty where nothing judges the agent."""
-        key = next((key for key in agent_runs.SCORES if key in self.rows[-1]), None)
+        key = next((key for key in metrics.SCORES if key in self.rows[-1]), None)
         if key is None:
             return {}
         groups = dict.fromkeys(row["group"] for row in self.rows)

@@ -160,9 +160,11 @@ def too_short(pieces: Segments, length: int) -> str:
 
 
 def last_rows(pieces: Segments, starts: np.ndarray, length: int) -> np.ndarray:
-    """The last row i32[W] of the window that begins at each start; one that reaches past its end repeats that row."""
-    order = np.argsort(pieces.stop)
-    end = pieces.stop[order][np.searchsorted(pieces.stop[order], starts, side="right")] - 1
+    """The last row i32[W] of the window that begins at each start; one that reaches past its end repeats that row.
+
+    The segments are in the order of their rows.
+    """
+    end = pieces.stop[np.searchsorted(pieces.stop, starts, side="right")] - 1
     return np.minimum(starts + length - 1, end).astype(np.int32)
 
 

@@ -10,14 +10,10 @@ from pgd_jax.cli import entry
 from pgd_jax.launch import attempts
 from pgd_jax.launch.backend import RUNNING, STOPPING, WAITING, Known
 from pgd_jax.launch.sweep import Job
+from pgd_jax.runs import metrics
 
 FINISHED, FAILED, STOPPED, LOST, NEW = "finished", "failed", "stopped", "lost", "not started"
 STATES = (FINISHED, RUNNING, STOPPING, WAITING, STOPPED, LOST, FAILED, NEW)
-# A job is shown by the first that its rows have; the losses are those of models.
-SCORES = (
-    "normalised_score", "return_mean", "host_normalised_score", "host_success_rate", "host_return_mean",
-    "validation_loss", "validation_error", "train_loss",
-)  # fmt: skip
 TAIL_BYTES = 262_144
 
 
@@ -35,7 +31,7 @@ class JobStatus(NamedTuple):
 def of_job(job: Job, known: Known | None) -> JobStatus:
     rows, num_phases = _last_rows(job.run_dir), _num_phases(job.run_dir)
     state, about = state_of(job, known)
-    name = next((name for name in SCORES if rows and name in rows[-1]), "")
+    name = next((name for name in (*metrics.SCORES, *metrics.LOSSES) if rows and name in rows[-1]), "")
     scores = [row[name] for row in rows if isinstance(row.get(name), (int, float))] if name else []
     done = rows[-1]["phase"] + 1 if rows else 0
     mean = sum(scores) / len(scores) if scores else float("nan")

@@ -18,7 +18,6 @@ from pgd_jax.runs import agent as agent_runs, metrics, records
 
 # Settings of a grid that `dataset`, `method` and `seed` say already, or that make more of the same.
 SAID = {"dataset", "data.dataset", "agent", "seed", "first_seed", "num_seeds", "training.seed"}
-LOSSES = ("validation_loss", "validation_error", "train_loss")  # of models; less is better
 COLUMNS = ("dataset", "method", "setting", "measure", "seeds", "update", "mean", "low", "high", "interquartile_mean",
            "jobs", "unfinished_jobs")  # fmt: skip
 SAID_EVERY = 1_000  # runs
@@ -114,7 +113,7 @@ def _of_model(path: pathlib.Path, kind: str) -> list[dict[str, Any]]:
     """A denoiser's, behaviour's or world model's losses; its seed is that of its training."""
     record, rows = records.load_record(path, kind), metrics.read(path / "metrics.jsonl")
     config = record["config"]
-    measure = next((name for name in LOSSES if rows and name in rows[-1]), None)
+    measure = next((name for name in metrics.LOSSES if rows and name in rows[-1]), None)
     if measure is None:
         raise UserError("nothing judged it")
     training: Mapping[str, Any] = config.get("training", config)

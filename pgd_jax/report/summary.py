@@ -10,9 +10,8 @@ import numpy as np
 from pgd_jax.report import plots, results, stats
 from pgd_jax.report.comparison import Comparison
 from pgd_jax.report.results import Group
+from pgd_jax.runs.metrics import SCORES
 
-# Agents are judged by the first that they have; the others stand beside it.
-SCORES = ("normalised_score", "return_mean", "host_normalised_score", "host_success_rate", "host_return_mean")
 LIKELIHOOD, ERROR, REACHABLE = "synthetic_log_likelihood", "dynamics_error", "synthetic_reachable_share"
 MEASURES = (*SCORES, LIKELIHOOD, ERROR)
 ERROR_RATIO_LIMIT = 1.5  # guidance must not make synthetic data less true than this

@@ -17,13 +17,11 @@ from pgd_jax.data.base import RawDataset
 from pgd_jax.generators.base import GENERATORS, Metrics
 from pgd_jax.runs import checkpoint, driver, evaluators, footprint, records, rests, rundir, source
 from pgd_jax.runs.experiment import Experiment, assemble
+from pgd_jax.runs.metrics import SCORES, SUCCESS
 from pgd_jax.train import loop
 
 KIND = "agent"
 COEFFICIENT = "guidance_coefficient"
-# Agents are judged by the first that there is.
-SUCCESS = "host_success_rate"
-SCORES = ("normalised_score", "return_mean", "host_normalised_score", SUCCESS, "host_return_mean")
 
 
 def initial_states(experiment: Experiment) -> loop.LaneState:

@@ -14,6 +14,11 @@ from typing import Any, NamedTuple, Protocol
 from pgd_jax.core import places
 from pgd_jax.core.errors import UserError
 
+# The first that the rows have judges a run: of agents more is better, of models less.
+SUCCESS = "host_success_rate"
+SCORES = ("normalised_score", "return_mean", "host_normalised_score", SUCCESS, "host_return_mean")
+LOSSES = ("validation_loss", "validation_error", "train_loss")
+
 Row = dict[str, Any]  # numbers, strings, None, numpy or JAX scalars, and lists or arrays of numbers
 
 
