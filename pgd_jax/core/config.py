@@ -128,6 +128,9 @@ class WorldModelConfig:
     steps_per_chunk: int = option(1_000, "steps of one compiled call: held-out error and checkpoint after each")
     batch_size: int = option(256, "transitions of a step, for each member its own")
     learning_rate: float = option(1e-3, "Adam's rate", ranges.POSITIVE)
+    beta: float = option(
+        0.5, "weight of errors where they are large (beta-NLL): 0 PETS' loss, 1 squared errors", ranges.SHARE
+    )
     seed: int = option(0, "seed of weights, bootstrap samples and batches")
 
 

@@ -15,7 +15,7 @@ LENGTHS = {"agent": ("num_phases",), "behaviour": ("num_steps",), "world_model":
 # By kind: what runs had that are older than the setting, where that is not the setting's default.
 BEFORE: dict[str, dict[str, Any]] = {
     "denoiser": {"data": {"past_end": False, "flag_gap": 0.0}, "unet": {"norm": "group"}},
-    "world_model": {"data": {"past_end": False, "flag_gap": 0.0}},
+    "world_model": {"data": {"past_end": False, "flag_gap": 0.0}, "beta": 0.0},
     "agent": {"critic_norm": "none", "num_critics": 2, "hyper": {"return_range": [0.0], "best_share": [1.0]}},
 }
 CONFIG = "config.json"

@@ -73,16 +73,18 @@ def weight_decays(num_layers: int) -> Sequence[float]:
     return [*[first, second, *[between] * num_layers][: num_layers - 1], last]
 
 
-def loss(params: Params, rows: Rows) -> jax.Array:
+def loss(params: Params, rows: Rows, beta: float = 0.0) -> jax.Array:
     """f32[] of a batch for each member, rows [E, B, ...]; sums over members, means over their batches.
 
     (mu - y)^2 / sigma^2 + log sigma^2 in the mean over columns: twice the Gaussian's negative log-likelihood without
-    its constant (PETS, equation 1). Then the cross-entropy of the end, the decay of the weights, and the pull on the
-    bounds of log sigma^2 (PETS, appendix A.1).
+    its constant (PETS, equation 1), each column and row weighted by sigma^(2 beta), which is not differentiated
+    (beta-NLL, Seitzer et al. 2022, arXiv 2203.09168, equation 6). Then the cross-entropy of the end, the decay of the
+    weights, and the pull on the bounds of log sigma^2 (PETS, appendix A.1).
     """
     mean, log_var, logit = ensemble.apply(params, rows.x)
     is_known = jnp.broadcast_to(rows.known[..., None], rows.y.shape).at[..., -1].set(1.0)
-    likelihood = jnp.mean(is_known * ((mean - rows.y) ** 2 * jnp.exp(-log_var) + log_var), axis=(1, 2))
+    weight = is_known * jax.lax.stop_gradient(jnp.exp(beta * log_var))
+    likelihood = jnp.mean(weight * ((mean - rows.y) ** 2 * jnp.exp(-log_var) + log_var), axis=(1, 2))
     ends = jnp.mean(optax.sigmoid_binary_cross_entropy(logit, rows.terminal), axis=1)
     decay = sum(
         0.5 * rate * jnp.sum(layer["kernel"] ** 2)
@@ -116,7 +118,7 @@ def train_step(state: TrainState, data: Data, config: WorldModelConfig) -> tuple
     drawn = jax.random.randint(key_batch, (num_members, config.batch_size), 0, num_rows)
     rows = jnp.take_along_axis(data.bootstrap, drawn, axis=1)
     batch = jax.tree.map(lambda leaf: leaf[rows], data.training)
-    value, gradient = jax.value_and_grad(loss)(state.model.params, batch)
+    value, gradient = jax.value_and_grad(loss)(state.model.params, batch, config.beta)
     model = adam.step(state.model, gradient, config.learning_rate, ADAM_EPS)
     return dataclasses.replace(state, key=key, model=model), value / num_members
 

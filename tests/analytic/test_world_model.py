@@ -71,6 +71,28 @@ def test_mean_spread_and_end_are_the_world_s(trained):
     assert np.abs(probability - ends(x)).mean() < 0.08
 
 
+def test_a_rare_reward_is_learned_beside_exact_dynamics():
+    """By the likelihood alone (beta 0) the certain columns outweigh it: its error is then that of saying the mean."""
+    generator = np.random.default_rng(3)
+
+    def rows(count):
+        x = generator.normal(size=(count, 3))
+        y = truth(x)
+        y[:, 2] = (x[:, 0] + x[:, 1] > 2.3) / 0.22  # 5 % of the rows, their standard deviation 0.22
+        columns = (jnp.asarray(array, jnp.float32) for array in (x, y, np.zeros(count), np.ones(count)))
+        return world_model.Rows(*columns)
+
+    config = WorldModelConfig(
+        num_members=1, num_elites=1, hidden_dim=32, num_hidden=2, num_steps=600, steps_per_chunk=600, learning_rate=3e-3
+    )
+    data = world_model.Data(rows(8_000), world_model.bootstrap(jax.random.key(1), 1, 8_000), None)
+    state, _ = world_model.train_chunk(world_model.init(jax.random.key(0), config, 3, 3), data, config=config)
+    fresh = rows(2_000)
+    found = networks.apply(state.best, fresh.x[None]).mean[0]
+    error = np.mean((np.asarray(found) - np.asarray(fresh.y)) ** 2, axis=0)
+    assert error[2] < 0.4 and (error[:2] < 0.01).all()
+
+
 def test_the_held_out_error_is_the_noise(trained):
     """Nothing can be better than the variance of the noise, in the mean over columns."""
     _, measures = trained

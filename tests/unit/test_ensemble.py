@@ -80,6 +80,15 @@ def test_the_loss_by_hand():
     np.testing.assert_allclose(2.5 / np.e + 1.0, -2.0 * np.mean(log_density) - np.log(2.0 * np.pi), rtol=1e-6)
 
 
+def test_errors_count_by_the_spread_to_the_power_two_beta():
+    """Gradients: 2 (mean - y) e^((beta - 1) v) of the mean, e^(beta v) (1 - error^2 e^-v) of the log variance v."""
+    rows = world_model.Rows(jnp.zeros((1, 1, 2)), jnp.full((1, 1, 1), 5.0), jnp.zeros((1, 1)), jnp.ones((1, 1)))
+    for beta in (0.0, 0.5, 1.0):
+        gradient = jax.grad(world_model.loss)(one_layer(2.0, 1.5, 0.0), rows, beta)["layers"][0]["bias"][0]
+        expected = [-6.0 * np.exp((beta - 1.0) * 1.5), np.exp(beta * 1.5) * (1.0 - 9.0 / np.exp(1.5))]
+        np.testing.assert_allclose(gradient[:2], expected, rtol=1e-5)
+
+
 def test_a_successor_that_nobody_wrote_is_not_learned():
     """Its reward is: the last column."""
     layers = ({"kernel": jnp.zeros((1, 2, 5)), "bias": jnp.zeros((1, 5))},)
