@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 READY := $(VENV)/ready
 TEST_READY := $(VENV)/ready-for-tests
+DOCS_READY := $(VENV)/ready-for-docs
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-all lint format bench clean
+.PHONY: run test test-all lint format bench docs clean
 
 run: $(READY)  ## the quickstart: data, denoiser, agents, report in runs/quickstart
 	$(VENV)/bin/python -m pgd_jax.cli.quickstart
@@ -28,6 +29,9 @@ format: $(TEST_READY)
 bench: $(READY)  ## speed of the parts against the machine's matrix-multiply rate
 	$(VENV)/bin/python -m experiments.bench
 
+docs: $(DOCS_READY)  ## pages and notebooks as docs/_build/html; warnings and broken links are errors
+	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+
 $(READY): requirements.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --only-binary=:all: -r requirements.txt
@@ -38,6 +42,10 @@ $(TEST_READY): $(READY) requirements-test.txt requirements-test-alone.txt
 	$(PIP) --only-binary=:all: -r requirements-test.txt
 	$(PIP) --only-binary=:all: --no-deps -r requirements-test-alone.txt
 	touch $(TEST_READY)
+
+$(DOCS_READY): $(TEST_READY) requirements-docs.txt
+	$(PIP) --only-binary=:all: -r requirements-docs.txt
+	touch $(DOCS_READY)
 
 clean:  ## removes the environment; runs/ stays
 	rm -rf $(VENV)

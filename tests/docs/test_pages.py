@@ -1,0 +1,49 @@
+"""Every block of Python in README and docs runs, page by page, and every command line is one that its command takes."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import matplotlib
+import pytest
+
+from tests import pages
+
+matplotlib.use("agg")
+
+SLOW = {"README.md"}  # more than a few seconds
+WITH_PYTHON = [path for path in pages.pages() if pages.python(path)]
+COMMANDS = {" ".join(command): command for path in pages.pages() for command in pages.commands(path)}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=name, marks=[pytest.mark.slow] * (name in SLOW))
+        for path in WITH_PYTHON
+        for name in [pages.name(path)]
+    ],
+)
+def test_a_page_is_a_program_that_runs(path, tmp_path, monkeypatch):
+    """In a folder of its own, as the files that a page writes are its own."""
+    monkeypatch.chdir(tmp_path)
+    source = compile(pages.python(path), pages.name(path), "exec")
+    exec(source, {"__name__": "page"})
+
+
+def test_the_pages_are_found():
+    assert len(WITH_PYTHON) > 3 and len(COMMANDS) > 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_command_line_is_one_that_its_command_takes(command, tmp_path):
+    """--help is shown only after all other flags were understood: a wrong one is an error with exit status 2."""
+    program, *given = command
+    start = [sys.executable, *given[:2]] if program == "python" else [shutil.which(program)]
+    rest = given[2:] if program == "python" else given
+    rest = rest[: rest.index("--")] if "--" in rest else rest
+    environment = os.environ | {"PYTHONPATH": str(pages.ROOT)}
+    found = subprocess.run([*start, *rest, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert found.returncode in (0, 1) and "error:" not in found.stderr, found.stderr[-2_000:]
