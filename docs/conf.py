@@ -1,7 +1,9 @@
 """Sphinx: `make docs` builds these pages offline. Warnings are errors, and links between pages are checked."""
 
 import pathlib
+import re
 import shutil
+from typing import Any
 
 import latex2mathml.converter
 from docutils import nodes
@@ -21,6 +23,7 @@ release = version = pgd_jax.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
@@ -37,11 +40,10 @@ nb_execution_mode = "cache"
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 
-default_role = "code"  # docstrings have single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
+add_module_names = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 
@@ -52,6 +54,26 @@ if NOTEBOOKS.exists():
 
 def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
+    app.connect("autodoc-process-docstring", _plain_docstring, priority=400)  # before napoleon's
+
+
+def _plain_docstring(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings here are plain text: `code` in single backticks, and indented blocks are code."""
+    made: list[str] = []
+    for before, line in zip(["", *lines], lines, strict=False):
+        if line.startswith("    ") and not before.strip() and not (made and _is_indented(made)):
+            made += ["::", ""]
+        made.append(line if line.startswith("    ") else _code(line))
+    lines[:] = made
+
+
+def _is_indented(lines: list[str]) -> bool:
+    """Whether the last line that is not empty is."""
+    return next((line.startswith("    ") for line in reversed(lines) if line.strip()), False)
+
+
+def _code(line: str) -> str:
+    return re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``\\ ", line.replace("|", r"\|"))
 
 
 def _inline(writer: HTML5Translator, node: nodes.math) -> None:

@@ -48,7 +48,7 @@ def _render(found: tasks.Summary, rows: Sequence[Row]) -> str:
     parts = [
         "# Claim 1: what agents learn from each kind of data",
         f"Normalised scores after {updates:,} updates, {episodes} episodes a seed, last checkpoint. The command, the "
-        "order of its cells and every setting: [learning.py](../learning.py), [cells.py](../cells.py).",
+        "order of its cells and every setting: `experiments/claims/learning.py` and `cells.py` beside it.",
         conclusion(found, rows),
         f"![Every seed's score, its mean and 95 % interval, and the performance profiles]({FIGURE})",
         tasks.markdown(found),
