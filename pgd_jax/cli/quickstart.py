@@ -41,6 +41,7 @@ def quickstart(workdir: pathlib.Path) -> int:
             return entry.STOPPED
     print("[4/4] report", flush=True)
     page = writer.write(workdir / "report", [workdir / "real", workdir / "synthetic"])
+    print(page.with_suffix(".html"))
     print(f"{page} ({time.perf_counter() - began:.0f} s in all)")
     return 0
 

@@ -2,9 +2,10 @@
 
     pgd-report --runs=runs/quickstart/real,runs/quickstart/synthetic --out=runs/quickstart/report
 
-Runs of a dataset must share the agent. The report's directory gets report.md, report.json (every number shown),
-results.csv (a row for each seed and evaluation) and PNG figures; an older report in it is replaced. Nothing is written
-into the runs. Runs of several datasets make a report of each, and one over all of them.
+Runs of a dataset must share the agent. The report's directory gets report.md with PNG figures, the same page as
+report.html (one file, figures inside, that can be mailed), report.json (every number shown) and results.csv (a row for
+each seed and evaluation); an older report in it is replaced. Nothing is written into the runs. Runs of several datasets
+make a report of each, and one over all of them.
 
     pgd-report --runs=runs/umaze/guided --out=report --num_pool_episodes=100
 
@@ -39,7 +40,8 @@ def _prepare():
             raise UserError(f"--runs={','.join(runs.value)} holds an empty name; name run directories, by commas")
         from pgd_jax.report import several  # after the flags: --help and mistakes need not wait for it
 
-        print(several.write(out.value, directories(runs.value), num_pool_episodes.value))
+        page = several.write(out.value, directories(runs.value), num_pool_episodes.value)
+        print(page, page.with_suffix(".html"), sep="\n")
 
     return main
 

@@ -85,7 +85,8 @@ def _main(action: str, options: flags.FlagValues, base: Sequence[str]) -> int:
     elif action == CANCEL:
         print(front.cancel(options.workdir))
     elif action == COLLECT:
-        print(front.collect(options.workdir, options.out))
+        page = front.collect(options.workdir, options.out)
+        print(page, page.with_suffix(".html"), sep="\n")
     else:
         return _submit(options, base, {name: options[name].value for name in own if options[name].present})
     return 0

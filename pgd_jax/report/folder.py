@@ -7,9 +7,11 @@ from typing import Any
 
 from pgd_jax.core import places
 from pgd_jax.core.errors import UserError
-from pgd_jax.report import exchange, stats
+from pgd_jax.report import exchange, html_page, stats
 
-PAGE, NUMBERS, RESULTS, POOL = "report.md", "report.json", "results.csv", "final_returns"
+PAGE, HTML, NUMBERS, RESULTS, POOL = (
+    "report.md", "report.html", "report.json", "results.csv", "final_returns",
+)  # fmt: skip
 SETTINGS = "settings.csv"  # of a report over the jobs of a sweep
 FIGURES = (
     "learning_curves.png", "on_policy.png", "dynamics_error.png", "windows.png", "denoiser.png", "bandit.png",
@@ -26,7 +28,7 @@ def check(out: pathlib.Path) -> None:
     older = _older(out)
     known: set[str] = set()
     if older is not None:
-        texts = {PAGE, NUMBERS, RESULTS, SETTINGS}
+        texts = {PAGE, HTML, NUMBERS, RESULTS, SETTINGS}
         known = {*texts, *(name + places.PARTIAL for name in texts), *FIGURES, POOL, *older.get("parts", [])}
     parts = (places.PART.fullmatch(name) for name in names)  # of tables that a killed process was writing
     known |= {part[0] for part in parts if part and part["name"] in (RESULTS, SETTINGS)}
@@ -45,10 +47,12 @@ def begin(out: pathlib.Path, parts: Iterable[str] = ()) -> None:
 
 
 def end(out: pathlib.Path, numbers: dict[str, Any], page: str) -> pathlib.Path:
-    """Writes report.json and report.md; returns the latter."""
+    """Writes report.json, report.md and the same page as report.html; returns the second."""
     text = json.dumps(stats.as_json(numbers | {"made_by": MADE_BY}), indent=1, allow_nan=False)
     places.replace_text(out / NUMBERS, text + "\n")
     places.replace_text(out / PAGE, page)
+    figures = {path.name: path.read_bytes() for path in (out / name for name in FIGURES) if path.exists()}
+    places.replace_text(out / HTML, html_page.render(page, figures))
     return out / PAGE
 
 

@@ -142,11 +142,12 @@ def _setting(key: Key, cell: Cell) -> dict[str, Any]:
     middle = float(stats.interquartile_mean([cell.scores]))
     numbers = {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "interquartile_mean": middle}
     counts = {"jobs": cell.num_jobs, "unfinished_jobs": cell.num_unfinished}
-    return key._asdict() | {"seeds": len(cell.scores), "update": min(cell.updates)} | numbers | counts
+    seeds = {"seeds": len(cell.scores), "scores": cell.scores, "update": min(cell.updates)}
+    return key._asdict() | seeds | numbers | counts
 
 
 def _write_settings(path: pathlib.Path, settings: Sequence[Mapping[str, Any]]) -> None:
     with places.replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(settings)

@@ -5,10 +5,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pgd_jax.report import folder, page
-from pgd_jax.report.tables import bullets, table
+from pgd_jax.report import folder
+from pgd_jax.report.tables import DIGITS, LABELS, bullets, table
 
-NUM_SHOWN = 30  # settings, values of a setting, and jobs; all of them are in the files
+NUM_SHOWN = 30  # settings, their seeds, values of a setting, and jobs; all of them are in the files
 HOW = (
     "Of each seed it is the score of its last evaluation, never the best. Square brackets: 95 % Student-t interval of "
     "the mean over seeds, given from 3 seeds on. The best of many settings looks better than it is: judge it again on "
@@ -39,10 +39,10 @@ def render(numbers: Mapping[str, Any]) -> str:
 
 
 def _group(dataset: str, measure: str, found: Sequence[Mapping[str, Any]]) -> list[str]:
-    is_score = measure in page.LABELS
-    digits, label = page.DIGITS.get(measure, ".4g"), page.LABELS.get(measure, measure.replace("_", " "))
+    is_score = measure in LABELS
+    digits, label = DIGITS.get(measure, ".4g"), LABELS.get(measure, measure.replace("_", " "))
     ordered = sorted(found, key=lambda item: _rank(item["mean"], is_score))
-    header = ["method", "setting", label, "interquartile mean", "seeds", "update", ""]
+    header = ["method", "setting", label, "interquartile mean", "seeds", "each seed", "update", ""]
     rows = [_row(item, digits) for item in ordered[:NUM_SHOWN]]
     shown = f"the best {NUM_SHOWN} of {len(found)} settings" if len(found) > NUM_SHOWN else "all settings, best first"
     return [f"## {dataset}", f"{label.capitalize()}, {shown}. {HOW}", table(header, rows), *_margins(found, digits)]
@@ -57,7 +57,9 @@ def _row(item: Mapping[str, Any], digits: str) -> list[str]:
     interval = f" [{item['low']:{digits}}, {item['high']:{digits}}]" if math.isfinite(item["low"]) else ""
     note = "not finished" if item["unfinished_jobs"] else ""
     mean, middle = f"{item['mean']:{digits}}{interval}", f"{item['interquartile_mean']:{digits}}"
-    return [item["method"], item["setting"], mean, middle, str(item["seeds"]), str(item["update"]), note]
+    each = " ".join(f"{score:{digits}}" for score in item["scores"][:NUM_SHOWN]) + " …" * (item["seeds"] > NUM_SHOWN)
+    lanes = [item["method"], item["setting"].replace(";", "; ")]
+    return [*lanes, mean, middle, str(item["seeds"]), each, str(item["update"]), note]
 
 
 def _margins(found: Sequence[Mapping[str, Any]], digits: str) -> list[str]:

@@ -4,28 +4,11 @@ Pure text: every number shown is in the dictionary that becomes report.json."""
 
 from typing import Any
 
-from pgd_jax.report import summary
+from pgd_jax.report import seeds, summary
 from pgd_jax.report.stats import Interval
-from pgd_jax.report.tables import BOOTSTRAPS, INTERVALS, bullets, show, show_interval, table
+from pgd_jax.report.tables import BOOTSTRAPS, DIGITS, INTERVALS, LABELS, bullets, show, show_interval, table
 
-LABELS = {
-    "normalised_score": "normalised score (0 random, 100 expert)",
-    "return_mean": "return of an episode",
-    "host_normalised_score": "normalised score on the host (0 random, 100 expert)",
-    "host_success_rate": "share of episodes on the host that succeed",
-    "host_return_mean": "return of an episode on the host",
-    "synthetic_log_likelihood": "log-likelihood per action",
-    "dynamics_error": "dynamics error",
-}
-DIGITS = {
-    "normalised_score": ".1f",
-    "return_mean": ".1f",
-    "host_normalised_score": ".1f",
-    "host_success_rate": ".1%",
-    "host_return_mean": ".1f",
-    "synthetic_log_likelihood": ".2f",
-    "dynamics_error": ".2g",
-}
+RUNS = "Runs"  # a title
 ERRORS = {
     "all rows": "dynamics_error",
     "reachable states": "dynamics_error_reachable",
@@ -57,7 +40,7 @@ CURVES = "Learning curves: mean over seeds; bands are 95 % intervals, thin lines
 
 def render(numbers: dict[str, Any]) -> str:
     """The whole page."""
-    sections = [_head, _score, _online, _on_policy, _dynamics, _pictures, _time, _denoiser, _runs]
+    sections = [_head, _score, _online, _on_policy, _dynamics, _pictures, _time, _denoiser, seeds.section, _runs]
     return "\n\n".join(part for section in sections for part in section(numbers) if part) + "\n"
 
 
@@ -231,7 +214,7 @@ def _denoiser(numbers: dict[str, Any]) -> list[str]:
 
 
 def _runs(numbers: dict[str, Any]) -> list[str]:
-    parts = ["## Runs"]
+    parts = [f"## {RUNS}"]
     for run in numbers["runs"]:
         state = "finished" if run["is_finished"] else f"{run['phases_done']} of {run['num_phases']} phases"
         commit = (run["git_commit"] or "unknown (installed package)") + (" with changes" if run["git_modified"] else "")

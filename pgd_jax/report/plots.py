@@ -53,7 +53,7 @@ def learning_curves(
     path: pathlib.Path, title: str, label: str, curves: Mapping[str, Curve], palette: Mapping[str, Any]
 ) -> None:
     """Score or return over updates, with intervals over seeds, or every seed as a thin line where they are few."""
-    fig, (axis,) = _figure(1, width=8.0)
+    fig, (axis,) = _figure("A")
     _lines(axis, curves, palette)
     if "score" in label:
         _level(axis, 0.0, "random")
@@ -69,7 +69,7 @@ def on_policy(
 
     `controlled` is `summary.controlled`'s.
     """
-    fig, (left, right) = _figure(2)
+    fig, (left, right) = _figure("AB")
     _lines(left, curves, palette)
     left.set(title="During training, under the policy that guides", ylabel="log-likelihood per action")
     x = np.arange(3)
@@ -103,7 +103,7 @@ def dynamics_error(
 
     `controlled` is `summary.controlled`'s; groups without a dynamics error are left out.
     """
-    fig, (left, middle, right) = _figure(3)
+    fig, (left, right, below) = _figure("AB;CC")
     found = {name: group for name, group in controlled.items() if "dynamics_error" in group}
     label = "normalised squared error of next obs"
     _lines(left, curves, palette)
@@ -111,21 +111,21 @@ def dynamics_error(
     _plain_log(left.yaxis)
     for name, group in found.items():
         by_position = group["dynamics_error_by_position"]
-        middle.plot(by_position["guided"], "-", color=palette[name], label=f"guided by policies of “{name}”")
-        middle.plot(by_position["unguided"], "--", color=palette[name])
-    middle.plot([], [], "--", color=REFERENCE, label="same policies, λ = 0")
-    middle.set(
+        right.plot(by_position["guided"], "-", color=palette[name], label=f"guided by policies of “{name}”")
+        right.plot(by_position["unguided"], "--", color=palette[name])
+    right.plot([], [], "--", color=REFERENCE, label="same policies, λ = 0")
+    right.set(
         title="By position, final policies, mean of seeds", xlabel="row in the window", ylabel=label, yscale="log"
     )
-    _plain_log(middle.yaxis)
-    middle.legend(fontsize=8)
-    _ratios(right, found, limit, palette)
+    _plain_log(right.yaxis)
+    right.legend(fontsize=8)
+    _ratios(below, found, limit, palette)
     _save(fig, path)
 
 
 def bandit(path: pathlib.Path, label: str, curves: Mapping[str, TuningCurve]) -> None:
     """Score of the policy that a bandit chooses, by method: `bandit.of_pool`'s."""
-    fig, (axis,) = _figure(1, width=8.0)
+    fig, (axis,) = _figure("A")
     task_plots.tuning_curves(axis, curves, method_colours(curves), label)
     axis.set(title="Policies tried online: Unifloral's bandit")
     _save(fig, path)
@@ -133,7 +133,7 @@ def bandit(path: pathlib.Path, label: str, curves: Mapping[str, TuningCurve]) ->
 
 def profiles(path: pathlib.Path, label: str, thresholds: np.ndarray, found: Mapping[str, stats.Interval]) -> None:
     """Performance profiles over all datasets, by method."""
-    fig, (axis,) = _figure(1, width=8.0)
+    fig, (axis,) = _figure("A")
     task_plots.profiles(axis, thresholds, found, method_colours(found), label)
     axis.set(title="Performance profiles")
     _save(fig, path)
@@ -141,7 +141,7 @@ def profiles(path: pathlib.Path, label: str, thresholds: np.ndarray, found: Mapp
 
 def denoiser(path: pathlib.Path, steps: Sequence[int], losses: Mapping[str, Sequence[float]]) -> None:
     """Losses of the diffusion model over its optimiser steps."""
-    fig, (axis,) = _figure(1, width=6.5)
+    fig, (axis,) = _figure("A")
     names = {
         "train_loss": ("training windows", "#0072B2"),
         "validation_loss": ("held-out episodes (averaged weights)", "#D55E00"),
@@ -161,9 +161,11 @@ def denoiser(path: pathlib.Path, steps: Sequence[int], losses: Mapping[str, Sequ
     _save(fig, path)
 
 
-def _figure(num_panels: int, width: float = 6.0) -> tuple[figure.Figure, list[axes.Axes]]:
-    fig = figure.Figure(figsize=(width * num_panels, 4.5), layout="constrained")
-    panels = [fig.add_subplot(1, num_panels, i + 1) for i in range(num_panels)]
+def _figure(mosaic: str) -> tuple[figure.Figure, list[axes.Axes]]:
+    """Panels laid out as "AB;CC": two above a wide one. A panel fits a phone, and its letters stay large enough."""
+    rows = mosaic.split(";")
+    fig = figure.Figure(figsize=(6.0 * len(rows[0]), 4.5 * len(rows)), layout="constrained")
+    panels = list(fig.subplot_mosaic(mosaic).values())
     for axis in panels:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
@@ -201,6 +203,7 @@ def _ratios(panel: axes.Axes, found: Mapping[str, Any], limit: float, palette: M
         _interval(panel, row - 0.2, group["dynamics_error"]["ratio"], palette[name], "o")
         _interval(panel, row, group["dynamics_error_reachable"]["ratio"], palette[name], "s")
         _interval(panel, row + 0.2, group["dynamics_error_median_window"]["ratio"], palette[name], "D")
+        panel.text(0.01, row - 0.43, f"policies of “{name}”", va="center", transform=panel.get_yaxis_transform())
     for marker, label in (("o", "all rows"), ("s", "reachable states"), ("D", "median window")):
         panel.plot([], [], marker, color=REFERENCE, label=label)
     panel.legend(fontsize=8)
@@ -209,7 +212,7 @@ def _ratios(panel: axes.Axes, found: Mapping[str, Any], limit: float, palette: M
     panel.axvline(1.0, color=REFERENCE, linewidth=1.0)
     panel.axvline(limit, color="#D55E00", linestyle="--", linewidth=1.5)
     panel.text(limit, -0.55, f" {limit:g}", color="#D55E00", va="top")
-    panel.set_yticks(range(len(found)), [f"policies of\n“{name}”" for name in found])
+    panel.set_yticks([])
     panel.set(
         title="Guided / unguided error, same policies", xlabel="ratio of dynamics errors", ylim=(len(found) - 0.4, -0.6)
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pgd_jax.core.errors import UserError
-from pgd_jax.report import exchange, folder, origins, page, plots, policies, results, summary, tasks, writer
+from pgd_jax.report import exchange, folder, origins, plots, policies, results, summary, tables, tasks, writer
 
 PROFILES = (
     "Performance profiles: share of seeds above each score, mean over datasets; bands are 95 % bootstrap intervals"
@@ -22,8 +22,8 @@ def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike], num_pool_e
     """`writer.write` for runs of any datasets; returns the page.
 
     Runs of one dataset make its report in `out`. Those of several make a report of each in a folder of `out`, and in
-    `out` report.md, report.json, results.csv and a figure about all of them. Raises UserError as `writer.write`, and
-    for scores of several kinds, which cannot be averaged.
+    `out` report.md, report.html, report.json, results.csv and a figure about all of them. Raises UserError as
+    `writer.write`, and for scores of several kinds, which cannot be averaged.
     """
     policies.check_episodes(num_pool_episodes)
     out, runs = pathlib.Path(out), writer.read(paths)
@@ -41,7 +41,7 @@ def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike], num_pool_e
     measure = rows[0]["measure"]
     thresholds, profiles = tasks.profiles(tasks.complete(rows))
     if profiles:
-        plots.profiles(out / "profiles.png", page.LABELS[measure], thresholds, profiles)
+        plots.profiles(out / "profiles.png", tables.LABELS[measure], thresholds, profiles)
     numbers = {"parts": list(names.values()), "measure": measure, "datasets": list(parts), "summary": found}
     numbers |= {"profiles": {"thresholds": thresholds, "methods": profiles}}
     return folder.end(out, numbers, _render(found, measure, names, bool(profiles)))
@@ -86,10 +86,10 @@ def _render(found: tasks.Summary, measure: str, names: Mapping[str, str], has_fi
     links = ", ".join(f"[{dataset}]({name}/{folder.PAGE})" for dataset, name in names.items())
     parts = [
         f"# {len(names)} datasets",
-        f"{page.LABELS[measure].capitalize()} of the last phase that all lanes of a dataset reach, never the best. "
+        f"{tables.LABELS[measure].capitalize()} of the last phase that all lanes of a dataset reach, never the best. "
         f"A report of each dataset: {links}.",
         *([PLAIN] if measure.endswith("return_mean") else []),
-        tasks.markdown(found, page.DIGITS[measure]),
+        tasks.markdown(found, tables.DIGITS[measure]),
         HOW,
         *([f"![{PROFILES}](profiles.png)"] if has_figure else []),
         f"Every number of this page is in [{folder.NUMBERS}]({folder.NUMBERS}), every evaluation's score in "

@@ -36,22 +36,26 @@ def curves(groups: Sequence[Group], key: str) -> dict[str, plots.Curve]:
 def of_groups(groups: Sequence[Group], updates: int) -> dict[str, dict[str, Any]]:
     """By group: kind, seeds, and each measure or None: last phase within `updates` ("last"), last three ("late").
 
-    Scores also have the interquartile mean of the last phase ("interquartile").
+    Both are there "by_seed" too. Scores also have the interquartile mean of the last phase ("interquartile").
     """
+    return {group.name: _of_group(group, updates) for group in groups}
+
+
+def _of_group(group: Group, updates: int) -> dict[str, Any]:
+    last = {key: results.last(group, key, updates) for key in MEASURES}
+    late = {key: results.late(group, key, updates) for key in MEASURES}
     return {
-        group.name: {
-            "kind": group.kind,
-            "guidance_coefficient": group.coefficient,
-            "seeds": sorted(group.rows),
-            "last": {key: _mean(results.last(group, key, updates)) for key in MEASURES},
-            "late": {key: _mean(results.late(group, key, updates)) for key in MEASURES},
-            "interquartile": {
-                key: stats.stratified_bootstrap(stats.interquartile_mean, [list(values.values())])
-                for key in SCORES
-                if (values := results.last(group, key, updates))
-            },
-        }
-        for group in groups
+        "kind": group.kind,
+        "guidance_coefficient": group.coefficient,
+        "seeds": sorted(group.rows),
+        "last": {key: _mean(values) for key, values in last.items()},
+        "late": {key: _mean(values) for key, values in late.items()},
+        "by_seed": {"last": last, "late": late},
+        "interquartile": {
+            key: stats.stratified_bootstrap(stats.interquartile_mean, [list(last[key].values())])
+            for key in SCORES
+            if last[key]
+        },
     }
 
 

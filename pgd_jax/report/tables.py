@@ -4,6 +4,24 @@ from collections.abc import Iterable, Sequence
 
 from pgd_jax.report.stats import Estimate, Interval
 
+LABELS = {
+    "normalised_score": "normalised score (0 random, 100 expert)",
+    "return_mean": "return of an episode",
+    "host_normalised_score": "normalised score on the host (0 random, 100 expert)",
+    "host_success_rate": "share of episodes on the host that succeed",
+    "host_return_mean": "return of an episode on the host",
+    "synthetic_log_likelihood": "log-likelihood per action",
+    "dynamics_error": "dynamics error",
+}
+DIGITS = {
+    "normalised_score": ".1f",
+    "return_mean": ".1f",
+    "host_normalised_score": ".1f",
+    "host_success_rate": ".1%",
+    "host_return_mean": ".1f",
+    "synthetic_log_likelihood": ".2f",
+    "dynamics_error": ".2g",
+}
 INTERVALS = (
     "Square brackets: 95 % Student-t interval of the mean over seeds, given from 3 seeds on; "
     "with fewer, the seeds' own values stand in round brackets."
@@ -33,7 +51,8 @@ def show_interval(found: Interval, digits: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
+    """Markdown's; a "|" in a cell, as in a run's name, does not end it."""
+    lines = [[cell.replace("|", r"\|") for cell in line] for line in (header, ["---"] * len(header), *rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

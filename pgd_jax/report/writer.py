@@ -23,6 +23,7 @@ from pgd_jax.report import (
     policies,
     results,
     summary,
+    tables,
     timing,
     windows,
 )
@@ -51,12 +52,13 @@ class Measured(NamedTuple):
 
 
 def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike], num_pool_episodes: int = 0) -> pathlib.Path:
-    """Reads the agent runs in `paths` and writes report.md, report.json, results.csv and figures into `out`.
+    """Reads the agent runs in `paths` and writes report.md, report.html, report.json, results.csv, figures into `out`.
 
-    Returns the page. Runs must share dataset and agent. With `num_pool_episodes` each lane's final policy is judged
-    over so many more episodes, which become a policy pool (final_returns/) and the bandit's curve. `out` may hold an
-    older report, which is replaced, and nothing else. A run that is not finished, or whose denoiser or dataset is gone,
-    is reported as far as it goes, and the page says so. Raises UserError for what is not a run, or cannot be compared.
+    Returns report.md; report.html is the same page in one file. Runs must share dataset and agent. With
+    `num_pool_episodes` each lane's final policy is judged over so many more episodes, which become a policy pool
+    (final_returns/) and the bandit's curve. `out` may hold an older report, which is replaced, and nothing else. A run
+    that is not finished, or whose denoiser or dataset is gone, is reported as far as it goes, and the page says so.
+    Raises UserError for what is not a run, or cannot be compared.
     """
     out = pathlib.Path(out)
     folder.check(out)
@@ -215,7 +217,7 @@ def _draw(out: pathlib.Path, groups: Sequence[results.Group], numbers: dict[str,
     if score:
         title = f"{task['agent']} on {task['dataset']}"
         plots.learning_curves(
-            out / "learning_curves.png", title, page.LABELS[score], summary.curves(groups, score), palette
+            out / "learning_curves.png", title, tables.LABELS[score], summary.curves(groups, score), palette
         )
     controlled = numbers["controlled"]
     if controlled:
@@ -225,6 +227,6 @@ def _draw(out: pathlib.Path, groups: Sequence[results.Group], numbers: dict[str,
         plots.dynamics_error(out / "dynamics_error.png", curves, controlled, summary.ERROR_RATIO_LIMIT, palette)
     if numbers["bandit"]:
         tried = "host_return_mean" if score == "host_success_rate" else score or "return_mean"  # a pool has returns
-        plots.bandit(out / "bandit.png", page.LABELS[tried], numbers["bandit"])
+        plots.bandit(out / "bandit.png", tables.LABELS[tried], numbers["bandit"])
     if numbers["denoiser"]:
         plots.denoiser(out / "denoiser.png", numbers["denoiser"]["steps"], numbers["denoiser"]["losses"])

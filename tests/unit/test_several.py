@@ -33,7 +33,7 @@ def test_a_report_of_each_dataset_and_one_over_all(written, tmp_path):
     several.write(out, written)
     page = several.write(out, written).read_text()  # replaces the older one
     assert sorted(path.name for path in out.iterdir()) == [
-        "hopper", "profiles.png", "report.json", "report.md", "results.csv", "walker",
+        "hopper", "profiles.png", "report.html", "report.json", "report.md", "results.csv", "walker",
     ]  # fmt: skip
     assert "[hopper](hopper/report.md), [walker](walker/report.md)" in page and "](profiles.png)" in page
     # guided: 11, 12.5, 16, and 3 more in phase 4; on walker 50 more. One is cut at each end of the six:
