@@ -25,7 +25,12 @@ class Dataset(NamedTuple):
     env: str
     horizon: int | None
     reference: str  # D4RL name whose scores apply, or ""
-    path: pathlib.Path  # where its file is or would be
+    path: pathlib.Path | None  # where its file is or would be; None: a plug-in makes it, as its own code says
+
+    @property
+    def here(self) -> pathlib.Path | None:
+        """The file, if it is on this machine."""
+        return self.path if self.path is not None and self.path.exists() else None
 
 
 def table(match: str = "", cached: bool = False) -> list[str]:
@@ -34,7 +39,7 @@ def table(match: str = "", cached: bool = False) -> list[str]:
     if not named:
         near = nearest(match, [dataset.name for dataset in known()])
         raise UserError(f'no dataset name contains "{match}"{near}')
-    lines = [HEADER, *(_cells(dataset) for dataset in named if not cached or dataset.path.exists())]
+    lines = [HEADER, *(_cells(dataset) for dataset in named if dataset.here or not cached)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
     return ["  ".join(_pad(i, cell, widths[i]) for i, cell in enumerate(line)).rstrip() for line in lines]
 
@@ -45,10 +50,13 @@ def known() -> Iterator[Dataset]:
     for task in catalogue.TASKS.values():
         listed.append(Dataset(task.name, task.env, task.horizon, task.name, loading.cache_path(task.name)))
     for name in DATASETS:
+        if name not in collect.RECIPES:
+            listed.append(Dataset(name, "", None, "", None))
+            continue
         recipe = collect.RECIPES.get(name)
         listed.append(Dataset(name, recipe.env, recipe.horizon, recipe.reference, collect.cache_path(name)))
     yield from listed
-    for folder in dict.fromkeys(dataset.path.parent for dataset in listed):
+    for folder in dict.fromkeys(dataset.path.parent for dataset in listed if dataset.path is not None):
         for path in sorted(set(folder.glob("*.hdf5")) - {dataset.path for dataset in listed}):
             yield _other(path)
     for file in sorted(minari.root().glob("**/data/metadata.json")):
@@ -78,7 +86,7 @@ def _cells(dataset: Dataset) -> tuple[str, ...]:
     places = ("in-graph" * (dataset.env in ENVS), "host" * (dataset.env in HOST_ENVS))
     scores = catalogue.reference_scores(dataset.reference) or ()
     numbers = [f"{score:.5g}" for score in scores] or ["-", "-"]
-    here = f"{_size(dataset.path) / 1e6:.1f} MB  {dataset.path}" if dataset.path.exists() else "-"
+    here = f"{_size(dataset.here) / 1e6:.1f} MB  {dataset.here}" if dataset.here else "-"
     judged = "+".join(filter(None, places)) or "-"
     return (dataset.name, dataset.env or "-", judged, str(dataset.horizon or "-"), *numbers, here)
 

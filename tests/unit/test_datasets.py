@@ -41,6 +41,12 @@ def test_every_name_is_listed_with_its_task():
     assert lines["pendulum-mixed-v0"] == ["pendulum", "in-graph+host", "200", "-", "-", "-"]
 
 
+def test_a_dataset_of_the_users_own_is_listed_though_nothing_is_known_of_it(monkeypatch):
+    monkeypatch.setattr(DATASETS, "_entries", DATASETS._entries | {"mine-v0": lambda: 1 / 0})
+    assert listed(match="mine")["mine-v0"] == ["-", "-", "-", "-", "-", "-"]
+    assert listed(match="mine", cached=True) == {}
+
+
 def test_columns_are_aligned():
     header, *lines = listing.table(match="maze2d-")
     for name in ("environment", "judged", "file"):
