@@ -37,7 +37,7 @@ from pgd_jax.core.hyper import Values
 from pgd_jax.core.registry import nearest
 from pgd_jax.core.types import Squashed
 from pgd_jax.data import loading
-from pgd_jax.data.base import Reading
+from pgd_jax.data.base import RawDataset, Reading
 from pgd_jax.data.windows import Windows
 from pgd_jax.envs import evaluate as evaluation
 from pgd_jax.envs.base import ENVS, HOST_ENVS
@@ -73,7 +73,7 @@ def load_dataset(
     reading = Reading(max_rows, next_tolerance, outliers, action_bounds)
     validation.check_reading(reading)
     raw = loading.load(os.fspath(source), download, reading)
-    fields = {field.name: getattr(raw, field.name) for field in dataclasses.fields(raw)}
+    fields = {field.name: getattr(raw, field.name) for field in dataclasses.fields(RawDataset)}
     return Dataset(**fields, source=os.fspath(source), reading=reading)
 
 

@@ -13,10 +13,11 @@ import threading
 import numpy as np
 import pytest
 
+import pgd_jax as pgd
 from pgd_jax.core import config as configs
 from pgd_jax.core.errors import UserError
 from pgd_jax.data import catalogue, fetch, loading
-from pgd_jax.data.base import Reading
+from pgd_jax.data.base import DATASETS, Reading
 from pgd_jax.runs import denoiser, experiment
 from tests import worlds
 from tests.d4rl_files import content, write
@@ -48,6 +49,14 @@ def hopper(num_rows=6):
 def test_a_file_is_known_by_its_name(tmp_path, stem, dims, env, reference):
     raw = loading.load(write(tmp_path / f"{stem}.hdf5", content(6, *dims)))
     assert (raw.name, raw.env, raw.reference) == (stem, env, reference)
+
+
+def test_a_registered_dataset_may_be_made_of_arrays(monkeypatch):
+    made = pgd.Dataset.from_arrays(**content(), name="mine-v0")
+    monkeypatch.setattr(DATASETS, "_entries", DATASETS._entries | {"mine-v0": lambda: made})
+    found = pgd.load_dataset("mine-v0", max_rows=4)
+    assert found.source == "mine-v0" and len(found.rewards) == found.reading.max_rows == 4
+    np.testing.assert_array_equal(found.observations, made.observations[:4])
 
 
 def test_a_d4rl_name_is_read_from_its_cache(tmp_path):
