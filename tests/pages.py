@@ -1,4 +1,8 @@
-"""What stands in README and docs: blocks of Python, and command lines."""
+"""What stands in README and docs: blocks of Python, and command lines.
+
+A block that begins with a line such as `# my_sampler.py` is a file of that name, which the page's other blocks import
+and its command lines name. All other blocks of a page, in their order, are one program.
+"""
 
 import pathlib
 import re
@@ -7,6 +11,7 @@ import shlex
 ROOT = pathlib.Path(__file__).parents[1]
 BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# (\w+\.py)\n")
 COMMAND = re.compile(r"^(?:    |)((?:pgd(?:-[a-z-]+)?|python -m experiments[.\w]*) .*)$")
 
 
@@ -23,9 +28,18 @@ def name(path: pathlib.Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def blocks(path: pathlib.Path) -> list[str]:
+    return [match.group(2) for match in BLOCK.finditer(path.read_text(encoding="utf-8"))]
+
+
 def python(path: pathlib.Path) -> str:
-    """All blocks of a page, in their order: a page is one program."""
-    return "\n\n".join(match.group(2) for match in BLOCK.finditer(path.read_text(encoding="utf-8")))
+    """The program of a page."""
+    return "\n\n".join(block for block in blocks(path) if not FILE.match(block))
+
+
+def files(path: pathlib.Path) -> dict[str, str]:
+    """The files of a page, by name."""
+    return {match.group(1): block for block in blocks(path) if (match := FILE.match(block))}
 
 
 def commands(path: pathlib.Path) -> list[list[str]]:
