@@ -110,8 +110,9 @@ def complete(config: configs.AgentConfig) -> configs.AgentConfig:
         own = floats.names(hyper_of(config))
         for name in floats.flatten(config.hyper):
             if not floats.meant(name, own) and floats.meant(name, generator_floats(config.generator)):
-                why = "is of the generator, but synthetic_per_batch=0 generates nothing"
-                raise UserError(f"hyper.{name} {why}; leave it out")
+                raise UserError(
+                    f"hyper.{name} is of the generator, but synthetic_per_batch=0 generates nothing; leave it out"
+                )
     hyper: dict[str, Any] = floats.nest(floats.values(hyper_of(config), config.hyper))
     sizes: dict[str, Any] = dataclasses.asdict(AGENTS.get(config.agent).plan_of(config))
     return dataclasses.replace(config, hyper=hyper, **sizes)
