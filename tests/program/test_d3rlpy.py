@@ -1,7 +1,7 @@
 """Another library trains on what this one writes.
 
-d3rlpy brings torch, gigabytes of it, so that it is not among the tests' requirements: install it to run this test. It asks
-for an older gymnasium, and works with the one that is asked for here.
+d3rlpy brings torch, gigabytes of it, so that it is not among the tests' requirements: install it to run this test. It
+asks for an older gymnasium, and works with the one that is asked for here.
 """
 
 import h5py
