@@ -1,12 +1,62 @@
 """Runs as commands make them: how one is asked for, and all of it that must not depend on when it was stopped."""
 
 import json
+import pathlib
+import subprocess
+import sys
+import time
 
 import jax
 import numpy as np
 
 from pgd_jax.core import config as configs, hyper as floats
 from pgd_jax.runs import agent as agent_runs, denoiser, experiment, metrics
+
+TIMEOUT_S = 240.0
+
+
+def module(name):
+    return [sys.executable, "-m", f"pgd_jax.cli.{name}"]
+
+
+def script(name):
+    """A command as pip installs it, beside the Python that runs the tests."""
+    return [str(pathlib.Path(sys.executable).with_name(name))]
+
+
+class Command:
+    """A command line on one run directory, started as often as one likes, in the folder `cwd`."""
+
+    def __init__(self, program, path, flags, cwd=None):
+        self.path, self.cwd = path, cwd
+        self.line = [*program, f"--workdir={path}", *flags]
+
+    def start(self):
+        pipe = subprocess.PIPE
+        return subprocess.Popen(self.line, cwd=self.cwd, stdout=pipe, stderr=pipe, text=True)
+
+    def finish(self):
+        process = self.start()
+        _, stderr = process.communicate(timeout=TIMEOUT_S)
+        assert process.returncode == 0, stderr
+        return stderr
+
+    def signal_after(self, number, num_chunks, delay_s):
+        """Starts it, and sends the signal `delay_s` after `num_chunks` more checkpoints; returns (status, stderr)."""
+        goal, process, deadline = self.newest() + num_chunks, self.start(), time.monotonic() + TIMEOUT_S
+        while self.newest() < goal:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        time.sleep(delay_s)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=TIMEOUT_S)
+        return process.returncode, stderr
+
+    def newest(self):
+        """The newest checkpoint's number by its name alone; 0 before the first."""
+        found = [int(p.name[5:]) for p in (self.path / "checkpoints").glob("step_*") if p.name[5:].isdigit()]
+        return max(found, default=0)
 
 
 def flags(config, prefix="config"):

@@ -3,9 +3,6 @@
 import dataclasses
 import random
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
@@ -13,48 +10,11 @@ from pgd_jax.cli import entry
 from pgd_jax.core.errors import UserError
 from pgd_jax.runs import agent as agent_runs
 from tests import worlds
-from tests.commands import content, flags
-
-TIMEOUT_S = 240.0
-
-
-class Command:
-    """A command line on one run directory, started as often as one likes."""
-
-    def __init__(self, module, config, path):
-        self.path = path
-        self.line = [sys.executable, "-m", f"pgd_jax.cli.{module}", f"--workdir={path}", *flags(config)]
-
-    def start(self):
-        pipe = subprocess.PIPE
-        return subprocess.Popen(self.line, stdout=pipe, stderr=pipe, text=True)
-
-    def finish(self):
-        process = self.start()
-        _, stderr = process.communicate(timeout=TIMEOUT_S)
-        assert process.returncode == 0, stderr
-        return stderr
-
-    def signal_after(self, number, num_chunks, delay_s):
-        """Starts it, and sends the signal `delay_s` after `num_chunks` more checkpoints; returns (status, stderr)."""
-        goal, process, deadline = self.newest() + num_chunks, self.start(), time.monotonic() + TIMEOUT_S
-        while self.newest() < goal:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        time.sleep(delay_s)
-        process.send_signal(number)
-        _, stderr = process.communicate(timeout=TIMEOUT_S)
-        return process.returncode, stderr
-
-    def newest(self):
-        """The newest checkpoint's number by its name alone; 0 before the first."""
-        found = [int(p.name[5:]) for p in (self.path / "checkpoints").glob("step_*") if p.name[5:].isdigit()]
-        return max(found, default=0)
+from tests.commands import Command, content, flags, module
 
 
 def test_killed_and_resumed_is_undisturbed(undisturbed, tmp_path):
-    command, chance = Command("train_agent", undisturbed.config, tmp_path / "run"), random.Random()
+    command, chance = Command(module("train_agent"), tmp_path / "run", flags(undisturbed.config)), random.Random()
     # The first kill comes before any checkpoint is sure to be there, the others between two or while one is written.
     plan = [(0, 1.0 + 3.0 * chance.random())] + [(chance.randint(1, 3), 0.1 * chance.random()) for _ in range(3)]
     for num_chunks, delay_s in plan:
@@ -69,7 +29,7 @@ def test_killed_and_resumed_is_undisturbed(undisturbed, tmp_path):
 
 
 def test_sigterm_ends_cleanly_and_resumes(undisturbed, tmp_path):
-    command = Command("train_agent", undisturbed.config, tmp_path / "run")
+    command = Command(module("train_agent"), tmp_path / "run", flags(undisturbed.config))
     status, stderr = command.signal_after(signal.SIGTERM, 2, 0.0)
     assert status == entry.STOPPED, stderr
     done = command.newest()
@@ -95,7 +55,7 @@ def test_a_finished_run_is_left_alone_and_another_config_refused(undisturbed, ca
 
 
 def test_a_killed_denoiser_is_undisturbed(dataset, trained, tmp_path):
-    command = Command("train_denoiser", worlds.denoiser_config(dataset), tmp_path / "run")
+    command = Command(module("train_denoiser"), tmp_path / "run", flags(worlds.denoiser_config(dataset)))
     status, _ = command.signal_after(signal.SIGKILL, 2, 0.1 * random.random())
     assert status == -signal.SIGKILL and 2 <= command.newest() < 6
     assert "resuming after chunk" in command.finish()
