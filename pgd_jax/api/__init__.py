@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -79,14 +79,20 @@ def load_dataset(
 
 @in_float32
 def train_denoiser(
-    data: Dataset, workdir: str | os.PathLike | None = None, *, preset: str = "", **settings: Any
+    data: Dataset,
+    workdir: str | os.PathLike | None = None,
+    *,
+    preset: str = "",
+    sinks: Sequence[str] = (),
+    **settings: Any,
 ) -> Denoiser:
     """Trains a diffusion model of the windows of `data`.
 
     With a `workdir` it is the run of `pgd-train-denoiser`: it resumes, and a finished one returns at once. `settings`
     are those of the command by their last names (num_steps, batch_size, width, window_length, seed, ...), and so are
-    the defaults. In memory the defaults are those of `preset` "notebook", for a look: half a minute. Raises UserError
-    for settings that cannot work.
+    the defaults. `sinks` are where a run's numbers go besides its metrics.jsonl: "csv", "tensorboard", "wandb". In
+    memory the defaults are those of `preset` "notebook", for a look: half a minute. Raises UserError for settings that
+    cannot work.
     """
     preset = preset or ("notebook" if workdir is None else "")
     base = configs.to_dict(presets.config(preset, "denoiser") if preset else configs.DenoiserConfig())
@@ -94,10 +100,11 @@ def train_denoiser(
     base["data"] |= given
     keywords.placed("train_denoiser", base, given, settings)
     config = keywords.whole_chunks(keywords.config(configs.DenoiserConfig, base), settings)
+    _check_sinks(sinks, workdir)
     if workdir is None:
         return Denoiser(denoisers.fit_in_memory(config, data), "", data.env, data.reference)
     _check_source(data, workdir)
-    _check_end(denoisers.fit(config, workdir, data), workdir)
+    _check_end(denoisers.fit(config, workdir, data, sinks=sinks), workdir)
     return load_denoiser(workdir, data)
 
 
@@ -110,14 +117,19 @@ def load_denoiser(path: str | os.PathLike, data: Dataset | None = None) -> Denoi
 
 @in_float32
 def train_world_model(
-    data: Dataset, workdir: str | os.PathLike | None = None, *, preset: str = "", **settings: Any
+    data: Dataset,
+    workdir: str | os.PathLike | None = None,
+    *,
+    preset: str = "",
+    sinks: Sequence[str] = (),
+    **settings: Any,
 ) -> WorldModel:
     """Trains a one-step world model of `data`: an ensemble that predicts next observation, reward and end.
 
     With a `workdir` it is the run of `pgd-train-world-model`: it resumes, and a finished one returns at once.
     `settings` are those of the command by their last names (num_steps, num_members, hidden_dim, seed, window_length,
-    ...), and so are the defaults. In memory the defaults are those of `preset` "notebook", for a look. Raises UserError
-    for settings that cannot work.
+    ...), and so are the defaults; `sinks` are as in `train_denoiser`. In memory the defaults are those of `preset`
+    "notebook", for a look. Raises UserError for settings that cannot work.
     """
     preset = preset or ("notebook" if workdir is None else "")
     base = configs.to_dict(presets.config(preset, "world_model") if preset else configs.WorldModelConfig())
@@ -128,11 +140,12 @@ def train_world_model(
     if "steps_per_chunk" not in settings:
         chunk = keywords.whole_chunk(config.num_steps, config.steps_per_chunk)
         config = dataclasses.replace(config, steps_per_chunk=chunk)
+    _check_sinks(sinks, workdir)
     if workdir is None:
         made = world_models.fit_in_memory(config, data)
         return WorldModel(made, "", data.env, data.reference, data.observations)
     _check_source(data, workdir)
-    _check_end(world_models.fit(config, workdir, data), workdir)
+    _check_end(world_models.fit(config, workdir, data, sinks=sinks), workdir)
     return load_world_model(workdir, data)
 
 
@@ -154,6 +167,7 @@ def train_agent(
     *,
     workdir: str | os.PathLike | None = None,
     preset: str = "",
+    sinks: Sequence[str] = (),
     hyper: Mapping[str, Values] | None = None,
     **settings: Any,
 ) -> AgentResult:
@@ -165,8 +179,8 @@ def train_agent(
     sampler, num_steps, ...) and floats (guidance_coefficient, alpha, discount, ...), which may also stand in `hyper`,
     such as {"agent.alpha": [2.5, 10]}. Several values of a float are lanes of one compiled program, each with
     `num_seeds` seeds. With a `workdir` it is the command's run, which resumes, and has its defaults, for a result that
-    counts: hours. In memory the defaults are those of `preset` "notebook", for a look: half a minute. Raises UserError
-    for settings that cannot work.
+    counts: hours; `sinks` are as in `train_denoiser`. In memory the defaults are those of `preset` "notebook", for a
+    look: half a minute. Raises UserError for settings that cannot work.
     """
     preset = preset or ("notebook" if workdir is None else "")
     base = presets.config(preset, "agent", data.reference or data.name) if preset else configs.AgentConfig()
@@ -179,6 +193,7 @@ def train_agent(
     elif "generator" not in settings:
         nested["synthetic_per_batch"] = 0
     config = keywords.agent_config(base, nested, hyper or {}, settings)
+    _check_sinks(sinks, workdir)
     if workdir is None:
         return AgentResult(*agent_runs.fit_in_memory(config, None if model is None else model.trained, data))
     _check_source(data, workdir)
@@ -187,7 +202,7 @@ def train_agent(
         raise UserError(
             f"workdir={workdir}: the {what} is in memory, so that the run could not resume; train it in one too"
         )
-    _check_end(agent_runs.fit(config, workdir, data), workdir)
+    _check_end(agent_runs.fit(config, workdir, data, sinks=sinks), workdir)
     return load_agents(workdir)
 
 
@@ -218,6 +233,11 @@ def _check_source(data: Dataset, workdir: str | os.PathLike) -> None:
             f"workdir={os.fspath(workdir)}: a run must read its dataset again, and {data.name} is in memory; "
             "write it to a file and load that (pgd.load_dataset)"
         )
+
+
+def _check_sinks(sinks: Sequence[str], workdir: str | os.PathLike | None) -> None:
+    if sinks and workdir is None:
+        raise UserError(f"sinks={list(sinks)} lie in a run's directory: give a workdir too")
 
 
 def _check_end(is_finished: bool, workdir: str | os.PathLike) -> None:

@@ -52,6 +52,7 @@ def run(prepare: Prepare, doc: str, compiles: bool = True, keeps_nothing: bool =
 
 def _run(prepare: Prepare, doc: str, compiles: bool, keeps_nothing: bool) -> None:
     inherited = set(flags.FLAGS)
+    flags.DEFINE_boolean("quiet", False, "say nothing but warnings and errors, and what the command answers")
     flags.DEFINE_list("import", [], "modules of your own to import first: they add agents, samplers, datasets, ...")
     if compiles:
         places = "$JAX_COMPILATION_CACHE_DIR, else pgd_jax/compiled in the user's caches"
@@ -69,6 +70,7 @@ def _run(prepare: Prepare, doc: str, compiles: bool, keeps_nothing: bool) -> Non
     def guarded(argv: Sequence[str]) -> int | None:
         if not flags.FLAGS["verbosity"].present:
             absl_logging.set_verbosity(absl_logging.WARNING)  # orbax tells of every file at INFO
+        logging.set_quiet(flags.FLAGS.quiet)
         with _plain_errors():
             if len(argv) > 1:
                 raise UserError(f'unexpected argument "{argv[1]}": options are written --name=value (see --help)')
@@ -86,7 +88,7 @@ def _run(prepare: Prepare, doc: str, compiles: bool, keeps_nothing: bool) -> Non
                 status = main()
             sys.stdout.flush()
             if lost := getattr(sys.stdout, "lost", ""):
-                print(f"warning: some of this command's output could not be written: {lost}", file=sys.stderr)
+                logging.warning(f"some of this command's output could not be written: {lost}")
             return status
 
     sys.modules["__main__"].__doc__ = f"{doc}\n{more}\n" if more else doc  # where absl looks for the text of --help

@@ -10,7 +10,7 @@ import pathlib
 import time
 
 from pgd_jax.cli import entry
-from pgd_jax.core import presets
+from pgd_jax.core import logging, presets
 
 
 def run() -> None:
@@ -36,10 +36,10 @@ def quickstart(workdir: pathlib.Path) -> int:
         "synthetic": lambda: agent_runs.fit(synthetic, workdir / "synthetic"),
     }
     for number, (name, part) in enumerate(parts.items(), start=1):
-        print(f"[{number}/4] {name}", flush=True)
+        logging.info(f"[{number}/4] {name}")
         if not part():
             return entry.STOPPED
-    print("[4/4] report", flush=True)
+    logging.info("[4/4] report")
     page = writer.write(workdir / "report", [workdir / "real", workdir / "synthetic"])
     print(page.with_suffix(".html"))
     print(f"{page} ({time.perf_counter() - began:.0f} s in all)")

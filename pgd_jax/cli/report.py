@@ -17,7 +17,7 @@ import os
 
 from absl import flags
 
-from pgd_jax.cli import entry
+from pgd_jax.cli import entry, settings
 from pgd_jax.core.errors import UserError
 
 
@@ -34,13 +34,14 @@ def _prepare():
         "episodes of each final policy for a policy pool and the bandit's curve; 0: none",
         lower_bound=0,
     )
+    sinks = settings.sinks("where the figures go besides")
 
     def main() -> None:
         if not all(name.strip() for name in runs.value):
             raise UserError(f"--runs={','.join(runs.value)} holds an empty name; name run directories, by commas")
         from pgd_jax.report import several  # after the flags: --help and mistakes need not wait for it
 
-        page = several.write(out.value, directories(runs.value), num_pool_episodes.value)
+        page = several.write(out.value, directories(runs.value), num_pool_episodes.value, sinks.value)
         print(page, page.with_suffix(".html"), sep="\n")
 
     return main

@@ -11,6 +11,7 @@ from ml_collections import config_dict, config_flags
 from pgd_jax.core import config as configs, presets
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.registry import nearest
+from pgd_jax.runs.sinks.base import SINKS
 
 NAMING_A_DATASET = ("dataset", "denoiser", "world_model")  # settings
 
@@ -72,6 +73,11 @@ def distributed() -> flags.FlagHolder:
     """Defines `--distributed`; its value is for `processes.start`."""
     text = 'several processes: "auto" (as the cluster says), or address:port,number of processes,index of this one'
     return flags.DEFINE_string("distributed", "", text)
+
+
+def sinks(what: str = "where the numbers go besides metrics.jsonl") -> flags.FlagHolder:
+    """Defines `--sinks`."""
+    return flags.DEFINE_list("sinks", [], f"{what}, by commas: {', '.join(SINKS)}")
 
 
 def only_check() -> flags.FlagHolder:

@@ -19,7 +19,7 @@ def run() -> None:
 def _prepare():
     # Which floats there are is known to the agent: --help has to wait for JAX.
     workdir = entry.define_path("workdir", "run directory to create or resume")
-    distributed, only_check = settings.distributed(), settings.only_check()
+    distributed, only_check, sinks = settings.distributed(), settings.only_check(), settings.sinks()
     from pgd_jax.runs import source
     from pgd_jax.runs.experiment import hyper_of
 
@@ -30,7 +30,8 @@ def _prepare():
         from pgd_jax.runs import agent as agent_runs
 
         processes.start(distributed.value)
-        return entry.status(agent_runs.fit(defined.config(), workdir.value, only_check=only_check.value))
+        is_finished = agent_runs.fit(defined.config(), workdir.value, only_check=only_check.value, sinks=sinks.value)
+        return entry.status(is_finished)
 
     return main, defined.text
 

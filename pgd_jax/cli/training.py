@@ -14,7 +14,7 @@ def prepare(
     """Defines the flags of the command that trains `kind`, also the name of its module in runs/ and part of presets."""
     workdir = entry.define_path("workdir", "run directory to create or resume")
     distributed = settings.distributed() if may_be_distributed else None
-    only_check = settings.only_check()
+    only_check, sinks = settings.only_check(), settings.sinks()
     defined = settings.define(cls, kind, settings.arguments())
 
     def main() -> int:
@@ -25,6 +25,6 @@ def prepare(
 
             processes.start(distributed.value)
         runs = importlib.import_module(f"pgd_jax.runs.{kind}")
-        return entry.status(runs.fit(config, workdir.value, only_check=only_check.value))
+        return entry.status(runs.fit(config, workdir.value, only_check=only_check.value, sinks=sinks.value))
 
     return main, defined.text

@@ -55,7 +55,7 @@ def use_eigen() -> None:
         return
     _add_flag(YNN_FLAG, "")
     if _has_begun() and sys.modules["jax"].default_backend() == "cpu":
-        logging.info(
+        logging.warning(
             "pgd_jax was imported after JAX had started: XLA multiplies matrices on this CPU by YNNPACK, about a third "
             f"slower; import pgd_jax first, or set XLA_FLAGS={YNN_FLAG}="
         )
@@ -131,7 +131,7 @@ def keep(choice: str, are_several: bool = False) -> None:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"{folder} cannot be written to")
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
-        logging.info(f"compiled programs are not kept: {error} (--compilation_cache names another folder, or none)")
+        logging.warning(f"compiled programs are not kept: {error} (--compilation_cache names another folder, or none)")
         return
     if choice == AUTO or not any(folder.iterdir()):
         _mark(folder)

@@ -1,6 +1,7 @@
 """What a run tells its user: lines on stderr that leave the progress bar whole. Warnings of damage go to absl's log.
 
-Nothing here ever ends a run: what cannot be written (a full disk, a closed pipe, no stderr at all) is lost.
+Nothing here ever ends a run: what cannot be written (a full disk, a closed pipe, no stderr at all) is lost. `--quiet`
+leaves out all but warnings.
 """
 
 import contextlib
@@ -9,6 +10,8 @@ import os
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
+
+_is_quiet = False
 
 
 class Tolerant:
@@ -35,6 +38,13 @@ class Tolerant:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
         except (OSError, ValueError) as error:  # ValueError: it is closed
             self.lost = str(error)
+
+    def __eq__(self, other: object) -> bool:
+        """tqdm makes way for a line where bar and line have the same stream."""
+        return isinstance(other, Tolerant) and other._stream is self._stream
+
+    def __hash__(self) -> int:
+        return hash(id(self._stream))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -65,7 +75,42 @@ def stream() -> Tolerant:
     return sys.stderr if isinstance(sys.stderr, Tolerant) else Tolerant(sys.stderr or _Nowhere())
 
 
+def set_quiet(is_quiet: bool) -> None:
+    """From now on, `info` and progress bars say nothing."""
+    global _is_quiet
+    _is_quiet = is_quiet
+
+
+def is_quiet() -> bool:
+    return _is_quiet
+
+
 def info(text: str) -> None:
+    if not _is_quiet:
+        _write(text)
+
+
+def warning(text: str) -> None:
+    """What the user should know even where all went well otherwise."""
+    _write(f"warning: {text}")
+
+
+def _write(text: str) -> None:
     import tqdm  # on use: a command's first lines need this module, and should not wait
 
     tqdm.tqdm.write(text, file=stream())
+
+
+def is_interactive() -> bool:
+    """Whether what was said can be written over: on a terminal or in a notebook, not in a file or a pipe."""
+    import tqdm.auto
+
+    return tqdm.autonotebook.tqdm is not tqdm.tqdm or stream().isatty()
+
+
+def bar(**options: Any) -> Any:
+    """tqdm's progress bar with these options; it is drawn where that can be done, and never with `--quiet`."""
+    import tqdm.auto
+
+    is_hidden = options.pop("disable", False) or _is_quiet or not is_interactive()
+    return tqdm.auto.tqdm(file=stream(), disable=is_hidden, **options)

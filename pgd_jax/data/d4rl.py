@@ -39,7 +39,7 @@ def time_limits_first(source: str, arrays: Arrays) -> Arrays:
     Files that keep gym's old `done` as `terminals` raise both at each time limit. Says how many there are.
     """
     if (both := arrays["terminals"] & arrays.get("timeouts", np.False_)).any():
-        logging.info(
+        logging.warning(
             f"{source}: {both.sum()} of {arrays['terminals'].sum()} terminals are timeouts too; as in D4RL, the time "
             "limit counts there. Where the task did end, do not set timeouts"
         )
@@ -135,7 +135,7 @@ def _arrays(source: str, file: h5py.File, env: str, max_rows: int, bounds: str) 
     obs_dim, action_dim = found["observations"].shape[1], found["actions"].shape[1]
     if env == "ant" and obs_dim == ANT_DIM_WITH_FORCES:
         if _has_forces(found, num_rows):
-            logging.info(
+            logging.warning(
                 f"{source}: its contact forces are not zero, so it is not of Ant-v4 and has no environment here"
             )
             env = ""

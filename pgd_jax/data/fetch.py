@@ -13,7 +13,6 @@ import urllib.request
 from collections.abc import Callable
 
 import h5py
-import tqdm
 
 from pgd_jax.core import logging, places, signals
 from pgd_jax.core.errors import UserError
@@ -62,7 +61,9 @@ def download(
         with places.replacing(path) as temporary:
             with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, open(temporary, "wb") as file:
                 expected = int(response.headers.get("Content-Length", 0))
-                with _bar(path.name, expected) as progress:
+                size = f" ({expected / 1e6:.3g} MB)" if expected else ""
+                logging.info(f"fetching {url}{size} into {path}")
+                with logging.bar(desc=path.name, total=expected or None, unit="B", unit_scale=True) as progress:
                     while chunk := response.read(CHUNK_BYTES):
                         signals.check()
                         progress.update(file.write(chunk))
@@ -83,10 +84,6 @@ def download(
             f"could not fetch {url}: {error}; get the file (or a mirror's copy: ${mirror}) another way and put it "
             f"at {path}"
         ) from error
-
-
-def _bar(name: str, num_bytes: int) -> tqdm.tqdm:
-    return tqdm.tqdm(desc=name, total=num_bytes or None, unit="B", unit_scale=True, file=logging.stream())
 
 
 def digest_path(path: pathlib.Path) -> pathlib.Path:

@@ -25,7 +25,7 @@ def load(dataset: str, download: bool = False, reading: Reading = Reading()) -> 
     """
     raw = _load(dataset, download, reading)
     if found := episodes.cuts(raw):
-        logging.info(f"{raw.name}: {found}")
+        logging.warning(f"{raw.name}: {found}")
     return outliers.treat(raw, reading.outliers)
 
 

@@ -49,7 +49,7 @@ def _say(name: str, arrays: dict[str, np.ndarray], outside: dict[str, np.ndarray
     count = sum(int(mask.sum()) for each, mask in outside.items() if each != "next_observations") or 1
     where = key if key == "rewards" else f"{key}[:, {column}]"
     done = {"keep": "kept (data.outliers=clip or drop changes that)", "clip": "clipped", "drop": "their rows dropped"}
-    logging.info(
+    logging.warning(
         f"{name}: {where} is {arrays[key][row, column]:g} in row {row}, over {REACH:g} times as far out as 99 % of the "
         f"column; {count} such {'value sets' if count == 1 else 'values set'} the scale of the rest: {done[treatment]}"
     )

@@ -110,7 +110,9 @@ def with_timeouts(source: str, arrays: Arrays, horizon: int) -> Arrays:
                 "terminal row, and no episode limit is known; add timeouts, or metadata/horizon"
             )
         if "next_observations" not in arrays:
-            logging.info(f"{source}: no timeouts, no next_observations, no known episode limit: cut at terminals alone")
+            logging.warning(
+                f"{source}: no timeouts, no next_observations, no known episode limit: cut at terminals alone"
+            )
         return arrays | {"timeouts": np.zeros_like(terminals)}
     rows = np.arange(len(terminals))
     first = np.maximum.accumulate(np.where(np.concatenate([[True], terminals[:-1]]), rows, 0))

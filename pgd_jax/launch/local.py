@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pgd_jax.cli import entry
-from pgd_jax.core import signals
+from pgd_jax.core import logging, signals
 from pgd_jax.launch import attempts, local_devices, sweep
 from pgd_jax.launch.backend import RUNNING, WAITING, Backend, Known, Say, Unfinished
 from pgd_jax.launch.options import Options
@@ -59,7 +59,8 @@ def run_jobs(
         while running or (waiting and not stop):
             while waiting and free and not stop:
                 running.append(_start(waiting.popleft(), free.pop(0), task))
-                say(f"{running[-1].job.name}: started")
+                if not logging.is_quiet():
+                    say(f"{running[-1].job.name}: started")
             time.sleep(POLL_S)
             if stop and not is_passed_on:
                 is_passed_on = True
@@ -72,7 +73,8 @@ def run_jobs(
                 if is_stopped or item.process.returncode:
                     (stopped if is_stopped else failed).append(item.job.name)
                 attempts.end(item.job.state, item.attempt, *_end(item, is_stopped))
-                say(f"{item.job.name}: {_outcome(item, stop)} after {time.monotonic() - item.began:.0f} s")
+                if item.process.returncode or not logging.is_quiet():
+                    say(f"{item.job.name}: {_outcome(item, stop)} after {time.monotonic() - item.began:.0f} s")
     return Unfinished(failed, stopped + [job.name for job in waiting])
 
 

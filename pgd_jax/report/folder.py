@@ -1,18 +1,21 @@
 """The directory of a report: its files, and nobody else's."""
 
 import json
+import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pgd_jax.core import places
 from pgd_jax.core.errors import UserError
 from pgd_jax.report import exchange, html_page, stats
+from pgd_jax.runs.sinks import base as sink_seam
 
 PAGE, HTML, NUMBERS, RESULTS, POOL = (
     "report.md", "report.html", "report.json", "results.csv", "final_returns",
 )  # fmt: skip
 SETTINGS = "settings.csv"  # of a report over the jobs of a sweep
+SINKS = "sinks"  # what was sent elsewhere, such as TensorBoard's files
 FIGURES = (
     "learning_curves.png", "on_policy.png", "dynamics_error.png", "windows.png", "denoiser.png", "bandit.png",
     "profiles.png",
@@ -29,7 +32,7 @@ def check(out: pathlib.Path) -> None:
     known: set[str] = set()
     if older is not None:
         texts = {PAGE, HTML, NUMBERS, RESULTS, SETTINGS}
-        known = {*texts, *(name + places.PARTIAL for name in texts), *FIGURES, POOL, *older.get("parts", [])}
+        known = {*texts, *(name + places.PARTIAL for name in texts), *FIGURES, POOL, SINKS, *older.get("parts", [])}
     parts = (places.PART.fullmatch(name) for name in names)  # of tables that a killed process was writing
     known |= {part[0] for part in parts if part and part["name"] in (RESULTS, SETTINGS)}
     strangers = sorted(names - known)
@@ -54,6 +57,14 @@ def end(out: pathlib.Path, numbers: dict[str, Any], page: str) -> pathlib.Path:
     figures = {path.name: path.read_bytes() for path in (out / name for name in FIGURES) if path.exists()}
     places.replace_text(out / HTML, html_page.render(page, figures))
     return out / PAGE
+
+
+def show(out: pathlib.Path, figures: Iterable[str], paths: Sequence[str | os.PathLike], sinks: Sequence[str]) -> None:
+    """Shows figures of the report in `out`, on the runs in `paths`, in the sinks; their files are in it too."""
+    if sinks:
+        (out / SINKS).mkdir(exist_ok=True)
+        target = sink_seam.Target(out / SINKS, {"kind": "report", "runs": [os.fspath(path) for path in paths]})
+        sink_seam.show_figures(sinks, target, {pathlib.PurePath(name).stem: out / name for name in figures})
 
 
 def _older(out: pathlib.Path) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pgd_jax.core.errors import UserError
 from pgd_jax.report import exchange, folder, origins, plots, policies, results, summary, tables, tasks, writer
+from pgd_jax.runs.sinks import base as sink_seam
 
 PROFILES = (
     "Performance profiles: share of seeds above each score, mean over datasets; bands are 95 % bootstrap intervals"
@@ -18,7 +19,12 @@ HOW = (
 )
 
 
-def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike], num_pool_episodes: int = 0) -> pathlib.Path:
+def write(
+    out: str | os.PathLike,
+    paths: Sequence[str | os.PathLike],
+    num_pool_episodes: int = 0,
+    sinks: Sequence[str] = (),
+) -> pathlib.Path:
     """`writer.write` for runs of any datasets; returns the page.
 
     Runs of one dataset make its report in `out`. Those of several make a report of each in a folder of `out`, and in
@@ -26,22 +32,24 @@ def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike], num_pool_e
     `writer.write`, and for scores of several kinds, which cannot be averaged.
     """
     policies.check_episodes(num_pool_episodes)
+    sink_seam.check(sinks, of_figures=True)
     out, runs = pathlib.Path(out), writer.read(paths)
     parts = _parts(runs)
     if len(parts) == 1:
-        return writer.write(out, paths, num_pool_episodes)
+        return writer.write(out, paths, num_pool_episodes, sinks)
     folder.check(out)
     rows = [row for dataset, of_dataset in parts.items() for row in _rows(dataset, of_dataset)]
     found = tasks.summarise(rows)  # refuses before the long work what cannot be averaged
     names = _folders(parts)
     folder.begin(out, names.values())
     for dataset, of_dataset in parts.items():
-        writer.write(out / names[dataset], [run.path for run in of_dataset], num_pool_episodes)
+        writer.write(out / names[dataset], [run.path for run in of_dataset], num_pool_episodes, sinks)
     exchange.write_results(out / folder.RESULTS, rows)
     measure = rows[0]["measure"]
     thresholds, profiles = tasks.profiles(tasks.complete(rows))
     if profiles:
         plots.profiles(out / "profiles.png", tables.LABELS[measure], thresholds, profiles)
+        folder.show(out, ["profiles.png"], paths, sinks)
     numbers = {"parts": list(names.values()), "measure": measure, "datasets": list(parts), "summary": found}
     numbers |= {"profiles": {"thresholds": thresholds, "methods": profiles}}
     return folder.end(out, numbers, _render(found, measure, names, bool(profiles)))

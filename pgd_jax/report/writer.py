@@ -29,6 +29,7 @@ from pgd_jax.report import (
 )
 from pgd_jax.report.comparison import Comparison
 from pgd_jax.runs import agent as agent_runs, experiment as experiments, metrics
+from pgd_jax.runs.sinks import base as sink_seam
 from pgd_jax.train import loop
 
 NUM_SHOWN = 60  # windows a picture
@@ -51,18 +52,24 @@ class Measured(NamedTuple):
     timing: list[dict[str, Any]]
 
 
-def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike], num_pool_episodes: int = 0) -> pathlib.Path:
+def write(
+    out: str | os.PathLike,
+    paths: Sequence[str | os.PathLike],
+    num_pool_episodes: int = 0,
+    sinks: Sequence[str] = (),
+) -> pathlib.Path:
     """Reads the agent runs in `paths` and writes report.md, report.html, report.json, results.csv, figures into `out`.
 
     Returns report.md; report.html is the same page in one file. Runs must share dataset and agent. With
     `num_pool_episodes` each lane's final policy is judged over so many more episodes, which become a policy pool
-    (final_returns/) and the bandit's curve. `out` may hold an older report, which is replaced, and nothing else. A run
-    that is not finished, or whose denoiser or dataset is gone, is reported as far as it goes, and the page says so.
-    Raises UserError for what is not a run, or cannot be compared.
+    (final_returns/) and the bandit's curve. `out` may hold an older report, which is replaced, and nothing else. The
+    figures are shown in `sinks` too. A run that is not finished, or whose denoiser or dataset is gone, is reported as
+    far as it goes, and the page says so. Raises UserError for what is not a run, or cannot be compared.
     """
     out = pathlib.Path(out)
     folder.check(out)
     policies.check_episodes(num_pool_episodes)
+    sink_seam.check(sinks, of_figures=True)
     runs = read(paths)
     groups = results.groups(runs)
     warnings = [note for run in runs for note in origins.warnings(run)]
@@ -81,6 +88,7 @@ def write(out: str | os.PathLike, paths: Sequence[str | os.PathLike], num_pool_e
     numbers["picture"] = _picture(out, groups, loaded, measured)
     _draw(out, groups, numbers)
     numbers["figures"] = [name for name in folder.FIGURES if (out / name).exists()]
+    folder.show(out, numbers["figures"], paths, sinks)
     return folder.end(out, numbers, page.render(numbers))
 
 

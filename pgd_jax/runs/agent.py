@@ -5,7 +5,7 @@ import functools
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from pgd_jax.core import config as configs, devices, validation
 from pgd_jax.data import catalogue
 from pgd_jax.data.base import RawDataset
 from pgd_jax.generators.base import GENERATORS, Metrics
-from pgd_jax.runs import checkpoint, driver, evaluators, footprint, records, rests, rundir, source
+from pgd_jax.runs import checkpoint, driver, evaluators, footprint, records, rests, source
 from pgd_jax.runs.experiment import Experiment, assemble
 from pgd_jax.runs.metrics import SCORES, SUCCESS
 from pgd_jax.train import loop
@@ -43,18 +43,22 @@ def prepare(experiment: Experiment) -> driver.Ready:
 
 
 def fit(
-    config: configs.AgentConfig, path: str | os.PathLike, raw: RawDataset | None = None, only_check: bool = False
+    config: configs.AgentConfig,
+    path: str | os.PathLike,
+    raw: RawDataset | None = None,
+    only_check: bool = False,
+    sinks: Sequence[str] = (),
 ) -> bool:
     """Runs the experiment in directory `path`, or resumes, or returns at once; returns whether it is finished.
 
     `raw` are the rows of the dataset that the config names, where they have been read already. `only_check` does all
-    but that: it says what would run, and what memory and time it takes.
+    but that: it says what would run, and what memory and time it takes. `sinks` are where the numbers go besides.
     """
     validation.validate_agent(config)
-    rundir.check_place(path)
+    driver.check(path, sinks)
     experiment = assemble(config, raw=raw)
     recorded, make_ready = configs.to_dict(experiment.config), functools.partial(prepare, experiment)
-    return driver.fit(path, KIND, recorded, rests_of(experiment), make_ready, only_check)
+    return driver.fit(path, KIND, recorded, rests_of(experiment), make_ready, only_check, sinks)
 
 
 def rests_of(experiment: Experiment) -> dict[str, rests.Rest]:

@@ -11,6 +11,7 @@ LogProb has them.
 
 import functools
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -27,7 +28,7 @@ from pgd_jax.data import episodes, loading
 from pgd_jax.data.base import RawDataset, Reading
 from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
-from pgd_jax.runs import denoiser as denoisers, driver, footprint, records, rests, rundir
+from pgd_jax.runs import denoiser as denoisers, driver, footprint, records, rests
 
 KIND = "behaviour"
 ADAM_EPS = 1e-8
@@ -118,20 +119,24 @@ def _demonstrations(raw: RawDataset, pieces: episodes.Segments, normalizer: Norm
     return Demonstrations(jnp.asarray(transitions.obs), jnp.asarray(transitions.action))
 
 
-def fit(config: configs.BehaviourConfig, path: str | os.PathLike, only_check: bool = False) -> bool:
+def fit(
+    config: configs.BehaviourConfig, path: str | os.PathLike, only_check: bool = False, sinks: Sequence[str] = ()
+) -> bool:
     """Trains a behaviour policy in directory `path`, or resumes, or returns at once; returns whether it is finished.
 
-    `only_check` does all but that: it says what would run, and what memory and time it takes.
+    `only_check` does all but that: it says what would run, and what memory and time it takes. `sinks` are where the
+    numbers go besides.
     """
     validation.validate_behaviour(config)
-    rundir.check_place(path)
+    driver.check(path, sinks)
     data = prepare(config)
     network_of(config, data.normalizer.layout)  # an impossible one is refused before a finished run is looked at
     found = {
         "denoiser": rests.of_model(config.denoiser, data.normalizer),
         "dataset": rests.of_model(config.denoiser, data.training, data.validation),
     }
-    return driver.fit(path, KIND, configs.to_dict(config), found, functools.partial(_ready, config, data), only_check)
+    make_ready = functools.partial(_ready, config, data)
+    return driver.fit(path, KIND, configs.to_dict(config), found, make_ready, only_check, sinks)
 
 
 def _ready(config: configs.BehaviourConfig, data: Data) -> driver.Ready:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -140,19 +140,24 @@ def ready(config: configs.DenoiserConfig, data: Data) -> driver.Ready:
 
 
 def fit(
-    config: configs.DenoiserConfig, path: str | os.PathLike, raw: RawDataset | None = None, only_check: bool = False
+    config: configs.DenoiserConfig,
+    path: str | os.PathLike,
+    raw: RawDataset | None = None,
+    only_check: bool = False,
+    sinks: Sequence[str] = (),
 ) -> bool:
     """Trains a denoiser in the run directory `path`, or resumes, or returns at once; returns whether it is finished.
 
     `raw` are the rows of the dataset that the config names, where they have been read already. `only_check` does all
-    but that: it says what would run, and what memory and time it takes.
+    but that: it says what would run, and what memory and time it takes. `sinks` are where the numbers go besides.
     """
     validation.validate_denoiser(config)
-    rundir.check_place(path)
+    driver.check(path, sinks)
     data = prepare(config, raw)
     network_of(config, data.normalizer.layout)  # an impossible one is refused before a finished run is looked at
     found = {"dataset": rests.of_dataset(config.data.dataset, data.raw)}
-    return driver.fit(path, KIND, configs.to_dict(config), found, functools.partial(ready, config, data), only_check)
+    make_ready = functools.partial(ready, config, data)
+    return driver.fit(path, KIND, configs.to_dict(config), found, make_ready, only_check, sinks)
 
 
 def fit_in_memory(config: configs.DenoiserConfig, raw: RawDataset) -> Trained:

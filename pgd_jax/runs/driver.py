@@ -3,17 +3,16 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import tqdm
-import tqdm.auto
 
 from pgd_jax.core import logging, processes, signals
 from pgd_jax.core.errors import Diverged
-from pgd_jax.runs import checkpoint, footprint, metrics, records, rests, rundir
+from pgd_jax.runs import checkpoint, footprint, log, metrics, progress, records, rests, rundir
 from pgd_jax.runs.rundir import RunDir
+from pgd_jax.runs.sinks import base as sink_seam
 
 State = Any  # a pytree of arrays; donated from chunk to chunk
 
@@ -24,10 +23,10 @@ class Job(NamedTuple):
     advance: Callable[[State], tuple[State, dict[str, jax.Array]]]  # dispatches one chunk
     # (chunk, its metrics on the host, seconds it took) -> rows for metrics.jsonl, each with "lane" and "phase"
     rows: Callable[[int, dict[str, Any], float], list[metrics.Row]]
-    summary: Callable[[list[metrics.Row]], str]  # the newest rows in a few words, for the progress bar
+    summary: Callable[[list[metrics.Row]], str]  # the newest rows in a few words
     num_chunks: int
     phases_per_chunk: int  # phases (rows a lane) a chunk; checkpoint k is written after phase k * phases_per_chunk - 1
-    units_per_chunk: int  # what the progress bar counts
+    units_per_chunk: int  # what the user sees counted
     unit: str
     metadata: dict[str, Any]  # JSON data kept with each checkpoint
     # (chunk, a copy of the state after it, its rows) -> the rows with what the host measures, while the device works on
@@ -42,7 +41,7 @@ def training(
     shown: tuple[str, ...],
     metadata: dict[str, Any],
 ) -> Job:
-    """A network's training as a job: one lane, a row a chunk with the metrics of `advance`; the bar shows `shown`."""
+    """A network's training as a job: one lane, a row a chunk with the metrics of `advance`; `shown` is said of it."""
 
     def rows(chunk: int, found: dict[str, Any], seconds: float) -> list[metrics.Row]:
         return [{"lane": 0, "phase": chunk, "step": (chunk + 1) * steps_per_chunk, **found, "wall_s": seconds}]
@@ -65,6 +64,12 @@ class Ready(NamedTuple):
     needed: footprint.Footprint
 
 
+def check(path: str | os.PathLike, sinks: Sequence[str]) -> None:
+    """Raises UserError where no run can be made in `path`, or nothing sent to `sinks`: before anything is read."""
+    rundir.check_place(path)
+    sink_seam.check(sinks)
+
+
 def fit(
     path: str | os.PathLike,
     kind: str,
@@ -72,14 +77,18 @@ def fit(
     rests_on: dict[str, rests.Rest],
     make_ready: Callable[[], Ready],
     only_check: bool,
+    sinks: Sequence[str] = (),
 ) -> bool:
     """What every kind of run does once its data is read: looks whether it is there, compiles, and runs or rehearses.
 
-    Returns whether it is finished. `config` is the run's, as plain data.
+    Returns whether it is finished. `config` is the run's, as plain data; `sinks` are where its numbers go besides.
     """
     records.check_rests(path, kind, rests_on)
     if rundir.is_finished(path, kind, config):
         logging.info(f"{path}: already finished")
+        if sinks and not only_check:
+            with rundir.open_run(path, kind, config) as directory:
+                log.show(directory, sinks)
         return True
     processes.check()
     ready = make_ready()
@@ -87,10 +96,10 @@ def fit(
     if only_check:
         return rehearse(ready.job, path, ready.initial)
     with rundir.open_run(path, kind, config, rests.as_record(path, rests_on)) as directory:
-        return run(ready.job, directory, ready.initial, ready.template)
+        return run(ready.job, directory, ready.initial, ready.template, sinks)
 
 
-def run(job: Job, directory: RunDir, initial: Callable[[], State], template: State) -> bool:
+def run(job: Job, directory: RunDir, initial: Callable[[], State], template: State, sinks: Sequence[str] = ()) -> bool:
     """Runs or resumes `job` to its end, or to SIGTERM or SIGINT; returns whether it finished.
 
     Progress survives a kill at any moment: rows are written before the checkpoint that covers them and cut back to it
@@ -100,14 +109,10 @@ def run(job: Job, directory: RunDir, initial: Callable[[], State], template: Sta
     processes.check()
     with signals.at_once():
         state, chunk = _start(directory, initial, template)
-    writing = metrics.MetricsWriter(directory.metrics_path) if is_first else contextlib.nullcontext()
-    with writing as writer, signals.graceful() as stop:
-        if writer is not None:
-            lost = writer.truncate_after(chunk * job.phases_per_chunk - 1)
-            if lost:
-                logging.info(f"{directory.path}: {lost}; the run goes on, and its reports say so")
-        with _bar(job, directory.path.name, chunk) as bar:
-            chunk = _advance(job, directory, writer, bar, stop, state, chunk)
+    last_phase = chunk * job.phases_per_chunk - 1
+    writing = log.Log(directory, sinks, last_phase) if is_first else contextlib.nullcontext()
+    with writing as written, signals.graceful() as stop, _progress(job, str(directory.path), chunk) as shown:
+        chunk = _advance(job, directory, written, shown, stop, state, chunk)
         is_finished = chunk == job.num_chunks or job.is_done()
         if is_finished and is_first:
             directory.mark_finished(chunk)
@@ -115,7 +120,7 @@ def run(job: Job, directory: RunDir, initial: Callable[[], State], template: Sta
     if not is_finished:
         by = f" by {stop.signal}" if stop else ", as another process was,"
         done = f"after chunk {chunk} of {job.num_chunks}"
-        logging.info(f"{directory.path}: stopped{by} {done}; the same command resumes")
+        logging.warning(f"{directory.path}: stopped{by} {done}; the same command resumes")
     return is_finished
 
 
@@ -128,23 +133,18 @@ def rehearse(job: Job, name: str | os.PathLike, initial: Callable[[], State]) ->
     seconds = time.perf_counter() - began
     logging.info(
         f"{os.fspath(name)}: would run {job.num_chunks} chunks of {job.units_per_chunk} {job.unit}s; one takes "
-        f"{seconds:.3g} s, all {_duration(seconds * job.num_chunks)}; nothing was written"
+        f"{seconds:.3g} s, all {progress.duration(seconds * job.num_chunks)}; nothing was written"
     )
     return True
 
 
-def _duration(seconds: float) -> str:
-    units = ((86_400.0, "days"), (3_600.0, "h"), (60.0, "min"))
-    return next((f"{seconds / size:.1f} {unit}" for size, unit in units if seconds >= 2.0 * size), f"{seconds:.0f} s")
-
-
 def run_in_memory(job: Job, name: str, initial: Callable[[], State]) -> tuple[State, list[metrics.Row]]:
-    """Runs `job` to its end and keeps nothing on the disk; returns (the last state, all rows). `name` is for the bar.
+    """Runs `job` to its end and keeps nothing on the disk; returns (the last state, all rows). `name` is for the user.
 
     The first SIGINT ends it after the chunk in progress, by KeyboardInterrupt. Raises Diverged as `run` does.
     """
     state, rows = initial(), []
-    with signals.graceful() as stop, _bar(job, name, 0) as bar:
+    with signals.graceful() as stop, _progress(job, name, 0) as shown:
         for chunk in range(job.num_chunks):
             began = time.perf_counter()
             state, chunk_metrics = job.advance(state)
@@ -154,19 +154,17 @@ def run_in_memory(job: Job, name: str, initial: Callable[[], State]) -> tuple[St
                 new = job.judge(chunk, state, new)
             _check_finite(name, new)
             rows += new
-            bar.set_postfix_str(job.summary(new), refresh=False)
-            bar.update(job.units_per_chunk)
+            shown.chunk_done(job.summary(new))
             if stop:
                 raise KeyboardInterrupt(f"{name}: {stop.signal} after chunk {chunk + 1} of {job.num_chunks}")
     return state, rows
 
 
-def _bar(job: Job, name: str, chunk: int) -> tqdm.tqdm:
-    """At `chunk`; in the first process only."""
-    return tqdm.auto.tqdm(
-        total=job.num_chunks * job.units_per_chunk, initial=chunk * job.units_per_chunk, unit=job.unit, desc=name,
-        unit_scale=True, mininterval=0.5, disable=not processes.is_first(), file=logging.stream(),
-    )  # fmt: skip
+def _progress(job: Job, name: str, chunk: int) -> progress.Progress:
+    """At `chunk`; only the first process says anything."""
+    return progress.Progress(
+        name, job.unit, job.units_per_chunk, job.num_chunks, chunk, is_hidden=not processes.is_first()
+    )
 
 
 def _start(directory: RunDir, initial: Callable[[], State], template: State) -> tuple[State, int]:
@@ -180,28 +178,26 @@ def _start(directory: RunDir, initial: Callable[[], State], template: State) -> 
 def _advance(
     job: Job,
     directory: RunDir,
-    writer: metrics.MetricsWriter | None,
-    bar: tqdm.tqdm,
+    written: log.Log | None,
+    shown: progress.Progress,
     stop: signals.Interrupt,
     state: State,
     chunk: int,
 ) -> int:
     """Chunks `chunk`, `chunk` + 1, ... until the end or a signal; returns how many are done and on the disk.
 
-    Without a writer, in processes but the first, values that are not finite are looked for, and nothing is written.
+    Without a log, in processes but the first, values that are not finite are looked for, and nothing is written.
     """
 
     def settle(done: int, snapshot: State, chunk_metrics: dict[str, jax.Array], seconds: float) -> None:
         rows = job.rows(done - 1, jax.device_get(chunk_metrics), seconds)
-        if writer is not None:
+        if written is not None:
             if job.judge is not None:
                 rows = job.judge(done - 1, snapshot, rows)
-            writer.write(rows)
+            written.write(rows)
         _check_finite(directory.path, rows)
         checkpoint.save(directory.checkpoints_path, done, snapshot, job.metadata | {"run": directory.record})
-        if writer is not None:
-            bar.set_postfix_str(job.summary(rows), refresh=False)
-            bar.update(job.units_per_chunk)
+        shown.chunk_done(job.summary(rows))
 
     pending, began = None, time.perf_counter()
     compiling: Callable[[], contextlib.AbstractContextManager[None]] = signals.at_once

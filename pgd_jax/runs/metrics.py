@@ -9,7 +9,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from pgd_jax.core import places
 from pgd_jax.core.errors import UserError
@@ -20,14 +20,6 @@ SCORES = ("normalised_score", "return_mean", "host_normalised_score", SUCCESS, "
 LOSSES = ("validation_loss", "validation_error", "train_loss")
 
 Row = dict[str, Any]  # numbers, strings, None, numpy or JAX scalars, and lists or arrays of numbers
-
-
-class Sink(Protocol):
-    """Where metrics go. The JSON Lines file always; anything else beside it."""
-
-    def write(self, rows: Iterable[Row]) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class MetricsWriter:
@@ -120,6 +112,11 @@ def first_nonfinite(rows: Iterable[Row], keys: Iterable[str]) -> NonFinite | Non
             if key in row and _split(row[key])[1]:
                 return NonFinite(int(row["lane"]), int(row["phase"]), key)
     return None
+
+
+def plain(row: Row) -> Row:
+    """The row with plain Python numbers and lists in the place of arrays and their scalars."""
+    return {key: value.tolist() if hasattr(value, "tolist") else value for key, value in row.items()}
 
 
 def _split(value: Any) -> tuple[Any, bool]:

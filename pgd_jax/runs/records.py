@@ -55,7 +55,7 @@ def _any_record(path: str | os.PathLike, kind: str) -> dict[str, Any]:
             wanted = f'a run of kind "{kind}"' if kind else "a run"
             message = f"{path} is not a run directory (it has no {CONFIG}); {wanted} is needed"
             raise UserError(message) from None
-        logging.info(f"{path}: its {CONFIG} is gone; the settings are those that its checkpoints keep")
+        logging.warning(f"{path}: its {CONFIG} is gone; the settings are those that its checkpoints keep")
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{file} cannot be read ({error}); restore it, or use another directory") from None
     if not isinstance(record, dict) or not {"kind", "config", "versions"} <= record.keys():

@@ -97,7 +97,7 @@ def is_at_end(path: str | os.PathLike) -> bool:
         return False
     missing = [name for name in names if not checkpoint.is_there(records.directory(path) / "checkpoints", name)]
     if missing:
-        logging.info(f"{path}: it is marked as finished ({moment}), but its last checkpoint {missing[0]} is gone")
+        logging.warning(f"{path}: it is marked as finished ({moment}), but its last checkpoint {missing[0]} is gone")
     return not missing
 
 

@@ -6,7 +6,7 @@ Held-out episodes and normalizer are those of a denoiser with the same data sett
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +23,7 @@ from pgd_jax.data.base import RawDataset, Reading
 from pgd_jax.data.normalizer import CONSTANT_STD
 from pgd_jax.generators import one_step
 from pgd_jax.generators.one_step import Scale
-from pgd_jax.runs import denoiser as denoisers, driver, footprint, records, rests, rundir
+from pgd_jax.runs import denoiser as denoisers, driver, footprint, records, rests
 from pgd_jax.train import world_model as training
 
 KIND = "world_model"
@@ -119,18 +119,23 @@ def _rows(rows: Transition, scale: Scale, has_next: bool) -> training.Rows:
 
 
 def fit(
-    config: configs.WorldModelConfig, path: str | os.PathLike, raw: RawDataset | None = None, only_check: bool = False
+    config: configs.WorldModelConfig,
+    path: str | os.PathLike,
+    raw: RawDataset | None = None,
+    only_check: bool = False,
+    sinks: Sequence[str] = (),
 ) -> bool:
     """Trains a world model in directory `path`, or resumes, or returns at once; returns whether it is finished.
 
     `raw` are the rows of the dataset that the config names, where they have been read already. `only_check` does all
-    but that: it says what would run, and what memory and time it takes.
+    but that: it says what would run, and what memory and time it takes. `sinks` are where the numbers go besides.
     """
     validation.validate_world_model(config)
-    rundir.check_place(path)
+    driver.check(path, sinks)
     data = prepare(config, raw)
     found = {"dataset": rests.of_dataset(config.data.dataset, data.raw)}
-    return driver.fit(path, KIND, configs.to_dict(config), found, functools.partial(ready, config, data), only_check)
+    make_ready = functools.partial(ready, config, data)
+    return driver.fit(path, KIND, configs.to_dict(config), found, make_ready, only_check, sinks)
 
 
 def fit_in_memory(config: configs.WorldModelConfig, raw: RawDataset) -> Trained:

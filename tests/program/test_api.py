@@ -87,8 +87,10 @@ def test_a_run_has_the_numbers_of_memory_and_its_command_s_name(data, denoiser, 
         np.testing.assert_array_equal(windows_.obs, expected.obs)
         np.testing.assert_array_equal(windows_.action, expected.action)
     inside = pgd.train_agent(data, denoiser, guidance_coefficient=[0, 1], **AGENT)
-    outside = pgd.train_agent(data, kept, guidance_coefficient=[0, 1], workdir=tmp_path / "agent", **AGENT)
+    kept_in = dict(workdir=tmp_path / "agent", sinks=["csv"])
+    outside = pgd.train_agent(data, kept, guidance_coefficient=[0, 1], **kept_in, **AGENT)
     assert outside.rows == metrics.read(tmp_path / "agent" / "metrics.jsonl")
+    assert len((tmp_path / "agent" / "metrics.csv").read_text().splitlines()) == 1 + len(outside.rows)
 
     def unclocked(rows):
         return [{key: value for key, value in row.items() if not key.startswith("wall_")} for row in rows]
@@ -222,6 +224,8 @@ MISTAKES = {
     "a task": (lambda d, m, p: pgd.evaluate(lambda obs: obs, "pendulm"), 'did you mean "pendulum"'),
     "a run of arrays": (lambda d, m, p: pgd.train_denoiser(arrays(), p / "x"), "is in memory; write it to a file"),
     "a run on memory": (lambda d, m, p: pgd.train_agent(d, m, workdir=p / "x", **AGENT), "the denoiser is in memory"),
+    "sinks in memory": (lambda d, m, p: pgd.train_agent(d, m, sinks=["csv"], **AGENT), "give a workdir too"),
+    "a sink": (lambda d, m, p: pgd.train_denoiser(d, p / "x", sinks=["cvs"]), 'did you mean "csv"'),
     "no pictures": (lambda d, m, p: pgd.plot.windows({}), "at least one title"),
 }
 

@@ -21,6 +21,7 @@ from pgd_jax.diffusion.samplers import SAMPLERS, Options, Sampler, integrate
 from pgd_jax.diffusion.schedules import SCHEDULES
 from pgd_jax.envs.base import ENVS, EvalEnv
 from pgd_jax.generators.base import GENERATORS, Generator, GeneratorFamily, compact
+from pgd_jax.runs.sinks.base import SINKS, SinkFamily
 
 
 @struct.dataclass
@@ -109,6 +110,21 @@ def load():
     )
 
 
+class Best:
+    """Keeps the best return that the run has had in a file."""
+
+    def __init__(self, target):
+        self.file, self.best = target.path / "best.txt", -float("inf")
+        self.write(target.rows)
+
+    def write(self, rows):
+        self.best = max([self.best, *(row["return_mean"] for row in rows)])
+        self.file.write_text(f"{self.best}")
+
+    def close(self):
+        pass
+
+
 AGENTS.add("mine", AgentFamily(Hyper, build_agent))
 SAMPLERS.add("mine", Sampler(sample, order=1, calls=lambda n: n))
 GUIDANCE.add("mine", Rule(build_rule))
@@ -116,6 +132,7 @@ SCHEDULES.add("mine", lambda n, low, high, rho: jnp.append(jnp.linspace(high, lo
 GENERATORS.add("mine", GeneratorFamily(NoiseHyper, build_generator))
 ENVS.add("mine", make_env)
 DATASETS.add("mine-v0", load)
+SINKS.add("mine", SinkFamily(Best))
 '''
 
 DENOISER = ["dataset=mine-v0", "window_length=8", "window_stride=4"]
@@ -153,17 +170,21 @@ def last_row(path):
     return json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])
 
 
-def test_an_agent_a_sampler_a_rule_a_schedule_an_environment_and_a_dataset(folder):
+def test_an_agent_a_sampler_a_rule_a_schedule_an_environment_a_sink_and_a_dataset(folder):
     flags = ["--config.denoiser=denoiser", "--config.sampling.sampler=mine", "--config.sampling.guidance=mine"]
     flags += ["--config.sampling.noise_schedule=mine", "--config.sampling.num_steps=3"]
     flags += ["--config.hyper.agent.learning_rate=0.1,0.2"]
-    command(folder, "train_agent", "--import=mine", "--workdir=agent", *SIZES, *flags)
+    done = command(folder, "train_agent", "--import=mine", "--workdir=agent", "--sinks=mine,csv", *SIZES, *flags)
+    assert "agent: every number goes to agent/metrics.jsonl, and to mine, csv\n" in done.stderr
+    assert "\r" not in done.stderr and done.stderr.splitlines()[-1].startswith("agent: 12.0 of 12.0 updates (100%), ")
     row = last_row(folder / "agent")
     assert row["setting"] == {"learning_rate": 0.2, "guidance_coefficient": 10.0}
     assert {"clone_loss", "return_mean", "dynamics_error"} <= row.keys()
     # Rows say which of two rates was better: the lanes differ.
     rows = [json.loads(line) for line in (folder / "agent" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["clone_loss"] != rows[-2]["clone_loss"]
+    assert float((folder / "agent" / "best.txt").read_text()) == max(row["return_mean"] for row in rows)
+    assert len((folder / "agent" / "metrics.csv").read_text().splitlines()) == 1 + len(rows)
     command(folder, "sample", "--import=mine", "--run=agent", "--out=x.hdf5", "--num_trajectories=4")
     refused = command(folder, "sample", "--run=agent", "--out=y.hdf5", status=2)
     assert 'unknown agent "mine"' in refused.stderr and "--import=" in refused.stderr
@@ -171,7 +192,8 @@ def test_an_agent_a_sampler_a_rule_a_schedule_an_environment_and_a_dataset(folde
 
 def test_a_generator(folder):
     flags = ["--config.generator=mine", "--config.hyper.generator.scale=0,2", "--config.hyper.reward_scale=2"]
-    command(folder, "train_agent", "--import=mine", "--workdir=generated", *SIZES, *flags)
+    done = command(folder, "train_agent", "--import=mine", "--workdir=generated", "--quiet", *SIZES, *flags)
+    assert done.stderr == done.stdout == ""
     row = last_row(folder / "generated")
     assert row["setting"] == {"scale": 2.0, "reward_scale": 2.0} and "synthetic_log_likelihood" in row
     listed = command(folder, "train_agent", "--import=mine", "--config.generator=mine", "--help", status=1).stdout

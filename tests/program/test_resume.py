@@ -54,6 +54,13 @@ def test_a_finished_run_is_left_alone_and_another_config_refused(undisturbed, ca
     assert {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file() and p.name != "lock"} == before
 
 
+def test_a_finished_run_is_shown_by_a_sink_that_comes_later(undisturbed):
+    table = undisturbed.path / "metrics.csv"
+    assert agent_runs.fit(undisturbed.config, undisturbed.path, sinks=["csv"])
+    assert len(table.read_text().splitlines()) == 1 + 24 * 2
+    table.unlink()
+
+
 def test_a_killed_denoiser_is_undisturbed(dataset, trained, tmp_path):
     command = Command(module("train_denoiser"), tmp_path / "run", flags(worlds.denoiser_config(dataset)))
     status, _ = command.signal_after(signal.SIGKILL, 2, 0.1 * random.random())

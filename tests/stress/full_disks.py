@@ -17,8 +17,8 @@ from tests.stress.processes import Command, Undisturbed
 DISK_BYTES = 32 << 20
 PAGE_BYTES = 4096
 SHARE = 0.75  # of a checkpoint's room is left at the most, as checkpoints differ a little in size
-# What a command says besides: the progress bar, what a run reads and takes, and that it goes on.
-USUAL = re.compile(r"%\||held out$|which is read$|: takes |: resuming after ")
+# What a command says besides: how far it is, what a run reads and takes, where it writes, and that it goes on.
+USUAL = re.compile(r" left$| in all$|held out$|which is read$|: takes |: every number goes to |: resuming after ")
 
 
 class CannotMount(Exception):

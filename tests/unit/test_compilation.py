@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(start, tmp_path):
     (tmp_path / "caches").write_text("a file")
     (_, hits, misses), _, stderr = finish(start())
     assert hits == 0 and misses == 0
-    assert stderr.startswith("compiled programs are not kept: ") and stderr.count("\n") == 1
+    assert stderr.startswith("warning: compiled programs are not kept: ") and stderr.count("\n") == 1
     assert str(tmp_path / "caches") in stderr and "--compilation_cache" in stderr
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from pgd_jax.core.errors import UserError
 from pgd_jax.report import origins, results, stats, summary, writer
+from tests import event_files
 from tests.runs import FINAL, REAL_LANES, SYNTHETIC_LANES, write_run
 
 
@@ -118,6 +119,17 @@ def test_a_report_that_was_cut_short_is_replaced(tmp_path, written, monkeypatch)
         patch.setattr(writer, "_draw", lambda *_: (_ for _ in ()).throw(RuntimeError()))
         writer.write(tmp_path / "report", written)
     assert writer.write(tmp_path / "report", written).exists()
+
+
+def test_figures_are_shown_elsewhere_too(tmp_path, written):
+    pytest.importorskip("tensorboardX")
+    for _ in range(2):  # the second replaces the first
+        writer.write(tmp_path / "report", written, sinks=["tensorboard"])
+    folder = tmp_path / "report" / "sinks" / "tensorboard"
+    shown = {value.tag: value.image for _, value in event_files.values(folder) if value.HasField("image")}
+    assert shown.keys() == {"learning_curves"} and shown["learning_curves"].width > 100
+    with pytest.raises(UserError, match='"csv" shows no figures'):
+        writer.write(tmp_path / "other", written, sinks=["csv"])
 
 
 def test_the_command_repeats_the_settings(written):
