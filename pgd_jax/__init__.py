@@ -12,7 +12,8 @@ from pgd_jax.core import signals
 
 signals.begin_if_started(
     "pgd_jax",
-    scripts="pgd-(datasets|collect|train-(denoiser|behaviour|world-model|agent)|sample|report|launch|quickstart)",
+    scripts="pgd(-(datasets|collect|train-(denoiser|behaviour|world-model|agent)|sample|report|launch|quickstart|"
+    "doctor))?",
 )
 
 from pgd_jax.core import compilation

@@ -58,7 +58,7 @@ def _run(prepare: Prepare, doc: str, compiles: bool, keeps_nothing: bool) -> Non
         places = "$JAX_COMPILATION_CACHE_DIR, else pgd_jax/compiled in the user's caches"
         text = f'where compiled programs are kept for the next start: a folder, "none", or "auto" ({places})'
         flags.DEFINE_string("compilation_cache", compilation.AUTO, text)
-    with _plain_errors():
+    with plain_errors():
         plugins.load(_plugins(sys.argv[1:]))
         prepared = prepare()
         main, more = prepared if isinstance(prepared, tuple) else (prepared, "")
@@ -71,7 +71,7 @@ def _run(prepare: Prepare, doc: str, compiles: bool, keeps_nothing: bool) -> Non
         if not flags.FLAGS["verbosity"].present:
             absl_logging.set_verbosity(absl_logging.WARNING)  # orbax tells of every file at INFO
         logging.set_quiet(flags.FLAGS.quiet)
-        with _plain_errors():
+        with plain_errors():
             if len(argv) > 1:
                 raise UserError(f'unexpected argument "{argv[1]}": options are written --name=value (see --help)')
             if compiles:
@@ -106,7 +106,7 @@ def _plugins(argv: list[str]) -> list[str]:
 
 
 def _parse(own: set[str], argv: Sequence[str]) -> list[str]:
-    with _plain_errors():
+    with plain_errors():
         try:
             rest = flags.FLAGS(argv)
         except flags.Error as error:  # absl alone would print it with a page of help and exit with status 1
@@ -131,7 +131,8 @@ def _is_ours(name: str, own: set[str]) -> bool:
 
 
 @contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
+    """Within, what a user can put right ends the process with one message and its exit status."""
     try:
         yield
     except Stopped as stopped:

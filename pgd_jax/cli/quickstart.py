@@ -1,4 +1,6 @@
-"""The whole method in one command: `make run`, or `python -m pgd_jax.cli.quickstart --workdir=runs/quickstart`.
+"""The whole method in one command: data, a denoiser, agents on real, unguided and guided data, a report.
+
+    pgd-quickstart --workdir=runs/quickstart                            what `make run` does
 
 Generates Pendulum data, trains a denoiser on it, trains TD3+BC on real, unguided and guided data (the
 last two as lanes of one compiled program) and writes a report. Run it again to resume; finished parts are not done

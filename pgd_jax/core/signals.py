@@ -57,13 +57,13 @@ _is_for_good = False  # whether it is a command to its end
 
 
 def begin_if_started(package: str, scripts: str = "") -> None:
-    """Makes this process a command, to its end, if Python was started on a module of `package` (by -m), or on a script.
+    """Makes this process a command, to its end, if Python was started on `package` (or in it, by -m), or on a script.
 
     For the first lines of our packages, as the imports of a command are the longest part of its start. `scripts` is a
     pattern of the names of console scripts. A user's own program never becomes a command by an import.
     """
     script = os.path.basename(_first_argument())
-    if _module_started().startswith(f"{package}.") or (scripts and re.fullmatch(scripts, script)):
+    if f"{_module_started()}.".startswith(f"{package}.") or (scripts and re.fullmatch(scripts, script)):
         global _is_for_good
         _is_for_good = True
         logging.protect()  # before a descriptor is opened that could take the number of a closed stderr

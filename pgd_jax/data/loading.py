@@ -70,10 +70,14 @@ def first_rows(raw: RawDataset, max_rows: int) -> RawDataset:
     return dataclasses.replace(raw, **first)
 
 
+def root() -> pathlib.Path:
+    """Where D4RL's files are kept, by the d4rl package too (offline_env.py)."""
+    return pathlib.Path(os.environ.get("D4RL_DATASET_DIR", "~/.d4rl/datasets")).expanduser()
+
+
 def cache_path(name: str) -> pathlib.Path:
-    """Where the file of D4RL dataset `name` is kept, by the d4rl package too (offline_env.py)."""
-    folder = pathlib.Path(os.environ.get("D4RL_DATASET_DIR", "~/.d4rl/datasets")).expanduser()
-    return folder / catalogue.task(name).file_name
+    """The file of D4RL dataset `name`, there or not."""
+    return root() / catalogue.task(name).file_name
 
 
 def _cached(task: catalogue.Task, download: bool) -> pathlib.Path:

@@ -55,6 +55,7 @@ def lines(text):
 
 COMMANDS = [
     ["-m", "pgd_jax.cli.train_denoiser", "--workdir=new"],
+    ["-m", "pgd_jax", "train-denoiser", "--workdir=new"],
     ["-m", "pgd_jax.cli.train_agent", "--workdir=new", "--config.synthetic_per_batch=0"],
     ["-m", "pgd_jax.cli.sample", "--denoiser=none", "--out=new"],
     ["-m", "pgd_jax.cli.report", "--runs=none", "--out=new"],

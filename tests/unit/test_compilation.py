@@ -245,11 +245,12 @@ def scripts():
 # Started as a console script starts, or by python -m.
 HELP = """
 import importlib, runpy, sys
-module, kind = sys.argv[1], sys.argv.pop(2)
+module, kind = sys.argv.pop(1), sys.argv.pop(1)
 try:
     if kind == "script":
         importlib.import_module(module).run()
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
 finally:
     print("imported:", *sorted({"jax", "flax", "h5py"} & set(sys.modules)))
 """
@@ -257,7 +258,10 @@ finally:
 
 @pytest.mark.parametrize(
     "module, kind",
-    [*((module, "script") for module in scripts()), ("pgd_jax.cli.quickstart", "-m"), ("pgd_jax.launch.local", "-m")],
+    [
+        *((module, "script") for module in scripts()),
+        *((module, "-m") for module in ("pgd_jax", "pgd_jax.cli.quickstart", "pgd_jax.launch.local")),
+    ],
 )
 def test_help_shows_the_flags_and_waits_for_jax_only_where_it_must(module, kind):
     line = [sys.executable, "-c", HELP, module, kind, "--help"]

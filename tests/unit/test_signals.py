@@ -93,6 +93,8 @@ def test_the_handlers_are_there_again_where_somebody_has_replaced_them():
         ("python -m experiments.bench", "-m", "experiments", True),
         ("python -m pgd_jax.launch.local", "-m", "pgd_jax.cli", False),
         ("python -m pgd_jax.launch.local", "-m", "pgd_jax", True),
+        ("python -m pgd_jax sample", "-m", "pgd_jax", True),
+        ("python -m pgd_jax_of_mine", "-m", "pgd_jax", False),
         ("python /venv/bin/pgd-train-agent --workdir=x", "/venv/bin/pgd-train-agent", "pgd_jax.cli", True),
         ("python /venv/bin/pgd-train", "/venv/bin/pgd-train", "pgd_jax.cli", False),
         ("python -m pytest -m slow", "/venv/bin/pytest", "pgd_jax.cli", False),

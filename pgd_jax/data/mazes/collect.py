@@ -119,10 +119,14 @@ def write(name: str, path: str | pathlib.Path, num_rows: int | None = None, seed
     export.write_hdf5(path, **recording.flat._asdict(), metadata=metadata, infos=recording.infos)
 
 
+def root() -> pathlib.Path:
+    """Where built-in datasets are kept."""
+    return pathlib.Path(os.environ.get("PGD_JAX_CACHE_DIR", "~/.cache/pgd_jax/datasets")).expanduser()
+
+
 def cache_path(name: str) -> pathlib.Path:
-    """Where built-in dataset `name` is kept: $PGD_JAX_CACHE_DIR, else ~/.cache/pgd_jax/datasets."""
-    folder = os.environ.get("PGD_JAX_CACHE_DIR", "~/.cache/pgd_jax/datasets")
-    return pathlib.Path(folder).expanduser() / f"{name}.hdf5"
+    """The file of built-in dataset `name`, there or not."""
+    return root() / f"{name}.hdf5"
 
 
 def load(name: str) -> RawDataset:
