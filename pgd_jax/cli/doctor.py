@@ -31,6 +31,8 @@ FEATURES = {
     "ogbench": "OGBench's tasks (Python 3.11, 3.12)",
     "minari": "Minari datasets",
     "gymnax": "mountain car, reacher, swimmer, point robot",
+    "tensorboard": "logging to TensorBoard",
+    "wandb": "logging to Weights & Biases",
     "notebooks": "JupyterLab",
 }
 NOT_FEATURES = ("all", "test")

@@ -1,12 +1,12 @@
 """Runs of several datasets in one report, and figures over tasks."""
 
 import json
-import pathlib
 
 import matplotlib
 import numpy as np
 import pytest
 
+import pgd_jax as pgd
 from pgd_jax.api import plot
 from pgd_jax.core.errors import UserError
 from pgd_jax.report import exchange, folder, several, tasks, writer
@@ -115,15 +115,16 @@ def test_thresholds_span_the_scores():
     assert tasks.profiles({"a": [[7.0, 8.0]]})[0][0] == 0.0
 
 
-def test_the_readme_s_lines(written, tmp_path, monkeypatch):
-    """Those on statistics and exchange, on a report of runs and a pool by hand."""
+def test_numbers_of_a_report_and_a_pool_from_python(written, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    several.write("runs/umaze/report", written)
+    several.write("report", written)
     policies = [exchange.Policy("td3_bc guided", "hopper", np.array([1.0, 2.0]) + i) for i in range(3)]
-    exchange.write_pool("runs/umaze/report/final_returns", policies)
-    readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
-    (block,) = [part for part in readme.split("```python\n")[1:] if part.startswith("import pgd_jax as pgd\n\nrows")]
-    names = {}
-    exec(block.split("```")[0], names)
+    exchange.write_pool("report/final_returns", policies)
+    rows, pool = pgd.exchange.read_results("report/results.csv"), pgd.exchange.read_pool("report/final_returns")
+    assert len(rows) == 2 * 4 * 9 and len(pool) == 3
+    assert "hopper" in pgd.tasks.markdown(pgd.tasks.summarise(rows))
+    pgd.plot.performance_profiles(pgd.tasks.complete(rows))
+    pgd.plot.tuning_curves({"guided": [policy.values for policy in pool if policy.algorithm == "td3_bc guided"]})
+    found = pgd.stats.stratified_bootstrap(pgd.stats.interquartile_mean, [[66, 96, 99, 121], [15, 12, 9]])
     # Seven values, one cut at each end: 12, 15, 66, 96, 99.
-    assert names["found"].value == pytest.approx(57.6) and len(names["rows"]) == 2 * 4 * 9 and len(names["pool"]) == 3
+    assert found.value == pytest.approx(57.6)
