@@ -182,7 +182,8 @@ def load(path: str | os.PathLike) -> tuple[Experiment, loop.LaneState, int]:
     """(experiment, states, phases done) of the newest whole checkpoint in run `path`, for those that only read it."""
     config = records.read_config(configs.AgentConfig, path, KIND)
     path, record = records.directory(path), records.load_rests(path, KIND)
-    config = dataclasses.replace(config, download=False)  # to go to the network is for a command's own flags to say
+    # To go to the network is for a command's own flags to say; the devices here need not be those of the run.
+    config = dataclasses.replace(config, download=False, mesh=devices.AUTO)
     for what in ("denoiser", "world_model", "behaviour", "dataset"):
         if name := getattr(config, what):
             found = rests.find(path, record, what, name)

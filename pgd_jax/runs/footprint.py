@@ -4,7 +4,8 @@ Three sums, in bytes:
 
     data     rows and weights that every lane reads; there before the start
     states   what is trained (weights, Adam's moments, a lane's newest windows for warm starts), twice: the one that the
-             program works on in place, as it is donated, and the copy that the checkpoint before is written from
+             program works on in place, as it is donated, and the copy that the checkpoint before is written from;
+             of several processes each has that copy of all lanes
     work     what one chunk has alive at once besides, by XLA's own account of the compiled program
 
 A run that does not fit is refused before anything is written. The error names the setting that is furthest above its
@@ -19,7 +20,7 @@ import jax
 from jax.stages import Compiled
 
 from pgd_jax.agents.base import AgentPlan
-from pgd_jax.core import devices, logging, memory, signals
+from pgd_jax.core import devices, logging, memory, processes, signals
 from pgd_jax.core.config import (
     AgentConfig,
     BehaviourConfig,
@@ -62,13 +63,14 @@ def compile(function: Any, *args: Tree, **static: Any) -> Compiled:
 def of(compiled: Compiled, data: Tree, states: Tree, times: Times, num_sharing: int = 1, parts: int = 1) -> Footprint:
     """Of a compiled chunk that works on `states`, of which each of `parts` devices has its part, and reads `data`."""
     kept = tree_bytes(states) / parts
+    kept += tree_bytes(states) if processes.are_several() else kept
     analysis: Any = compiled.memory_analysis()
     work = 0.0
     if analysis is not None:  # as on a platform that keeps no account
         # What is returned and is not the donated state itself is made beside it.
         made = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
         work = max(float(analysis.temp_size_in_bytes + made), 0.0)
-    return Footprint(num_sharing * tree_bytes(data), num_sharing * 2.0 * kept, num_sharing * work, times, num_sharing)
+    return Footprint(num_sharing * tree_bytes(data), num_sharing * kept, num_sharing * work, times, num_sharing)
 
 
 def of_agent(config: AgentConfig, compiled: Compiled, program: Program, states: Tree, shared: Tree) -> Footprint:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.bench import speed
-from pgd_jax.core import devices, memory
+from pgd_jax.core import devices, memory, processes
 from pgd_jax.core.errors import UserError
 from pgd_jax.diffusion import guidance
 from pgd_jax.runs import footprint
@@ -52,6 +52,14 @@ def test_states_are_donated_and_all_is_counted():
     assert found.work > 4 * len(world.lanes.settings) * 512 * worlds.WINDOW * worlds.LAYOUT.dim
     # The copy for the checkpoint is not the program's; a few words of keys and counters differ.
     assert found.total - kept == pytest.approx(speed.peak_bytes(made), rel=0.02)
+
+
+@pytest.mark.parametrize("are_several, copied", [(False, 40), (True, 160)])
+def test_each_of_several_processes_has_a_copy_of_all_lanes(are_several, copied, monkeypatch):
+    """Four lanes of ten numbers over four devices."""
+    monkeypatch.setattr(processes, "are_several", lambda: are_several)
+    states = jnp.zeros((4, 10))
+    assert footprint.of(jax.jit(jnp.copy).lower(states).compile(), (), states, {}, parts=4).states == 40 + copied
 
 
 def test_bytes_of_a_tree_by_hand():
