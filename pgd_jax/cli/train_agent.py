@@ -29,9 +29,9 @@ def _prepare():
         from pgd_jax.core import processes
         from pgd_jax.runs import agent as agent_runs
 
-        processes.start(distributed.value)
-        is_finished = agent_runs.fit(defined.config(), workdir.value, only_check=only_check.value, sinks=sinks.value)
-        return entry.status(is_finished)
+        with processes.joined(distributed.value):
+            config = defined.config()
+            return entry.status(agent_runs.fit(config, workdir.value, only_check=only_check.value, sinks=sinks.value))
 
     return main, defined.text
 

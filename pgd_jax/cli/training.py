@@ -20,11 +20,10 @@ def prepare(
     def main() -> int:
         config = defined.config()
         validate(config)  # before what takes time to import: JAX, and the module that trains
-        if distributed is not None:
-            from pgd_jax.core import processes
+        from pgd_jax.core import processes
 
-            processes.start(distributed.value)
-        runs = importlib.import_module(f"pgd_jax.runs.{kind}")
-        return entry.status(runs.fit(config, workdir.value, only_check=only_check.value, sinks=sinks.value))
+        with processes.joined(processes.NONE if distributed is None else distributed.value):
+            runs = importlib.import_module(f"pgd_jax.runs.{kind}")
+            return entry.status(runs.fit(config, workdir.value, only_check=only_check.value, sinks=sinks.value))
 
     return main, defined.text

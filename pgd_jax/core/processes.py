@@ -2,10 +2,18 @@
 
 Every process runs the same command on a file system that all of them see. Arrays of a run may then lie on devices of
 other processes: `readable` brings them here.
+
+Where one process is gone, none can go on. What the others compute together then raises an error, or JAX aborts them
+with pages of its own; `joined` has each end with one message.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,10 +22,59 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pgd_jax.core import signals
-from pgd_jax.core.errors import Stopped, UserError
+from pgd_jax.core import logging, signals
+from pgd_jax.core.errors import Stopped, UserError, first_line
 
 NONE, AUTO = "", "auto"
+TIMEOUT_S = 30  # a process that gives no sign of life for so long is gone
+OTHERS_FIRST_S = 5.0
+LOST = 1  # exit status
+TOGETHER = re.compile(r"Gloo|NCCL|[Cc]oordination|[Hh]eartbeat|[Bb]arrier")  # in errors of what processes do together
+GO_ON = "Start the same command in every process again: it goes on from the last checkpoint"
+SEE_THERE = "its own output says why"
+LAST_WORDS = f"error: killed, or ended by JAX because another process is gone ({SEE_THERE}). {GO_ON}"
+
+
+@contextlib.contextmanager
+def joined(choice: str) -> Iterator[None]:
+    """Within the block this is one of the processes of `choice` (see `start`), which end together.
+
+    Where another one is gone, this one ends within a minute, with one message and a status other than 0.
+    """
+    if choice == NONE:
+        start(choice)
+        yield
+        return
+    is_lost = False
+    with _last_words():
+        start(choice)
+        try:
+            yield
+            wait("the end")  # JAX waits no longer than TIMEOUT_S; the first process may have a checkpoint to finish
+            jax.distributed.shutdown()
+        except Exception as error:
+            is_lost = not isinstance(error, UserError) and bool(TOGETHER.search(str(error)))
+            if not is_lost:
+                raise
+            logging.info(f"error: another process is gone ({first_line(error)}); {SEE_THERE}. {GO_ON}")
+    if is_lost:  # without waiting for the others, as JAX does at a process's exit
+        if is_first():
+            time.sleep(OTHERS_FIRST_S)  # JAX aborts the others as soon as the first one is gone
+        os._exit(LOST)
+
+
+@contextlib.contextmanager
+def _last_words() -> Iterator[None]:
+    """Has LAST_WORDS said if this process does not come to the block's end: at SIGKILL, and where JAX aborts it.
+
+    A shell waits for that; the end of its input without a line tells it.
+    """
+    script = ["/bin/sh", "-c", r'read -r _ || printf "\n%s\n" "$0" >&2', LAST_WORDS]
+    shell = subprocess.Popen(script, stdin=subprocess.PIPE, start_new_session=True)  # not the terminal's Ctrl-C
+    try:
+        yield
+    finally:
+        shell.communicate(b"\n")
 
 
 def start(choice: str) -> None:
@@ -29,11 +86,14 @@ def start(choice: str) -> None:
     """
     if choice == NONE:
         return check_devices()
+    initialize = functools.partial(
+        jax.distributed.initialize, heartbeat_timeout_seconds=TIMEOUT_S, shutdown_timeout_seconds=TIMEOUT_S
+    )
     try:
         if choice == AUTO:
-            jax.distributed.initialize()
+            initialize()
         else:
-            jax.distributed.initialize(*_parse(choice))
+            initialize(*_parse(choice))
     except (RuntimeError, ValueError) as error:
         raise UserError(f'--distributed="{choice}": the processes did not find each other ({error})') from None
     check_devices()
