@@ -15,8 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgd_jax.core import devices, memory
+from experiments.bench import communication
+from pgd_jax.core import devices, memory, processes
 from pgd_jax.core.errors import UserError
+from pgd_jax.runs import footprint
 from pgd_jax.train import denoiser as denoiser_training, loop
 from tests import quickly, worlds
 
@@ -43,6 +45,14 @@ def test_results_are_those_of_one_device(printed, what):
     """The script compares them. Its program of two phases, a loop, gathers windows once a turn, among devices that
     share their lanes (rows of 4), and lanes never talk."""
     assert f"{what}, lanes=2,windows=4: as one device; collectives: all-gather {{{{0,1,2,3}},{{4,5,6,7}}}}" in printed
+
+
+@pytest.mark.parametrize("what", ["cores", "accelerators", "training"])
+def test_bytes_on_paper_are_those_of_the_compiled_programs(printed, what):
+    """Of windows in a phase and of states and metrics after a chunk; of gradients in a step (experiments/bench)."""
+    (line,) = [line for line in printed if line.startswith(f"{what}: bytes gathered")]
+    counted, on_paper = re.findall(r"\[(.+?)\]", line)
+    assert counted == on_paper and "0" not in counted.split(", ")
 
 
 def test_training_on_a_divided_batch_is_training(printed):
@@ -122,6 +132,20 @@ def compare_meshes(what: str, expected: tuple[loop.LaneState, loop.Metrics]) -> 
     chex.assert_trees_all_close(found[0].agent, expected[0].agent, rtol=1e-4, atol=1e-4)
     chex.assert_trees_all_close(found[1], expected[1], rtol=1e-3, atol=1e-4)
     print(f"{what}, lanes=2,windows=4: as one device; collectives: {collectives(compiled)}")
+    compare_bytes(what, compiled, found, world)
+
+
+def compare_bytes(what: str, compiled, found: tuple[loop.LaneState, loop.Metrics], world: worlds.World) -> None:
+    """Of the phases, and of what is brought to every process after them; metrics by their own size."""
+    num_lanes, config = len(world.lanes.settings), worlds.agent_config(SAMPLING, **CONFIG)
+    lane = communication.lane_of(config, worlds.WINDOW, worlds.LAYOUT)
+    lane = lane._replace(metrics=int(footprint.tree_bytes(found[1])) // num_lanes)
+    mesh = communication.Mesh(by_lanes=2, by_windows=4, devices_per_host=2)
+    placed = devices.place(found, world.program.mesh, devices.LANES)
+    copied = processes._copied_to_each(world.program.mesh).lower(placed).compile()
+    counted = [communication.in_program(each.as_text()) for each in (compiled, copied)]
+    wanted = [of(num_lanes, lane, mesh) for of in (communication.of_windows, communication.of_states)]
+    print(f"{what}: bytes gathered {counted}, on paper {wanted}")
 
 
 def compare_training() -> None:
@@ -133,15 +157,18 @@ def compare_training() -> None:
     for mesh in (None, devices.batch_mesh_of(config.batch_size)):
         state = devices.place(denoiser_training.init(jax.random.key(0), network, config), mesh)
         placed = devices.place(windows, mesh)
-        trained = denoiser_training.train_chunk(
+        compiled = denoiser_training.train_chunk.lower(
             state, placed, length=worlds.WINDOW, network=network, config=config, mesh=mesh
-        )
-        results.append(jax.device_get(trained))
+        ).compile()
+        results.append(jax.device_get(compiled(state, placed)))
     assert mesh.shape == {"windows": 8}
     chex.assert_tree_all_finite(results[0][0].params)  # NaN would be as NaN below
     chex.assert_trees_all_close(results[0][0].params, results[1][0].params, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4)
     print("training: as one device")
+    num_weights = sum(leaf.size for leaf in jax.tree.leaves(results[0][0].params))
+    on_paper = communication.FLOAT_BYTES * (num_weights + 1)  # and the loss
+    print(f"training: bytes gathered [{communication.in_program(compiled.as_text())}], on paper [{on_paper}]")
 
 
 def mesh_size(num_lanes: int, num_batches: int, copied_bytes: float = 0.0) -> str | None:
