@@ -46,18 +46,26 @@ def run_jobs(
     """Runs `num_parallel` jobs at a time, each in one of the `slots`; returns the names of those that did not finish.
 
     The first signal is passed on to the running jobs as SIGTERM, and no more are started. `task` is how a scheduler
-    calls what this process runs.
+    calls what this process runs. A job that still runs, as its launcher was killed alone, is waited for, and then
+    started like the others: it returns at once if it finished.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    waiting = collections.deque(jobs)
+    left = [job for job in jobs if _still_runs(job)]
+    for job in left:
+        say(f"{job.name}: still runs (pid {_process(job)}), its launcher was killed; it is waited for")
+    waiting = collections.deque(job for job in jobs if job not in left)
     free = list(slots or [{}] * num_parallel)
+    num_spare = 0 if any(free) else len(free)  # jobs beside those that are left, whose devices are not known
     running: list[_Running] = []
     failed: list[str] = []
     stopped: list[str] = []
     with signals.graceful() as stop:
         is_passed_on = False
-        while running or (waiting and not stop):
-            while waiting and free and not stop:
+        while running or ((waiting or left) and not stop):
+            over = [job for job in left if not _still_runs(job)]
+            left = [job for job in left if job not in over]
+            waiting.extend(over)
+            while waiting and free and not stop and (not left or len(running) + len(left) < num_spare):
                 running.append(_start(waiting.popleft(), free.pop(0), task))
                 if not logging.is_quiet():
                     say(f"{running[-1].job.name}: started")
@@ -75,7 +83,23 @@ def run_jobs(
                 attempts.end(item.job.state, item.attempt, *_end(item, is_stopped))
                 if item.process.returncode or not logging.is_quiet():
                     say(f"{item.job.name}: {_outcome(item, stop)} after {time.monotonic() - item.began:.0f} s")
-    return Unfinished(failed, stopped + [job.name for job in waiting])
+    return Unfinished(failed, stopped + [job.name for job in (*left, *waiting)])
+
+
+def _process(job: sweep.Job) -> int:
+    """The process of the job's last attempt; 0 where it is over, or on another machine."""
+    attempt = attempts.read(job.state)
+    return attempt.process if attempt is not None and attempts.is_alive(attempt) else 0
+
+
+def _still_runs(job: sweep.Job) -> bool:
+    """Whether that process is the job's own, by its command line: another may have its number by now."""
+    process = _process(job)
+    try:
+        given = pathlib.Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0") if process else []
+    except OSError:  # it has just ended; or a system that does not tell
+        return False
+    return all(os.fsencode(argument) in given for argument in job.argv)
 
 
 def _start(job: sweep.Job, slot: local_devices.Slot, task: str) -> _Running:

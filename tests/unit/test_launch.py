@@ -10,7 +10,7 @@ import pytest
 
 from pgd_jax.core.config import AgentConfig
 from pgd_jax.core.errors import UserError
-from pgd_jax.launch import local, sweep
+from pgd_jax.launch import attempts, local, sweep
 
 # "iql" fails. Under hidden_dim=64 a job waits for the other agent's job to have begun, so both must run at once.
 STUB = """
@@ -103,6 +103,28 @@ def test_a_failure_is_told_and_does_not_stop_the_rest(stub):
 
 def test_jobs_run_in_parallel(stub):
     assert run(stub, ["--config.hidden_dim=64"], num_parallel=2)[0] == local.Unfinished([], [])
+
+
+def test_a_job_that_a_killed_launcher_left_running_is_waited_for(stub):
+    """Started at once it would find its run directory in use, and fail."""
+    (job,) = sweep.jobs("stub", ["--config.hidden_dim=16"], {"agent": ["td3_bc"]}, stub)
+    stub.mkdir()
+    command = [sys.executable, "-c", "import time; time.sleep(1.5)", *job.argv]
+    with subprocess.Popen(command) as orphan:
+        attempts.begin(job.state, orphan.pid)
+        said = []
+        assert local.run_jobs([job], stub, 1, lambda line: said.append((line, orphan.poll()))) == ([], [])
+    assert [line.split(":")[1].split("(")[0].strip() for line, _ in said] == [
+        "still runs", "started", "finished after 0 s"
+    ]  # fmt: skip
+    assert said[0][1] is None and said[1][1] == 0
+
+
+def test_a_process_that_has_the_number_of_an_old_one_is_not_waited_for(stub):
+    (job,) = sweep.jobs("stub", [], {"agent": ["td3_bc"]}, stub)
+    stub.mkdir()
+    attempts.begin(job.state, os.getpid())
+    assert local.run_jobs([job], stub, 1, lambda line: None) == ([], [])
 
 
 def test_sigterm_reaches_the_children_and_starts_no_more(stub):
