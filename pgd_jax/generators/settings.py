@@ -1,4 +1,4 @@
-"""The floats of guided sampling, and which settings go together."""
+"""The floats of guided sampling, and checks of settings that do not fit together."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from pgd_jax.diffusion import guidance, samplers, schedules
 from pgd_jax.diffusion.guidance import COEFFICIENT, Interval
 from pgd_jax.diffusion.samplers import Noise
 
-PUBLISHED = ("sampler", "num_steps", "noise_schedule", "guidance_schedule")  # with three floats, the paper's sampling
+PUBLISHED = ("sampler", "num_steps", "noise_schedule", "guidance_schedule")  # these and three floats: PGD's sampling
 
 
 @struct.dataclass
@@ -21,23 +21,25 @@ class Hyper:
     """Every float of guided sampling."""
 
     guidance_coefficient: Float = setting(
-        COEFFICIENT, "lambda, the strength of guidance; 0 is unguided", ranges.NOT_NEGATIVE
+        COEFFICIENT, "lambda, the strength of guidance; 0: no guidance", ranges.NOT_NEGATIVE
     )
-    guided_share: Float = setting(1.0, "share of a phase's windows that are guided, in whole batches", ranges.SHARE)
+    guided_share: Float = setting(
+        1.0, "share of a phase's windows that are guided; whole batches are guided or not", ranges.SHARE
+    )
     guidance: Interval = group(Interval)
     sigma_min: Float = setting(
-        schedules.SIGMA_MIN, "lowest noise level of sampling before 0 (EDM: 0.002)", ranges.POSITIVE
+        schedules.SIGMA_MIN, "last noise level of sampling before 0 (EDM: 0.002)", ranges.POSITIVE
     )
-    sigma_max: Float = setting(schedules.SIGMA_MAX, "noise level at which sampling starts (EDM: 80)", ranges.POSITIVE)
-    rho: Float = setting(schedules.RHO, "spacing of the karras schedule", ranges.POSITIVE)
+    sigma_max: Float = setting(schedules.SIGMA_MAX, "first noise level of sampling (EDM: 80)", ranges.POSITIVE)
+    rho: Float = setting(schedules.RHO, "rho, the spacing of the karras schedule", ranges.POSITIVE)
     noise: Noise = group(Noise)
     warm_sigma: Float = setting(
-        1.0, "noise level from which a warm start renews windows (sampling.warm_steps)", ranges.POSITIVE
+        1.0, "noise level at which a warm start begins (see sampling.warm_steps)", ranges.POSITIVE
     )
 
 
 def check(sampling: SamplingConfig) -> None:
-    """Raises UserError for names that are not registered, and for those that do not go together."""
+    """Raises UserError for a name that is not registered, and for a sampler that cannot use the guidance rule."""
     schedules.SCHEDULES.get(sampling.noise_schedule)
     guidance.SCHEDULES.get(sampling.guidance_schedule)
     rule = guidance.GUIDANCE.get(sampling.guidance)
@@ -50,7 +52,7 @@ def check(sampling: SamplingConfig) -> None:
 
 
 def check_hypers(sampling: SamplingConfig, hypers: Hyper) -> None:
-    """Raises UserError where floats of one lane (leaves f32[L], or single numbers) do not go together."""
+    """Raises UserError where the floats of a lane contradict each other. Leaves are f32[L] or single numbers."""
     inside, noise = hypers.guidance, hypers.noise
     pairs: list[tuple[str, Float, str, Float]] = [
         ("sigma_min", hypers.sigma_min, "sigma_max", hypers.sigma_max),
@@ -70,7 +72,10 @@ def check_hypers(sampling: SamplingConfig, hypers: Hyper) -> None:
 
 
 def unlike_published(sampling: SamplingConfig, hypers: Hyper) -> str:
-    """What of preset "paper" a sampling with the paper's rule does not have; "" where it has all, or another rule."""
+    """The settings in which a sampling with guidance=paper differs from preset "paper", as one message.
+
+    "" if there are none, or for another guidance rule.
+    """
     if sampling.guidance != "paper":
         return ""
     paper = presets.config("paper", "agent")
