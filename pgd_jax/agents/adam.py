@@ -1,4 +1,4 @@
-"""Parameters together with the Adam that trains them; every float is an argument, so it may be a lane."""
+"""Parameters and the Adam moments that train them. Every float is an argument, so that lanes may differ in it."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from pgd_jax.core.types import Params
 
 @struct.dataclass
 class Trained:
-    """A network's parameters and the Adam moments that belong to them."""
+    """A network's parameters and their Adam moments."""
 
     params: Params
     moments: optax.ScaleByAdamState
@@ -22,15 +22,15 @@ def init(params: Params) -> Trained:
 
 
 def step(trained: Trained, grads: Params, learning_rate: Float, eps: Float) -> Trained:
-    """One Adam update (Kingma & Ba 2015, Algorithm 1; beta1 0.9, beta2 0.999) down `grads`."""
-    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its int32 count
+    """One Adam step with gradients `grads` (Kingma & Ba 2015, Algorithm 1; beta1 0.9, beta2 0.999)."""
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to the power of its int32 count
         directions, moments = optax.scale_by_adam(eps=eps).update(grads, trained.moments)
     params = jax.tree.map(lambda p, d: p - learning_rate * d, trained.params, directions)
     return Trained(params, moments)
 
 
 def cosine_decay(count: jax.Array, num_updates: Float) -> jax.Array:
-    """Factor on a learning rate after `count` updates: from 1 to 0 over `num_updates` along half a cosine, then 0.
+    """Factor [] on a learning rate after `count` updates: half a cosine from 1 to 0 over `num_updates`, then 0.
 
     Loshchilov & Hutter 2017, equation 5, without restarts.
     """

@@ -1,4 +1,4 @@
-"""AWAC, advantage-weighted actor-critic (Nair et al. 2020, arXiv 2006.09359): clones actions as far as they are good.
+"""AWAC, advantage-weighted actor-critic (Nair et al. 2020, arXiv 2006.09359): cloning, weighted by the advantage.
 
     pi, Q_1, Q_2 <- initial networks;  Q'_1, Q'_2 <- copies of Q_1, Q_2
     for each update, on one batch (s, a, r, s', terminal):
@@ -10,9 +10,9 @@
         pi <- Adam on -w log pi(a | s)
         Q'_i <- (1 - tau) Q'_i + tau Q_i
 
-Algorithm 1 of the paper: its critic bootstraps from the policy, unlike IQL's, and its actor is regression on the data's
-actions. One sample b stands for the policy's value; the minimum of two critics and the limit of the weights are the
-field's practice. pi is the Gaussian of gaussian.py. Observations are standardised.
+Algorithm 1 of the paper. The critic bootstraps from the policy, unlike IQL's. The actor is trained by weighted
+regression on the data's actions. One sample b estimates the policy's value. The minimum of two critics and the limit of
+the weights are common practice. pi is the Gaussian of gaussian.py. Observations are standardised.
 """
 
 import functools
@@ -33,15 +33,17 @@ from pgd_jax.networks.base import Network
 
 @struct.dataclass
 class Hyper:
-    """Values of the field's D4RL scores for locomotion; maze2d has lambda 0.1 (preset "awac_d4rl")."""
+    """Values behind the published D4RL scores for locomotion. maze2d has lambda 0.1 (preset "awac_d4rl")."""
 
-    actor_lr: Float = setting(3e-4, "Adam's rate of the actor", ranges.POSITIVE)
-    critic_lr: Float = setting(3e-4, "Adam's rate of the critics", ranges.POSITIVE)
+    actor_lr: Float = setting(3e-4, "Adam's learning rate for the actor", ranges.POSITIVE)
+    critic_lr: Float = setting(3e-4, "Adam's learning rate for the critics", ranges.POSITIVE)
     adam_eps: Float = setting(1e-8, "Adam's epsilon", ranges.POSITIVE)
-    discount: Float = setting(0.99, "gamma", ranges.SHARE)
-    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets", ranges.SHARE_ABOVE_0)
+    discount: Float = setting(0.99, "gamma, the discount factor", ranges.SHARE)
+    polyak: Float = setting(
+        0.005, "tau, share of the new parameters in an update of the target networks", ranges.SHARE_ABOVE_0
+    )
     temperature: Float = setting(1.0 / 3.0, "lambda, temperature of the advantage weights", ranges.POSITIVE)
-    max_weight: Float = setting(100.0, "limit of the advantage weights", ranges.POSITIVE)
+    max_weight: Float = setting(100.0, "upper limit of the advantage weights", ranges.POSITIVE)
 
 
 @struct.dataclass

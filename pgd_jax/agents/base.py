@@ -1,4 +1,4 @@
-"""The seam between the program and an offline RL algorithm."""
+"""The interface between the compiled program and an offline RL algorithm."""
 
 import dataclasses
 import functools
@@ -13,30 +13,30 @@ from pgd_jax.core.types import LogProb, Normalizer, Squashed, Transition
 from pgd_jax.data import normalizer as normalizers
 
 State = Any  # a pytree of arrays, the agent's own
-Hyper = Any  # a flax.struct pytree of floats, the agent's own; one lane per value
+Hyper = Any  # a flax.struct pytree of floats, the agent's own; each lane has its own values
 Logs = dict[str, jax.Array]  # f32[] each
 
 
 @dataclasses.dataclass(frozen=True)
 class AgentPlan:
-    """Everything static about an agent: shapes and choices, by the names of `AgentConfig`. Floats live in its Hyper."""
+    """The static settings of an agent: sizes and choices, named as in `AgentConfig`. Floats are in its Hyper."""
 
     hidden_dim: int = 256
     num_hidden: int = 2
     critic_hidden_dim: int = 0  # of critics and values; 0: as hidden_dim
-    critic_num_hidden: int = 0  # likewise
-    critic_norm: str = NO_NORM  # or LAYER_NORM: LayerNorm after each of their hidden layers
-    num_critics: int = 2  # an ensemble, one batched product
+    critic_num_hidden: int = 0  # of critics and values; 0: as num_hidden
+    critic_norm: str = NO_NORM  # or LAYER_NORM: LayerNorm after each hidden layer of critics and values
+    num_critics: int = 2  # members of the ensemble, computed as one batched product
 
 
 class Agent(NamedTuple):
     """An offline RL algorithm as pure functions, like optax's GradientTransformation.
 
-    Observations are in network space (standardised), actions in environment space ([-1, 1]). An agent whose paper has
-    raw observations says so in its family (`sees_raw_obs`); its functions are then wrapped by `on_raw_obs`, so that
-    everybody else calls all agents alike.
-    `update` consumes `batches_per_update` batches at once, leading axis K, so that periodic work (TD3's delayed actor)
-    is a loop level, not a cond.
+    Observations are in network space (standardised), actions in environment space ([-1, 1]). An agent whose paper uses
+    raw observations says so in its family (`sees_raw_obs`). `on_raw_obs` then wraps its functions, so that callers
+    treat all agents alike.
+    `update` takes `batches_per_update` batches at once, leading axis K. Periodic work, such as TD3's delayed actor, is
+    therefore a level of a loop, not a cond.
     """
 
     init: Callable[[jax.Array, Hyper], State]  # (key, hyper) -> state
@@ -47,12 +47,12 @@ class Agent(NamedTuple):
     log_prob: Callable[[State, jax.Array, jax.Array], jax.Array]  # (state, obs [..., O], action [..., A]) -> [...]
     batches_per_update: int
     needs_next_action: bool = False  # whether `update` reads Transition.next_action, which is None otherwise
-    # (state, obs [..., O], u [..., A]) -> log density of u, of a policy a = tanh(u); None: the policy is none such
+    # (state, obs [..., O], u [..., A]) -> log density of u [...], for a policy a = tanh(u); None for other policies
     preimage_log_prob: Callable[[State, jax.Array, jax.Array], jax.Array] | None = None
 
 
 def log_prob_of(agent: Agent, state: State) -> LogProb:
-    """The policy's density, as guidance takes it."""
+    """The policy's log density, in the form that guidance takes."""
     log_prob = functools.partial(agent.log_prob, state)
     if agent.preimage_log_prob is None:
         return log_prob
@@ -60,12 +60,12 @@ def log_prob_of(agent: Agent, state: State) -> LogProb:
 
 
 def greedy(agent: Agent, state: State, normalizer: Normalizer) -> Callable[[jax.Array], jax.Array]:
-    """obs [..., O] -> action [..., A], both in environment space, as an environment has them."""
+    """The greedy policy: obs [..., O] -> action [..., A], both in environment space."""
     return lambda obs: agent.act(state, normalizers.encode_obs(normalizer, obs))
 
 
 def on_raw_obs(agent: Agent, normalizer: Normalizer) -> Agent:
-    """An agent that sees observations in environment space, to be called like every other: in network space."""
+    """Wraps an agent that learns from observations in environment space: callers give them in network space."""
     statistics = jax.device_get(normalizer)
     raw = functools.partial(normalizers.decode_obs, statistics)
 
@@ -83,20 +83,20 @@ def on_raw_obs(agent: Agent, normalizer: Normalizer) -> Agent:
 
 
 class AgentFamily(NamedTuple):
-    """What a registry entry holds: the default hyperparameters, the factory, and what is published beside floats."""
+    """A registry entry: the default hyperparameters, the factory, and the published sizes."""
 
     hyper: Callable[[], Hyper]  # () -> published defaults, Python floats
     build: Callable[[int, int, AgentPlan], Agent]  # (obs_dim, action_dim, plan) -> Agent
     plan: AgentPlan = AgentPlan()  # the published sizes
-    sees_raw_obs: bool = False  # whether it learns from observations as the environment shows them, not standardised
+    sees_raw_obs: bool = False  # whether the agent learns from raw observations, not from standardised ones
 
     def plan_of(self, config: AgentConfig) -> AgentPlan:
-        """The published sizes with those that `config` sets; 0 and "" leave them."""
+        """The published sizes, replaced where `config` sets one. 0 and "" keep the published value."""
         fields = [field.name for field in dataclasses.fields(AgentPlan)]
         return dataclasses.replace(self.plan, **{name: value for name in fields if (value := getattr(config, name))})
 
     def make(self, config: AgentConfig, normalizer: Normalizer) -> Agent:
-        """The agent of a run, which sees observations as it wants them."""
+        """The agent of a run. It takes observations in network space, also where `sees_raw_obs`."""
         layout = normalizer.layout
         agent = self.build(layout.obs_dim, layout.action_dim, self.plan_of(config))
         return on_raw_obs(agent, normalizer) if self.sees_raw_obs else agent

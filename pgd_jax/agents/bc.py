@@ -1,13 +1,13 @@
-"""BC, behaviour cloning: a policy that does what the data do, deterministic ("bc") or Gaussian ("bc_gaussian").
+"""BC, behaviour cloning: a policy that imitates the data, deterministic ("bc") or Gaussian ("bc_gaussian").
 
     pi <- initial network
     for each update, on one batch (s, a):
         pi <- Adam on |pi(s) - a|^2 / A            "bc"
         pi <- Adam on -log pi(a | s)               "bc_gaussian"
 
-What an agent has to beat. With `hyper.best_share` below 1 it clones the best trajectories alone: %BC (Chen et al. 2021,
-arXiv 2106.01345), whose shares of 0.1, 0.25, 0.4 and 1 may be lanes. The Gaussian is that of gaussian.py.
-Observations are standardised.
+This is the baseline for the other agents. With `hyper.best_share` below 1 it clones only the best trajectories: %BC
+(Chen et al. 2021, arXiv 2106.01345). The paper's shares of 0.1, 0.25, 0.4 and 1 may be lanes. The Gaussian is that of
+gaussian.py. Observations are standardised.
 """
 
 import functools
@@ -29,9 +29,9 @@ from pgd_jax.networks.base import Network
 
 @struct.dataclass
 class Hyper:
-    actor_lr: Float = setting(3e-4, "Adam's rate of the actor", ranges.POSITIVE)
+    actor_lr: Float = setting(3e-4, "Adam's learning rate for the actor", ranges.POSITIVE)
     adam_eps: Float = setting(1e-8, "Adam's epsilon", ranges.POSITIVE)
-    discount: Float = setting(0.99, "gamma of the discounted return that is reported", ranges.SHARE)
+    discount: Float = setting(0.99, "gamma, the discount factor of the reported discounted return", ranges.SHARE)
 
 
 class Policy(NamedTuple):
@@ -68,7 +68,7 @@ def stochastic(obs_dim: int, action_dim: int, plan: AgentPlan) -> Policy:
 def update(
     policy: Policy, key: jax.Array, state: adam.Trained, batches: Transition, hyper: Hyper
 ) -> tuple[adam.Trained, Logs]:
-    """One update from batches [1, B, ...]. Deterministic: the key is not used."""
+    """One update from batches [1, B, ...]. The update is deterministic: the key is not used."""
     del key
     batch = jax.tree.map(lambda x: x[0], batches)
     loss, grads = jax.value_and_grad(policy.loss)(state.params, batch)

@@ -1,4 +1,4 @@
-"""The density beta(a | s) of a cloned behaviour policy: a Gaussian with a network's mean and log standard deviation."""
+"""The density beta(a | s) of a cloned behaviour policy: a Gaussian whose mean and log std are a network's outputs."""
 
 import jax
 
@@ -10,7 +10,8 @@ from pgd_jax.networks.base import Network
 def log_prob(network: Network, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
     """log beta(a | s) [...] of obs [..., O] in network space and action [..., A] in environment space.
 
-    A LogProb once `network` and `params` are bound. The Gaussian is not squashed: finite at actions of exactly +-1.
+    With `network` and `params` bound, this is a LogProb. The Gaussian is not squashed, so the density is finite at
+    actions of exactly +-1.
     """
     mean, log_std = network.apply(params, obs)
     return losses.gaussian_log_prob(action, mean, log_std)

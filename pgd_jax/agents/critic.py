@@ -1,4 +1,4 @@
-"""The critics and values that agents share, and their updates."""
+"""Critics and value networks, and their updates: what several agents share."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,23 +13,23 @@ from pgd_jax.core.types import Params, Transition
 from pgd_jax.networks import mlp
 from pgd_jax.networks.base import Network
 
-# (parameters, q [E, B] of the data's actions) -> (what is added to the loss [], logs)
+# (parameters, q [E, B] at the data's actions) -> (term added to the loss [], logs)
 Penalty = Callable[[Params, jax.Array], tuple[jax.Array, Logs]]
 
 
 class Critics(NamedTuple):
     ensemble: Network  # (obs [..., O], action [..., A]) -> [num_critics, ...]
-    member: Network  # the same for a single one, with parameters that lack the leading axis
+    member: Network  # one critic, whose parameters have no leading axis
 
 
 def build(obs_dim: int, action_dim: int, plan: AgentPlan, start: mlp.Start = mlp.FAN_IN) -> Critics:
-    """Q(s, a): an ensemble of the plan's number and sizes."""
+    """Q(s, a): an ensemble with the number and sizes of the plan."""
     member = value(obs_dim + action_dim, plan, start)
     return Critics(mlp.ensemble(member, plan.num_critics), member)
 
 
 def value(in_dim: int, plan: AgentPlan, start: mlp.Start = mlp.FAN_IN) -> Network:
-    """V(s) or one Q(s, a), of the plan's sizes for critics."""
+    """V(s) or a single Q(s, a), with the plan's sizes for critics."""
     return mlp.scalar(
         in_dim,
         plan.critic_hidden_dim or plan.hidden_dim,
@@ -53,9 +53,9 @@ def step(
     adam_eps: Float,
     penalty: Penalty = no_penalty,
 ) -> tuple[adam.Trained, Logs]:
-    """One step of all members towards `target` [B] on batch [B, ...]; `network` maps (obs, action) to q [E, B].
+    """One step of all members towards `target` [B] on batch [B, ...]. `network` maps (obs, action) to q [E, B].
 
-    The logged critic_loss is without the penalty.
+    The logged critic_loss does not include the penalty.
     """
 
     def loss(params: Params) -> tuple[jax.Array, Logs]:
@@ -76,7 +76,7 @@ def step_value(
     learning_rate: Float,
     adam_eps: Float,
 ) -> tuple[adam.Trained, Logs]:
-    """One step of V(s), [B] of obs [B, O], towards the expectile of `q` [B] (IQL, equation 5)."""
+    """One step of V(s) towards the expectile of `q` [B], for obs [B, O] (IQL, equation 5)."""
 
     def loss(params: Params) -> jax.Array:
         return losses.expectile_loss(network.apply(params, obs), q, expectile)

@@ -1,14 +1,14 @@
-"""EDAC, ensemble-diversified actor-critic (An et al. 2021, arXiv 2110.01548): SAC-N whose critics are made to differ.
+"""EDAC, ensemble-diversified actor-critic (An et al. 2021, arXiv 2110.01548): SAC-N with a penalty for alike critics.
 
-    as SAC-N, but for
+    as SAC-N, except for
         g_i <- grad_a Q_i(s, a),  u_i <- g_i / |g_i|,  i = 1 .. N
         Q_i <- Adam on sum_i (Q_i(s, a) - y)^2 + eta / (N - 1) sum_{i != j} <u_i, u_j>
 
-Algorithm 1 of the paper. Critics whose gradients by the action point apart disagree next to the data's actions, so that
-fewer of them are as pessimistic as many. N and eta are chosen by dataset: preset "edac_d4rl". All pairs are in the sum,
-where the released code draws min(N, A) of the critics anew for each update.
+Algorithm 1 of the paper. The penalty turns the critics' action gradients apart, so that they disagree next to the
+data's actions. A small ensemble is then as pessimistic as a large one without the penalty. N and eta depend on the
+dataset: preset "edac_d4rl". The sum has all pairs; the released code draws min(N, A) of the critics for each update.
 
-Everything else is SAC-N's (sac_n.py), its networks and its raw observations too.
+Everything else is as in SAC-N (sac_n.py), also the networks and the raw observations.
 """
 
 import functools
@@ -26,19 +26,21 @@ from pgd_jax.networks.base import Network
 
 @struct.dataclass
 class Hyper(sac.Hyper):
-    """Published values for most of locomotion."""
+    """Published values for most locomotion tasks."""
 
-    diversity: Float = setting(1.0, "eta, weight of the critics' likeness in their loss", ranges.NOT_NEGATIVE)
+    diversity: Float = setting(
+        1.0, "eta, weight of the penalty for critics with similar action gradients", ranges.NOT_NEGATIVE
+    )
 
 
 def update_critic(
     member: Network, networks: sac.Networks, key: jax.Array, state: sac.State, batch: Transition, hyper: Hyper
 ) -> tuple[adam.Trained, Logs]:
-    """`member` is a single one of the critics."""
+    """As sac.update_critic, with EDAC's penalty. `member` is one critic of the ensemble."""
     action_gradient = jax.grad(lambda action, params: member.apply(params, batch.obs, action).sum())
 
     def penalty(params: Params, q: jax.Array) -> tuple[jax.Array, Logs]:
-        action = batch.action.astype(q.dtype)  # a gradient has the precision of what it is taken by
+        action = batch.action.astype(q.dtype)  # a gradient has the dtype of the variable it is taken with respect to
         gradient = jax.vmap(functools.partial(action_gradient, action))(params)
         similarity = losses.gradient_similarity(gradient)
         return hyper.diversity * similarity, {"gradient_similarity": similarity}

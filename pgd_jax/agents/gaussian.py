@@ -1,6 +1,6 @@
-"""A Gaussian policy in environment action space: its mean passes through tanh, its spread does not depend on the state.
+"""A Gaussian policy in environment space. Its mean passes through tanh; its spread does not depend on the state.
 
-It is not squashed: its density is finite at actions of exactly -1 and 1, and its samples are clipped to the box. The
+It is not squashed: its density is finite at actions of exactly -1 and 1. Its samples are clipped to [-1, 1]. The
 network is `mlp.gaussian_policy`.
 """
 
@@ -45,7 +45,7 @@ def regress(
     learning_rate: Float | jax.Array,
     adam_eps: Float,
 ) -> tuple[adam.Trained, Logs]:
-    """One step of advantage-weighted regression: on -w log pi(a | s), batch [B, ...], constant weights w [B]."""
+    """One step of advantage-weighted regression, down -w log pi(a | s), with batch [B, ...] and constant w [B]."""
 
     def loss(params: Params) -> jax.Array:
         return -(weight * log_prob(network, params, batch.obs, batch.action)).mean()

@@ -1,4 +1,4 @@
-"""IQL, implicit Q-learning (Kostrikov et al. 2021): values and policy from the data's actions alone.
+"""IQL, implicit Q-learning (Kostrikov et al. 2021): values and policy are learned from the data's actions only.
 
     pi, V, Q_1, Q_2 <- initial networks;  Q'_1, Q'_2 <- copies of Q_1, Q_2
     for each update, on one batch (s, a, r, s', terminal):
@@ -9,11 +9,10 @@
         Q_i <- Adam on (Q_i(s, a) - r - gamma (1 - terminal) V(s'))^2, i = 1, 2      equation 6
         Q'_i <- (1 - tau) Q'_i + tau Q_i
 
-V is updated first and the new V serves the rest, as in the released code. pi is a Gaussian in environment action space
-whose mean passes through tanh and whose standard deviation does not depend on the state; it is not squashed
-(gaussian.py). "iql_deterministic" has a policy without spread, whose log pi(a | s) is that of a unit Gaussian: it is
-regression on weighted actions. Observations are standardised; the paper's unit of rewards in locomotion is
-`hyper.return_range` (preset "iql_d4rl").
+V is updated first; the other updates use the new V, as in the released code. pi is the Gaussian of gaussian.py, which
+is not squashed. "iql_deterministic" has a deterministic policy. Its log pi(a | s) is that of a unit Gaussian, so its
+update is weighted regression on the data's actions. Observations are standardised. The paper scales the rewards of
+locomotion tasks: `hyper.return_range` does that (preset "iql_d4rl").
 """
 
 import functools
@@ -36,21 +35,25 @@ from pgd_jax.networks.base import Network
 
 @struct.dataclass
 class Hyper:
-    """Published values for locomotion; Adam's eps as Policy-Guided Diffusion has it (the released code: 1e-8)."""
+    """Published values for locomotion. Adam's eps is that of Policy-Guided Diffusion (IQL's released code: 1e-8)."""
 
-    actor_lr: Float = setting(3e-4, "Adam's rate of the actor", ranges.POSITIVE)
-    value_lr: Float = setting(3e-4, "Adam's rate of the value", ranges.POSITIVE)
-    critic_lr: Float = setting(3e-4, "Adam's rate of the critics", ranges.POSITIVE)
+    actor_lr: Float = setting(3e-4, "Adam's learning rate for the actor", ranges.POSITIVE)
+    value_lr: Float = setting(3e-4, "Adam's learning rate for the value network", ranges.POSITIVE)
+    critic_lr: Float = setting(3e-4, "Adam's learning rate for the critics", ranges.POSITIVE)
     adam_eps: Float = setting(1e-5, "Adam's epsilon", ranges.POSITIVE)
-    discount: Float = setting(0.99, "gamma", ranges.SHARE)
-    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets", ranges.SHARE_ABOVE_0)
-    expectile: Float = setting(0.7, "expectile of the value's regression (equation 5)", ranges.WITHIN_0_AND_1)
+    discount: Float = setting(0.99, "gamma, the discount factor", ranges.SHARE)
+    polyak: Float = setting(
+        0.005, "tau, share of the new parameters in an update of the target networks", ranges.SHARE_ABOVE_0
+    )
+    expectile: Float = setting(0.7, "expectile of the value regression (equation 5)", ranges.WITHIN_0_AND_1)
     temperature: Float = setting(
         3.0, "beta, inverse temperature of the advantage weights (equation 7)", ranges.NOT_NEGATIVE
     )
-    max_weight: Float = setting(100.0, "limit of the advantage weights", ranges.POSITIVE)
+    max_weight: Float = setting(100.0, "upper limit of the advantage weights", ranges.POSITIVE)
     actor_decay_updates: Float = setting(
-        1e6, "updates until the actor's rate is 0 (a cosine); huge: no decay", ranges.POSITIVE
+        1e6,
+        "number of updates over which a cosine lowers the actor's learning rate to 0; a huge number: no decay",
+        ranges.POSITIVE,
     )
 
 
@@ -88,7 +91,7 @@ def _update_critic(
 
 
 def update(networks: Networks, key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> tuple[State, Logs]:
-    """One update of each network from batches [1, B, ...]. Deterministic: the key is not used."""
+    """One update of each network from batches [1, B, ...]. The update is deterministic: the key is not used."""
     del key
     batch = jax.tree.map(lambda x: x[0], batches)
     q = networks.critic.apply(state.target_critic, batch.obs, batch.action).min(axis=0)

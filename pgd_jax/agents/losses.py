@@ -1,7 +1,7 @@
-"""The formulas that agents are made of: pure, over arrays, free of networks and state.
+"""The loss formulas of the agents: pure functions of arrays, without networks or state.
 
-B is the batch, E the members of a critic ensemble, A the action dimensions. Rewards and values are in environment
-units, actions in environment space.
+B is the batch size, E the number of critics in an ensemble, A the number of action dimensions. Rewards and values are
+in environment units, actions in environment space.
 """
 
 import chex
@@ -13,13 +13,13 @@ from pgd_jax.core.hyper import Float
 
 
 def td_target(reward: jax.Array, terminal: jax.Array, next_value: jax.Array, discount: Float) -> jax.Array:
-    """r + gamma (1 - terminal) V(s'), all [...]; a terminal state has no future, a time limit has."""
+    """r + gamma (1 - terminal) V(s'), all [...]. `terminal` is 1 where the MDP ended, and 0 at a time limit."""
     chex.assert_equal_shape([reward, terminal, next_value])
     return reward + discount * (1.0 - terminal) * next_value
 
 
 def ensemble_td_loss(q: jax.Array, target: jax.Array) -> jax.Array:
-    """Squared error of q [E, B] against one target [B]: batch mean, summed over members (TD3, Algorithm 1)."""
+    """Squared error of q [E, B] against target [B]: mean over the batch, sum over members (TD3, Algorithm 1)."""
     chex.assert_equal_shape([q[0], target])
     return jnp.square(q - target[None]).mean(axis=1).sum()
 
@@ -32,8 +32,8 @@ def smoothing_noise(key: jax.Array, shape: tuple[int, ...], std: Float, limit: F
 def behaviour_regularised_loss(q: jax.Array, action: jax.Array, data_action: jax.Array, alpha: Float) -> jax.Array:
     """TD3+BC's actor loss: mean (pi(s) - a)^2 - lambda mean Q(s, pi(s)), with lambda = alpha / mean |Q| held constant.
 
-    Fujimoto & Gu 2021, section 5. As the released code has it: |Q| is averaged at the policy's actions, not the data's,
-    and the squared distance over the action dimensions too.
+    Fujimoto & Gu 2021, section 5. As in the released code, |Q| is averaged at the policy's actions, not the data's. The
+    squared distance is a mean over the batch and over the action dimensions.
 
     Args:
         q: [B] Q(s, pi(s)).
@@ -42,7 +42,7 @@ def behaviour_regularised_loss(q: jax.Array, action: jax.Array, data_action: jax
         alpha: strength of the value term; 0 is behaviour cloning.
     """
     chex.assert_equal_shape([action, data_action])
-    scale = jnp.maximum(jnp.abs(q).mean(), 1e-6)  # all-zero rewards and a critic that has learned them
+    scale = jnp.maximum(jnp.abs(q).mean(), 1e-6)  # with all-zero rewards a trained critic is 0 everywhere
     weight = jax.lax.stop_gradient(alpha / scale)
     return jnp.square(action - data_action).mean() - weight * q.mean()
 
@@ -50,17 +50,17 @@ def behaviour_regularised_loss(q: jax.Array, action: jax.Array, data_action: jax
 def robust_behaviour_regularised_loss(
     q: jax.Array, action: jax.Array, data_action: jax.Array, weight: Float | jax.Array, q_weight: Float = 1.0
 ) -> jax.Array:
-    """ReBRAC's actor loss: mean [weight |pi(s) - a|^2] - q_weight mean Q(s, pi(s)) / mean |Q|, which is held constant.
+    """ReBRAC's actor loss: mean [weight |pi(s) - a|^2] - q_weight mean Q(s, pi(s)) / mean |Q|, mean |Q| held constant.
 
-    Tarasov et al. 2023. Unlike in TD3+BC the weight is the data's, and the squared distance is summed over
-    the action dimensions.
+    Tarasov et al. 2023. Two things differ from TD3+BC: the weight multiplies the cloning term, and the squared distance
+    is a sum over the action dimensions.
 
     Args:
         q: [B] Q(s, pi(s)).
         action: [B, A] pi(s).
         data_action: [B, A] a.
-        weight: [] or [B], strength of the data.
-        q_weight: strength of the value term.
+        weight: [] or [B], weight of the cloning term.
+        q_weight: weight of the value term.
     """
     chex.assert_equal_shape([action, data_action])
     scale = jax.lax.stop_gradient(jnp.maximum(jnp.abs(q).mean(), 1e-6))  # as in behaviour_regularised_loss
@@ -70,7 +70,7 @@ def robust_behaviour_regularised_loss(
 def expectile_loss(value: jax.Array, target: jax.Array, expectile: Float) -> jax.Array:
     """Mean of |expectile - 1(u < 0)| u^2 with u = target - value, both [B] (Kostrikov et al. 2021, equation 5).
 
-    Its minimiser is the expectile of the targets: their mean at 0.5, towards their maximum as it goes to 1.
+    Its minimiser is the expectile of the targets: at 0.5 their mean; towards 1 it approaches their maximum.
     """
     chex.assert_equal_shape([value, target])
     u = target - value
@@ -78,32 +78,32 @@ def expectile_loss(value: jax.Array, target: jax.Array, expectile: Float) -> jax
 
 
 def advantage_weight(advantage: jax.Array, temperature: Float, limit: Float) -> jax.Array:
-    """min(exp(temperature * advantage), limit) (Kostrikov et al. 2021, equation 7), with no overflow in exp."""
+    """min(exp(temperature * advantage), limit), without overflow in exp (Kostrikov et al. 2021, equation 7)."""
     return jnp.exp(jnp.minimum(temperature * advantage, jnp.log(limit)))
 
 
 def gradient_similarity(gradient: jax.Array) -> jax.Array:
-    """EDAC's penalty: cosines between members' gradients [E, B, A] of Q by the action, batch mean of their sum over
-    pairs i != j, divided by E - 1.
+    """EDAC's penalty [], from the members' action gradients dQ/da [E, B, A] (An et al. 2021, section 4).
 
-    An et al. 2021, section 4. Of unit vectors u_i the sum is |sum_i u_i|^2 - sum_i |u_i|^2, whose cost is linear in E.
-    It is E for equal gradients, and least, at -E / (E - 1), for those whose directions cancel out.
+    It is the sum of the cosines between the gradients of members i != j, divided by E - 1: mean over the batch. For
+    unit vectors u_i the sum is |sum_i u_i|^2 - sum_i |u_i|^2, whose cost is linear in E. The penalty is E for equal
+    gradients. Its minimum is -E / (E - 1), for gradients whose directions cancel out.
     """
     square = jnp.square(gradient).sum(axis=-1, keepdims=True)
-    unit = gradient / jnp.sqrt(jnp.maximum(square, 1e-12))  # a member that is flat at an action has no direction
+    unit = gradient / jnp.sqrt(jnp.maximum(square, 1e-12))  # a zero gradient has no direction
     pairs = jnp.square(unit.sum(axis=0)).sum(axis=-1) - jnp.square(unit).sum(axis=(0, -1))
     return pairs.mean() / max(gradient.shape[0] - 1, 1)
 
 
 def conservative_gap(sampled: jax.Array, log_density: jax.Array, q: jax.Array) -> jax.Array:
-    """CQL's penalty: log int exp Q(s, a) da - Q(s, a_data), batch mean, summed over members.
+    """CQL's penalty []: log int exp Q(s, a) da - Q(s, a_data), mean over the batch, sum over members.
 
-    Kumar et al. 2020, equation 4, whose integral is estimated by importance sampling (their appendix).
+    Kumar et al. 2020, equation 4. Importance sampling estimates the integral (their appendix).
 
     Args:
-        sampled: [E, S, B] Q(s, a) of sampled actions.
-        log_density: [S, B] log of the density that each was drawn from.
-        q: [E, B] Q(s, a) of the data's actions.
+        sampled: [E, S, B] Q(s, a) at S sampled actions.
+        log_density: [S, B] log of the density that each action was drawn from.
+        q: [E, B] Q(s, a) at the data's actions.
     """
     chex.assert_equal_shape([sampled[0], log_density])
     chex.assert_equal_shape([sampled[:, 0], q])
@@ -112,11 +112,11 @@ def conservative_gap(sampled: jax.Array, log_density: jax.Array, q: jax.Array) -
 
 
 def gaussian_log_prob(action: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:
-    """log N(action; mean, exp(log_std)^2), summed over the last axis. All [..., A]; finite for any action."""
+    """log N(action; mean, exp(log_std)^2) [...], a sum over the last axis of [..., A]. Finite for any action."""
     chex.assert_equal_shape([action, mean, log_std])
     return stats.norm.logpdf(action, mean, jnp.exp(log_std)).sum(axis=-1)
 
 
 def unit_gaussian_log_prob(action: jax.Array, mean: jax.Array) -> jax.Array:
-    """log N(action; mean, 1) of a deterministic policy, which has no density: as in Policy-Guided Diffusion."""
+    """log N(action; mean, 1) [...]: what Policy-Guided Diffusion takes as the density of a deterministic policy."""
     return gaussian_log_prob(action, mean, jnp.zeros_like(mean))

@@ -1,4 +1,4 @@
-"""ReBRAC (Tarasov et al. 2023, arXiv 2305.09836): TD3+BC whose critic is drawn to the data too, of deeper networks.
+"""ReBRAC (Tarasov et al. 2023, arXiv 2305.09836): TD3+BC with a penalty in the critic too, and deeper networks.
 
     pi, Q_1, Q_2 <- initial networks;  pi', Q'_1, Q'_2 <- copies of them
     for each update:
@@ -10,13 +10,13 @@
         pi <- Adam on beta_a |pi(s) - a|^2 - q / mean |q|                   on the last batch
         pi', Q'_i <- (1 - tau) pi', Q'_i + tau pi, Q_i
 
-The two penalties have weights of their own; their squared distances are sums over action dimensions, and the mean |q|
-is held constant. Unlike in TD3+BC the actor sees the minimum of the critics, and the weight is on the data. The parts
-that are TD3's are in td3.py. One `update` is two of the steps that papers count.
+The two penalties have separate weights. Their squared distances are sums over the action dimensions. The mean |q| is
+held constant. Two things differ from TD3+BC: the actor uses the minimum of the critics, and the weight multiplies the
+cloning term. td3.py has the parts that TD3 shares. One `update` is two of the steps that papers count.
 
-Networks are 3 x 256, the critics' with LayerNorm after each hidden layer. Observations are raw, as the environment
-shows them, and the rewards are the data's. A row without a known b, the last of an episode that a time limit cut, is
-left out (`data.episodes.transitions`). beta_a and beta_c are chosen by dataset: preset "rebrac_d4rl".
+Networks are 3 x 256; critics have LayerNorm after each hidden layer. Observations are raw, not standardised, and
+rewards are the data's own. The last row of an episode that a time limit cut has no known b and is left out
+(`data.episodes.transitions`). beta_a and beta_c depend on the dataset: preset "rebrac_d4rl".
 """
 
 import functools
@@ -40,16 +40,16 @@ ACTOR_START, CRITIC_START = mlp.Start(bias=0.1, last=1e-3), mlp.Start(bias=0.1, 
 
 @struct.dataclass
 class Hyper(td3.Hyper):
-    """Published values for locomotion, betas those of hopper-medium."""
+    """Published values for locomotion. The betas are those of hopper-medium."""
 
-    actor_lr: Float = setting(1e-3, "Adam's rate of the actor", ranges.POSITIVE)
-    critic_lr: Float = setting(1e-3, "Adam's rate of the critics", ranges.POSITIVE)
-    actor_bc: Float = setting(0.01, "beta_a, weight of the data in the actor's loss", ranges.NOT_NEGATIVE)
-    critic_bc: Float = setting(0.01, "beta_c, weight of the data in the critics' target", ranges.NOT_NEGATIVE)
+    actor_lr: Float = setting(1e-3, "Adam's learning rate for the actor", ranges.POSITIVE)
+    critic_lr: Float = setting(1e-3, "Adam's learning rate for the critics", ranges.POSITIVE)
+    actor_bc: Float = setting(0.01, "beta_a, weight of the cloning term in the actor's loss", ranges.NOT_NEGATIVE)
+    critic_bc: Float = setting(0.01, "beta_c, weight of the cloning term in the critics' target", ranges.NOT_NEGATIVE)
 
 
 def td_targets(networks: Networks, key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> jax.Array:
-    """y [K, B] of every batch; `hyper` is any agent's that has this critic."""
+    """The TD targets y [K, B] of batches [K, B, ...]. `hyper` may be that of any agent with this critic."""
     assert batches.next_action is not None
     next_action = td3.next_actions(networks, key, state, batches, hyper)
     distance = jnp.square(next_action - batches.next_action).sum(axis=-1)
@@ -66,7 +66,10 @@ def update_actor(
     weight: Float | jax.Array,
     q_weight: Float = 1.0,
 ) -> tuple[adam.Trained, Logs]:
-    """`weight`, [] or [B], is of the data and `q_weight` of the critics; `hyper` is any agent's that has this actor."""
+    """One update of the actor on batch [B, ...]. `hyper` may be that of any agent with this actor.
+
+    `weight`, [] or [B], is the weight of the cloning term; `q_weight` is the weight of the critics.
+    """
 
     def loss(params: Params) -> tuple[jax.Array, jax.Array]:
         action = networks.actor.apply(params, batch.obs)
@@ -79,7 +82,7 @@ def update_actor(
 
 
 def update(networks: Networks, key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> tuple[State, Logs]:
-    """Two critic updates and one of the actor from batches [2, B, ...]; critic logs are means over the two."""
+    """Two critic updates and one actor update from batches [2, B, ...]. Critic logs are means over the two."""
     targets = td_targets(networks, key, state, batches, hyper)
     critic, critic_logs = td3.update_critic(networks, state.critic, batches, targets, hyper)
     actor, actor_logs = update_actor(

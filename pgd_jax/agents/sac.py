@@ -10,8 +10,9 @@
         alpha <- Adam on -alpha (log pi(b | s) + target entropy), in log alpha          equation 18
         Q'_i <- (1 - tau) Q'_i + tau Q_i
 
-It needs an environment to act in, so it is no entry of AGENTS; the offline agents that are SAC but for their critics
-(`offline`) are. Observations are in environment space, not standardised. pi is the squashed Gaussian of squashed.py.
+SAC needs an environment to act in, so AGENTS does not have it. AGENTS has the offline agents that differ from SAC in
+their critics only (`offline`). Observations are in environment space, not standardised. pi is the squashed Gaussian of
+squashed.py.
 """
 
 import dataclasses
@@ -40,13 +41,15 @@ LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # the released code's
 class Hyper:
     """Published values (table 1)."""
 
-    actor_lr: Float = setting(3e-4, "Adam's rate of the actor", ranges.POSITIVE)
-    critic_lr: Float = setting(3e-4, "Adam's rate of the critics", ranges.POSITIVE)
-    temperature_lr: Float = setting(3e-4, "Adam's rate of the entropy's weight", ranges.POSITIVE)
+    actor_lr: Float = setting(3e-4, "Adam's learning rate for the actor", ranges.POSITIVE)
+    critic_lr: Float = setting(3e-4, "Adam's learning rate for the critics", ranges.POSITIVE)
+    temperature_lr: Float = setting(3e-4, "Adam's learning rate for the entropy weight", ranges.POSITIVE)
     adam_eps: Float = setting(1e-8, "Adam's epsilon", ranges.POSITIVE)
-    discount: Float = setting(0.99, "gamma", ranges.SHARE)
-    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets", ranges.SHARE_ABOVE_0)
-    entropy_per_action_dim: Float = setting(-1.0, "target entropy, nats")
+    discount: Float = setting(0.99, "gamma, the discount factor", ranges.SHARE)
+    polyak: Float = setting(
+        0.005, "tau, share of the new parameters in an update of the target networks", ranges.SHARE_ABOVE_0
+    )
+    entropy_per_action_dim: Float = setting(-1.0, "target entropy for each action dimension, in nats")
 
 
 @struct.dataclass
@@ -54,7 +57,7 @@ class State:
     actor: adam.Trained
     critic: adam.Trained  # all critics, leading axis num_critics
     target_critic: Params
-    log_temperature: adam.Trained  # of f32[]: log alpha
+    log_temperature: adam.Trained  # log alpha, f32[]
 
 
 class Networks(NamedTuple):
@@ -71,21 +74,21 @@ class Sac(NamedTuple):
 
     init: Callable[[jax.Array], State]  # key -> state
     update: Callable[[jax.Array, State, Transition, Hyper], tuple[State, Logs]]  # (key, state, batch [B, ...], hyper)
-    # (actor's parameters, obs [..., O], key) -> (action [..., A] in [-1, 1], its log-likelihood [...])
+    # (actor parameters, obs [..., O], key) -> (action [..., A] in [-1, 1], its log density [...])
     sample: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-    act: Callable[[Params, jax.Array], jax.Array]  # (actor's parameters, obs [..., O]) -> action [..., A], greedy
+    act: Callable[[Params, jax.Array], jax.Array]  # (actor parameters, obs [..., O]) -> greedy action [..., A]
 
 
 def soft_value(q: jax.Array, log_prob: jax.Array, temperature: jax.Array) -> jax.Array:
-    """min_i Q_i(s, a) - alpha log pi(a | s): q [E, B] and log_prob [B] of a ~ pi(s), alpha [] -> [B] (equation 3)."""
+    """min_i Q_i(s, a) - alpha log pi(a | s) [B] (equation 3), from q [E, B] and log_prob [B] at a ~ pi(s), alpha []."""
     chex.assert_equal_shape([q[0], log_prob])
     return q.min(axis=0) - temperature * log_prob
 
 
 def temperature_loss(log_temperature: jax.Array, log_prob: jax.Array, target_entropy: jax.Array) -> jax.Array:
-    """Mean of -alpha (log pi(a | s) + target entropy) (equation 18): log_prob [B] is held constant.
+    """Mean of -alpha (log pi(a | s) + target entropy), with log_prob [B] held constant (equation 18).
 
-    It raises alpha where the policy's entropy, -log pi, is below the target.
+    Its descent raises alpha while the policy's entropy, -log pi, is below the target.
     """
     return -jnp.exp(log_temperature) * (jax.lax.stop_gradient(log_prob).mean() + target_entropy)
 
@@ -102,7 +105,7 @@ def init(networks: Networks, key: jax.Array) -> State:
 
 
 def td_target(networks: Networks, key: jax.Array, state: State, batch: Transition, hyper: Hyper) -> jax.Array:
-    """y [B]."""
+    """The TD target y [B]."""
     next_action, next_log_prob = squashed.sample(networks.actor, state.actor.params, batch.next_obs, key)
     next_q = networks.critic.apply(state.target_critic, batch.next_obs, next_action)
     next_value = soft_value(next_q, next_log_prob, jnp.exp(state.log_temperature.params))
@@ -119,7 +122,7 @@ def update_critic(
 def _update_actor(
     networks: Networks, key: jax.Array, state: State, obs: jax.Array, hyper: Hyper
 ) -> tuple[adam.Trained, jax.Array, Logs]:
-    """`state` has the new critic; also gives log pi(b | s) [B]."""
+    """The new actor, log pi(b | s) [B] and logs. `state` has the new critic already."""
 
     def loss(params: Params) -> tuple[jax.Array, jax.Array]:
         action, log_prob = squashed.sample(networks.actor, params, obs, key)
@@ -176,7 +179,7 @@ def build(obs_dim: int, action_dim: int, plan: AgentPlan) -> Sac:
 
 
 def offline(networks: Networks, update_critic: UpdateCritic = update_critic) -> Agent:
-    """SAC, with another update of the critics or its own, as an agent that learns from data alone."""
+    """SAC as an offline agent, with its own critic update or another one."""
 
     def agent_update(key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> tuple[State, Logs]:
         batch = jax.tree.map(lambda x: x[0], batches)

@@ -1,4 +1,4 @@
-"""SAC-N (An et al. 2021, arXiv 2110.01548): SAC on data alone, its values the least of many critics.
+"""SAC-N (An et al. 2021, arXiv 2110.01548): SAC on offline data, with the minimum of many critics.
 
     pi, Q_1 .. Q_N <- initial networks;  Q'_1 .. Q'_N <- copies of Q_1 .. Q_N;  alpha <- 1
     for each update, on one batch (s, a, r, s', terminal):
@@ -10,11 +10,12 @@
         alpha <- Adam on -alpha (log pi(b | s) + target entropy), in log alpha
         Q'_i <- (1 - tau) Q'_i + tau Q_i
 
-Algorithm 1 of the paper (its EDAC without the penalty): all of it is sac.py's. Actions that the data lack are where the
-critics differ, so the minimum is pessimistic there; N is chosen by dataset: preset "sac_n_d4rl". The released code
-makes the three losses of one and the same old networks; here, as in the algorithm, pi's is of the new critics.
+Algorithm 1 of the paper is EDAC; SAC-N is the same without the penalty. The code is in sac.py. Critics disagree at
+actions that the data lack, so the minimum is pessimistic there. N depends on the dataset: preset "sac_n_d4rl". The
+released code computes all three losses with the old networks. Here, as in the algorithm, the loss of pi uses the new
+critics.
 
-Networks are 3 x 256 and start as the released code's. Observations are raw, as the environment shows them.
+Networks are 3 x 256, initialised as in the released code. Observations are raw, not standardised.
 """
 
 from pgd_jax.agents import sac

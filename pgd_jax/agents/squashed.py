@@ -1,9 +1,9 @@
-"""A Gaussian policy that is taken through tanh, as SAC has it: u ~ N(mean(s), std(s)^2), a = tanh(u).
+"""A Gaussian policy squashed by tanh, as in SAC: u ~ N(mean(s), std(s)^2), a = tanh(u).
 
     log pi(a | s) = log N(u; mean(s), std(s)^2) - sum log(1 - a^2)
 
-Haarnoja et al. 2018 (arXiv 1812.05905), appendix on enforcing action bounds. The network gives mean and log std of u,
-as `mlp.unsquashed_gaussian_policy` does.
+Haarnoja et al. 2018 (arXiv 1812.05905), appendix on enforcing action bounds. The network returns mean and log std of u:
+`mlp.unsquashed_gaussian_policy`.
 """
 
 import jax
@@ -14,8 +14,8 @@ from pgd_jax.core.types import Params
 from pgd_jax.data import normalizer as normalizers
 from pgd_jax.networks.base import Network
 
-# Where log_prob leaves arctanh for its tangent: datasets hold actions of exactly -1 and 1, of which u is infinite.
-# Generated windows hold none beyond it.
+# Beyond this |a|, log_prob replaces arctanh by its tangent: datasets hold actions of exactly -1 and 1, where u is
+# infinite. Generated windows never exceed it.
 EDGE = normalizers.ACTION_LIMIT
 
 
@@ -24,7 +24,8 @@ def sample(
 ) -> tuple[jax.Array, jax.Array]:
     """obs [..., O] -> (action [*sample_shape, ..., A] in [-1, 1], log pi(a | s) [*sample_shape, ...]).
 
-    Differentiable in `params`. The likelihood is that of u before tanh rounds: finite, also at actions of exactly 1.
+    Differentiable in `params`. The log density is computed from u, before tanh is rounded, so it is finite even where
+    the action is exactly 1.
     """
     mean, log_std = network.apply(params, obs)
     mean, log_std = (jnp.broadcast_to(x, (*sample_shape, *x.shape)) for x in (mean, log_std))
@@ -38,15 +39,15 @@ def act(network: Network, params: Params, obs: jax.Array) -> jax.Array:
 
 
 def preimage_log_prob(network: Network, params: Params, obs: jax.Array, u: jax.Array) -> jax.Array:
-    """log N(u; mean(s), std(s)^2) [...] of obs [..., O] and u [..., A]."""
+    """log N(u; mean(s), std(s)^2) [...] for obs [..., O] and u [..., A]."""
     return losses.gaussian_log_prob(u, *network.apply(params, obs))
 
 
 def log_prob(network: Network, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
-    """log pi(a | s) [...] of obs [..., O] and any action [..., A], whose gradient is finite and points to the policy.
+    """log pi(a | s) [...] for obs [..., O] and any action [..., A]. Its gradient is finite and points to the policy.
 
-    Up to |a| = EDGE it is exact. Beyond, u(a) goes on along the tangent of arctanh: still a density over all actions,
-    that falls with the distance from the mean.
+    It is exact up to |a| = EDGE. Beyond, u(a) follows the tangent of arctanh. The result is still a density over all
+    actions, and it falls with the distance from the mean.
     """
     mean, log_std = network.apply(params, obs)
     inside = jnp.clip(action, -EDGE, EDGE)

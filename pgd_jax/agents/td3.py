@@ -1,4 +1,4 @@
-"""What agents share that are TD3 (Fujimoto et al. 2018, Algorithm 1) but for the target and the actor's loss.
+"""The common part of agents built on TD3 (Fujimoto et al. 2018, Algorithm 1). They add a target and an actor loss.
 
     pi, Q_1, Q_2 <- initial networks;  pi', Q'_1, Q'_2 <- copies of them
     for each update:
@@ -9,9 +9,9 @@
         pi <- Adam on the agent's loss                                      on the last batch
         pi', Q'_i <- (1 - tau) pi', Q'_i + tau pi, Q_i
 
-The targets move once per actor update (d = 2). One `update` is therefore two of the steps that papers count. The
-critics' loss is the sum over both, as TD3 has it; where public code takes their mean, its gradient is half as long,
-which under Adam is as if epsilon were twice as large.
+The target networks move once per actor update (d = 2). One `update` is therefore two of the steps that papers count.
+The critic loss is the sum over the critics, as in TD3. Some public code takes their mean: for two critics that halves
+the gradient, which under Adam equals an epsilon twice as large.
 """
 
 from typing import NamedTuple
@@ -34,17 +34,21 @@ CRITIC_UPDATES_PER_ACTOR_UPDATE = 2
 
 @struct.dataclass
 class Hyper:
-    """What all of these agents have; rates and epsilon are an agent's own where its paper says so."""
+    """The floats of all these agents. An agent overrides learning rates and epsilon where its paper does."""
 
-    actor_lr: Float = setting(3e-4, "Adam's rate of the actor", ranges.POSITIVE)
-    critic_lr: Float = setting(3e-4, "Adam's rate of the critics", ranges.POSITIVE)
+    actor_lr: Float = setting(3e-4, "Adam's learning rate for the actor", ranges.POSITIVE)
+    critic_lr: Float = setting(3e-4, "Adam's learning rate for the critics", ranges.POSITIVE)
     adam_eps: Float = setting(1e-8, "Adam's epsilon", ranges.POSITIVE)
-    discount: Float = setting(0.99, "gamma", ranges.SHARE)
-    polyak: Float = setting(0.005, "tau, the share of the new parameters in the targets", ranges.SHARE_ABOVE_0)
-    target_noise: Float = setting(
-        0.2, "standard deviation of the target policy's noise, environment space", ranges.NOT_NEGATIVE
+    discount: Float = setting(0.99, "gamma, the discount factor", ranges.SHARE)
+    polyak: Float = setting(
+        0.005, "tau, share of the new parameters in an update of the target networks", ranges.SHARE_ABOVE_0
     )
-    target_noise_clip: Float = setting(0.5, "limit of that noise", ranges.NOT_NEGATIVE)
+    target_noise: Float = setting(
+        0.2, "standard deviation of the noise on the target policy's actions, environment space", ranges.NOT_NEGATIVE
+    )
+    target_noise_clip: Float = setting(
+        0.5, "that noise is clipped to [-target_noise_clip, target_noise_clip]", ranges.NOT_NEGATIVE
+    )
 
 
 @struct.dataclass
@@ -58,7 +62,7 @@ class State:
 class Networks(NamedTuple):
     actor: Network  # obs [..., O] -> action [..., A]
     critic: Network  # (obs [..., O], action [..., A]) -> [num_critics, ...]
-    one_critic: Network  # the same for a single member
+    one_critic: Network  # one critic: (obs [..., O], action [..., A]) -> [...]
 
 
 def networks(
@@ -80,7 +84,7 @@ def init(networks: Networks, key: jax.Array, hyper: Hyper) -> State:
 
 
 def next_actions(networks: Networks, key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> jax.Array:
-    """a' [K, B, A] of every batch in one pass, which the targets' standing still within an update allows."""
+    """a' [K, B, A] for all batches in one pass: the target networks do not change within an update."""
     noise = losses.smoothing_noise(key, batches.action.shape, hyper.target_noise, hyper.target_noise_clip)
     return jnp.clip(networks.actor.apply(state.target_actor, batches.next_obs) + noise, -1.0, 1.0)
 
@@ -93,7 +97,7 @@ def next_values(networks: Networks, state: State, batches: Transition, next_acti
 def update_critic(
     networks: Networks, critic: adam.Trained, batches: Transition, targets: jax.Array, hyper: Hyper
 ) -> tuple[adam.Trained, Logs]:
-    """One step for each batch [K, B, ...] towards its targets [K, B]; logs are means over them."""
+    """One step for each of K batches [K, B, ...] towards its targets [K, B]. Logs are means over the K steps."""
 
     def step(critic: adam.Trained, item: tuple[Transition, jax.Array]) -> tuple[adam.Trained, Logs]:
         return critics.step(networks.critic, critic, *item, hyper.critic_lr, hyper.adam_eps)
@@ -107,7 +111,7 @@ def last(batches: Transition) -> Transition:
 
 
 def moved(state: State, actor: adam.Trained, critic: adam.Trained, hyper: Hyper) -> State:
-    """The new networks, and targets that follow them."""
+    """The state with the new networks, and with target networks moved towards them."""
     return State(
         actor,
         critic,

@@ -1,4 +1,4 @@
-"""TD3-AWR (Jackson et al. 2025, arXiv 2504.11453): ReBRAC that clones the data's actions as far as they are good.
+"""TD3-AWR (Jackson et al. 2025, arXiv 2504.11453): ReBRAC whose cloning term is weighted by the advantage.
 
     pi, V, Q_1, Q_2 <- initial networks;  pi', Q'_1, Q'_2 <- copies of pi, Q_1, Q_2
     for each update:
@@ -10,11 +10,11 @@
         pi <- Adam on beta_a w |pi(s) - a|^2 - c p / mean |p|
         pi', Q'_i <- (1 - tau) pi', Q'_i + tau pi, Q_i
 
-ReBRAC's critic, and its actor's loss with the cloning term weighted by the advantage: what the method's name says, read
-as TD3+BC's is; with q_weight c = 0 the actor is advantage-weighted regression alone. The paper tries temperatures 0.5,
-3 and 10 and expectiles 0.5, 0.7 and 0.9. V is updated first and the new V serves the actor, as in iql.py.
+The critic is ReBRAC's. The actor's loss is ReBRAC's with the cloning term weighted by the advantage: TD3 plus AWR, as
+TD3+BC is TD3 plus BC. With q_weight c = 0 the actor is trained by advantage-weighted regression only. The paper tries
+temperatures 0.5, 3 and 10 and expectiles 0.5, 0.7 and 0.9. V is updated first; the actor uses the new V, as in iql.py.
 
-Networks, observations (raw) and rows are those of ReBRAC.
+Networks, raw observations and rows are as in ReBRAC.
 """
 
 import functools
@@ -33,12 +33,12 @@ from pgd_jax.networks.base import Network
 
 @struct.dataclass
 class Hyper(rebrac.Hyper):
-    """ReBRAC's values, and in the middle of what the paper tries."""
+    """ReBRAC's values. Temperature and expectile are the middle ones of those that the paper tries."""
 
-    value_lr: Float = setting(1e-3, "Adam's rate of the value", ranges.POSITIVE)
-    expectile: Float = setting(0.7, "expectile of the value's regression", ranges.WITHIN_0_AND_1)
+    value_lr: Float = setting(1e-3, "Adam's learning rate for the value network", ranges.POSITIVE)
+    expectile: Float = setting(0.7, "expectile of the value regression", ranges.WITHIN_0_AND_1)
     temperature: Float = setting(3.0, "inverse temperature of the advantage weights", ranges.NOT_NEGATIVE)
-    max_weight: Float = setting(100.0, "limit of the advantage weights", ranges.POSITIVE)
+    max_weight: Float = setting(100.0, "upper limit of the advantage weights", ranges.POSITIVE)
     q_weight: Float = setting(1.0, "c, weight of the critic in the actor's loss", ranges.NOT_NEGATIVE)
 
 
@@ -59,7 +59,10 @@ def init(networks: Networks, key: jax.Array, hyper: Hyper) -> State:
 
 
 def update(networks: Networks, key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> tuple[State, Logs]:
-    """Two critic updates and one of value and actor from batches [2, B, ...]; critic logs are means over the two."""
+    """Two critic updates, one value update and one actor update from batches [2, B, ...].
+
+    Critic logs are means over the two updates.
+    """
     targets = rebrac.td_targets(networks.td3, key, state.td3, batches, hyper)
     critic, critic_logs = td3.update_critic(networks.td3, state.td3.critic, batches, targets, hyper)
     batch = td3.last(batches)
@@ -82,7 +85,7 @@ def act(networks: Networks, state: State, obs: jax.Array) -> jax.Array:
 
 
 def log_prob(networks: Networks, state: State, obs: jax.Array, action: jax.Array) -> jax.Array:
-    """A unit Gaussian around pi(s)."""
+    """log N(action; pi(s), 1) [...]."""
     return td3.log_prob(networks.td3, state.td3, obs, action)
 
 

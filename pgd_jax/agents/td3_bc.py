@@ -1,4 +1,4 @@
-"""TD3+BC (Fujimoto & Gu 2021): TD3 whose actor is also drawn to the data.
+"""TD3+BC (Fujimoto & Gu 2021): TD3 with a cloning term in the actor's loss.
 
     pi, Q_1, Q_2 <- initial networks;  pi', Q'_1, Q'_2 <- copies of them
     for each update:
@@ -10,8 +10,8 @@
         pi <- Adam on (pi(s) - a)^2 - lambda Q_1(s, pi(s))                  on the last batch
         pi', Q'_i <- (1 - tau) pi', Q'_i + tau pi, Q_i
 
-The parts that are TD3's are in td3.py. One `update` is two of the steps that papers count. Observations are
-standardised, as the paper has them (section 5).
+td3.py has the parts that TD3 shares. One `update` is two of the steps that papers count. Observations are standardised,
+as in the paper (section 5).
 """
 
 import functools
@@ -30,10 +30,12 @@ from pgd_jax.core.types import Params, Transition
 
 @struct.dataclass
 class Hyper(td3.Hyper):
-    """Published values; Adam's eps as Policy-Guided Diffusion has it (PyTorch's is 1e-8)."""
+    """Published values. Adam's eps is that of Policy-Guided Diffusion (PyTorch's is 1e-8)."""
 
     adam_eps: Float = setting(1e-5, "Adam's epsilon", ranges.POSITIVE)
-    alpha: Float = setting(2.5, "weight of the critic against cloning (equation 5)", ranges.NOT_NEGATIVE)
+    alpha: Float = setting(
+        2.5, "alpha, weight of the critic relative to the cloning term (equation 5)", ranges.NOT_NEGATIVE
+    )
 
 
 def _update_actor(
@@ -52,7 +54,7 @@ def _update_actor(
 
 
 def update(networks: Networks, key: jax.Array, state: State, batches: Transition, hyper: Hyper) -> tuple[State, Logs]:
-    """Two critic updates and one of the actor from batches [2, B, ...]; critic logs are means over the two."""
+    """Two critic updates and one actor update from batches [2, B, ...]. Critic logs are means over the two."""
     next_action = td3.next_actions(networks, key, state, batches, hyper)
     next_value = td3.next_values(networks, state, batches, next_action)
     targets = losses.td_target(batches.reward, batches.terminal, next_value, hyper.discount)

@@ -51,16 +51,16 @@ class ProgramHyper:
     agent: AgentHyper
     generator: Any = None  # None: nothing is generated
     reward_scale: Float = setting(1.0, "the agent learns from reward_scale * reward + reward_shift", ranges.POSITIVE)
-    reward_shift: Float = setting(0.0, "see reward_scale")
+    reward_shift: Float = setting(0.0, "constant that is added to scaled rewards (see reward_scale)")
     return_range: Float = setting(
         0.0,
-        "reward_scale is multiplied so that the returns of the data's episodes span so much (IQL's locomotion: 1000); "
-        "0: it is not",
+        "if above 0: reward_scale is multiplied by a factor, so that the highest and lowest return of the data's "
+        "episodes are this far apart (IQL's locomotion: 1000)",
         ranges.NOT_NEGATIVE,
     )
     best_share: Float = setting(
         1.0,
-        "share of the real rows that are drawn: those of the episodes with the highest returns",
+        "share of the real rows to learn from: those of the episodes with the highest returns",
         ranges.SHARE_ABOVE_0,
     )
 
