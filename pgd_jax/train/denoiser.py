@@ -25,16 +25,16 @@ class TrainState:
     key: jax.Array
     step: jax.Array  # i32[]
     params: Params
-    ema: Params  # the averaged weights, which sample
+    ema: Params  # averaged weights: those that sampling uses
     optimiser: optax.OptState
 
 
 class TrainingWindows(NamedTuple):
-    """All windows of a dataset without materialising them: 4x less memory than a copy of each."""
+    """All windows of a dataset as indices into its rows: 4x less memory than a copy of each window."""
 
     rows: jax.Array  # f32[N, D] network space, time order
     starts: jax.Array  # i32[W] first row of each window
-    last: jax.Array  # i32[W] last row of each: a window that is longer repeats it
+    last: jax.Array  # i32[W] last row of each window: a window that reaches past it repeats it
 
 
 def gather(windows: TrainingWindows, index: jax.Array, length: int) -> jax.Array:
@@ -53,7 +53,7 @@ def optimiser(config: TrainingConfig) -> optax.GradientTransformation:
 def init(key: jax.Array, network: Network, config: TrainingConfig) -> TrainState:
     key, key_params = jax.random.split(key)
     params = network.init(key_params)
-    # A copy: the same buffer twice in a donated state is an error.
+    # A copy: a donated state must not hold the same buffer twice.
     return TrainState(key, jnp.int32(0), params, jax.tree.map(jnp.copy, params), optimiser(config).init(params))
 
 
@@ -66,10 +66,9 @@ def train_step(
     config: TrainingConfig,
     mesh: Mesh | None = None,
 ) -> tuple[TrainState, jax.Array]:
-    """One Adam step on a batch drawn with replacement (a draw without one would sort all indices each step).
+    """One Adam step on a batch drawn with replacement. (Without replacement, each step would sort all indices.)
 
-    Each device draws all of the batch, which is cheap, and takes its own part of it, so that the draws do not depend on
-    the mesh.
+    Each device draws the whole batch, which is cheap, and keeps its own part. So the draws do not depend on the mesh.
     """
     key_batch, key_loss = jax.random.split(key)
     index = jax.random.randint(key_batch, (config.batch_size,), 0, windows.starts.shape[0])
@@ -81,7 +80,7 @@ def train_step(
         return edm.error(edm.denoiser(network, params), x0, *noised)
 
     loss, gradient = devices.mean(jax.value_and_grad(objective)(state.params), mesh)
-    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its int32 count
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to the power of its int32 count
         updates, opt_state = optimiser(config).update(gradient, state.optimiser, state.params)
     params = optax.apply_updates(state.params, updates)
     return dataclasses.replace(state, step=state.step + 1, params=params, optimiser=opt_state), loss
@@ -97,9 +96,10 @@ def train_chunk(
     config: TrainingConfig,
     mesh: Mesh | None = None,
 ) -> tuple[TrainState, jax.Array]:
-    """`steps_per_chunk` steps; returns the mean loss f32[]. Averaging (once an `ema_period`) is a loop level.
+    """`steps_per_chunk` steps. Returns the new state and the mean loss f32[].
 
-    With a mesh, state and windows are on each of its devices; a step sums gradients over them once.
+    The weights are averaged once per `ema_period`, as a level of the loop. With a mesh, each device holds the state and
+    the windows; each step averages the gradients over the devices once.
     """
     step = functools.partial(train_step, length=length, network=network, config=config, mesh=mesh)
     period = functools.partial(_period, step, config)
@@ -138,7 +138,7 @@ def validation_loss(
     num_windows: int,
     batch_size: int,
 ) -> jax.Array:
-    """EDM loss f32[] of weights `params` on held-out windows; the same key compares the same draws along a training."""
+    """EDM loss f32[] of weights `params` on held-out windows. The same key gives the same windows and noise."""
     num_batches = max(1, num_windows // batch_size)
 
     def batch(key: jax.Array) -> jax.Array:

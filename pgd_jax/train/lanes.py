@@ -1,4 +1,4 @@
-"""Seeds x hyperparameters as one axis: a lane for every combination of swept floats and seed."""
+"""Lanes: one for each combination of hyperparameter values and seed, stacked along one axis."""
 
 import itertools
 import math
@@ -13,24 +13,25 @@ from pgd_jax.core import hyper as floats
 from pgd_jax.core.errors import UserError
 from pgd_jax.train.program import ProgramHyper
 
-MAX_LANES = 1_000_000  # more are a slip of the pen
-COEFFICIENT = "generator.guidance_coefficient"  # what reports compare by: always told
-OF_GUIDANCE = ("generator.guided_share", "generator.guidance.")  # mean nothing to an unguided lane
+MAX_LANES = 1_000_000  # more is surely a typing error
+COEFFICIENT = "generator.guidance_coefficient"  # always listed: reports compare lanes by it
+OF_GUIDANCE = ("generator.guided_share", "generator.guidance.")  # without effect in an unguided lane
 
 
 class Lanes(NamedTuple):
-    """L lanes: their hyperparameters (leaves f32[L]), seeds u32[L], and what tells each apart."""
+    """L lanes: their hyperparameters (leaves f32[L]), seeds u32[L], and the settings that name each lane."""
 
     hypers: ProgramHyper
     seeds: jax.Array
-    settings: list[dict[str, float]]  # the floats of each lane that differ, or are not the default, by short names
+    # For each lane, by short names: the floats that differ between lanes or from their default.
+    settings: list[dict[str, float]]
 
 
 def build(hyper: ProgramHyper, values: Mapping[str, Any], num_seeds: int, first_seed: int) -> Lanes:
-    """Lanes for each combination of the values (slowest) and each seed (fastest).
+    """Lanes for each combination of values and each seed. The seed varies fastest.
 
-    `values` are one number or several a float, by name (`floats.values`); a float that is left out has its default.
-    Raises UserError for an unknown name and for values that are no finite numbers.
+    `values` maps the name of a float to one number or several (see `floats.values`). A float that is left out has its
+    default. Raises UserError for an unknown name, and for values that are not finite numbers.
     """
     complete = floats.values(hyper, values)
     several = {name: each for name, each in complete.items() if len(each) > 1}

@@ -23,15 +23,15 @@ from pgd_jax.train.program import LaneState, Program, ProgramHyper, Shared
 
 
 def num_best(share: Float, num_rows: int) -> jax.Array:
-    """The nearest number i32[] of rows to a share f32[] of them, 1 at least; the best are first where it is below 1."""
+    """The number of rows i32[] in a share f32[] of them, rounded, at least 1. If it is below 1, the best are first."""
     nearest = jnp.round(jnp.asarray(share, jnp.float32) * num_rows).astype(jnp.int32)
     return jnp.where(share < 1.0, jnp.clip(nearest, 1, num_rows), num_rows)
 
 
 def as_read(agent: Agent, made: Transition) -> Transition:
-    """Synthetic rows with a next_action where the agent learns from it, and only there: it takes memory."""
+    """Synthetic rows, with next_action only if the agent learns from it, because it takes memory."""
     if agent.needs_next_action and made.next_action is None:
-        raise UserError("the agent learns from next_action, which this generator does not give: choose another of them")
+        raise UserError("the agent learns from next_action, which this generator does not give: choose another agent")
     return made if agent.needs_next_action else made._replace(next_action=None)
 
 
@@ -60,7 +60,7 @@ def learn(
     shared: Shared,
     program: Program,
 ) -> tuple[AgentState, Metrics]:
-    """`updates_per_phase` gradient updates; logs are means over them."""
+    """`updates_per_phase` gradient updates. Logs are means over the updates."""
 
     def update(state: AgentState, key: jax.Array) -> tuple[AgentState, Metrics]:
         key_batch, key_update = jax.random.split(key)
@@ -72,7 +72,9 @@ def learn(
 
 
 def evaluate(key: jax.Array, state: AgentState, hyper: ProgramHyper, shared: Shared, program: Program) -> Metrics:
-    """Returns of E episodes of the greedy policy, environment units: mean, standard deviation, discounted mean."""
+    """Metrics f32[] of E episodes of the greedy policy, in environment units: mean and standard deviation of returns,
+    mean discounted return, mean length.
+    """
 
     assert program.env is not None
     policy = greedy(program.agent, state, shared.normalizer)
@@ -88,7 +90,7 @@ def evaluate(key: jax.Array, state: AgentState, hyper: ProgramHyper, shared: Sha
 def generate(
     key: jax.Array, state: LaneState, hyper: ProgramHyper, shared: Shared, program: Program
 ) -> tuple[Any, Synthetic, Metrics]:
-    """The generator's new state, a phase's synthetic data under the lane's policy, and how good they are."""
+    """The generator's new state, the phase's synthetic data for the lane's policy, and measures of the data."""
     generator, agent = program.generator, program.agent
     assert generator is not None
     guide = Guide(log_prob_of(agent, state.agent), functools.partial(agent.act, state.agent), state.phase)
@@ -109,7 +111,7 @@ def phase(program: Program, hyper: ProgramHyper, shared: Shared, state: LaneStat
     metrics: Metrics = {}
     if program.generator is not None:
         carried, synthetic, metrics = generate(key_generate, state, hyper, shared, program)
-        metrics.pop("dynamics_error_by_window", None)  # thousands of numbers a phase: only a report asks for them
+        metrics.pop("dynamics_error_by_window", None)  # thousands of numbers per phase, which only a report needs
     learning = devices.in_turn(functools.partial(learn, program=program), program.mesh)
     agent_state, logs = learning(key_learn, state.agent, synthetic, hyper, shared)
     metrics |= logs
@@ -122,15 +124,15 @@ def phase(program: Program, hyper: ProgramHyper, shared: Shared, state: LaneStat
 def run_chunk(
     program: Program, num_phases: int, states: LaneState, hypers: ProgramHyper, shared: Shared
 ) -> tuple[LaneState, Metrics]:
-    """`num_phases` phases of L lanes in one call; states and hypers have a leading axis L, metrics [L, P, ...].
+    """`num_phases` phases of L lanes in one call. States and hypers have a leading axis L, metrics are [L, P, ...].
 
     The states are donated. The same phases in smaller chunks give the same bits. On several devices (`program.mesh`)
-    states and hypers are divided by lane, `shared` is on each (`devices.place`).
+    states and hypers are divided by lane, and each device has a copy of `shared` (`devices.place`).
     """
 
     def chunk(states: LaneState, hypers: ProgramHyper, shared: Shared) -> tuple[LaneState, Metrics]:
         lanes = jax.vmap(functools.partial(phase, program), in_axes=(0, None, 0))
-        # The lanes within the phases: a scan within the vmap would be traced once more, by lanes.
+        # The vmap over lanes is inside the scan over phases. A scan inside the vmap would be traced once more.
         states, metrics = jax.lax.scan(lambda s, _: lanes(hypers, shared, s), states, None, length=num_phases)
         return states, jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), metrics)
 
@@ -139,7 +141,10 @@ def run_chunk(
 
 @functools.partial(jax.jit, static_argnums=(0,))
 def init(program: Program, seeds: jax.Array, hypers: ProgramHyper, shared: Shared) -> LaneState:
-    """The lanes' first states from seeds u32[L]; lanes of one seed start equal. Warm starts begin with new windows."""
+    """The first states of L lanes, from seeds u32[L]. Lanes with the same seed start equal.
+
+    With warm starts, the first windows are sampled here.
+    """
 
     def lane(seed: jax.Array, hyper: ProgramHyper, shared: Shared) -> LaneState:
         key, key_agent, key_generator = jax.random.split(jax.random.key(seed), 3)

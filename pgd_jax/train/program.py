@@ -1,4 +1,4 @@
-"""What the program is made of: its static plan, its traced floats, its state and its data."""
+"""The parts of the compiled program: its static plan, its traced floats, its state and its data."""
 
 from typing import Any, NamedTuple
 
@@ -16,13 +16,13 @@ from pgd_jax.generators.base import Generator, Model, State as GeneratorState
 
 
 class PhasePlan(NamedTuple):
-    """Loop lengths and sizes of a phase, by the names of `AgentConfig`; agent and generator have their own."""
+    """Loop lengths and sizes of a phase, named as in `AgentConfig`. Agent and generator have plans of their own."""
 
     updates_per_phase: int
     batch_size: int
     synthetic_per_batch: int
-    num_episodes: int  # of an evaluation; 0 for none
-    dynamics_windows: int  # of a phase, whose transitions are compared with the environment's own; 0 for none
+    num_episodes: int  # episodes of an evaluation; 0: no evaluation
+    dynamics_windows: int  # windows of a phase whose transitions are compared with the environment's; 0: none
 
 
 def plan_of(config: AgentConfig) -> PhasePlan:
@@ -34,19 +34,19 @@ class Program(NamedTuple):
 
     plan: PhasePlan
     agent: Agent
-    generator: Generator | None  # None: trained on real data alone
-    env: EvalEnv | None  # judges the agent, and the dynamics of synthetic data; None: neither is judged
-    mesh: Mesh | None = None  # devices of `loop.run_chunk` and `loop.init`; None: one
+    generator: Generator | None  # None: the agent learns from real data only
+    env: EvalEnv | None  # evaluates the agent and the dynamics of synthetic data; None: neither is evaluated
+    mesh: Mesh | None = None  # devices of `loop.run_chunk` and `loop.init`; None: one device
 
     @property
     def is_judged(self) -> bool:
-        """Whether each phase ends with episodes of the policy."""
+        """Whether each phase ends with evaluation episodes."""
         return self.env is not None and self.plan.num_episodes > 0
 
 
 @struct.dataclass
 class ProgramHyper:
-    """Every float of an experiment; traced, so that each is free to differ between lanes."""
+    """Every float of an experiment. They are traced, so that each may differ between lanes."""
 
     agent: AgentHyper
     generator: Any = None  # None: nothing is generated
@@ -75,8 +75,8 @@ class LaneState:
 
 @struct.dataclass
 class Shared:
-    """What all lanes read: an argument of the program, never a constant in it."""
+    """The data that all lanes read. They are an argument of the program, never a constant in it."""
 
-    model: Model  # the generator's; None where nothing is generated
+    model: Model  # the generator's model; None: nothing is generated
     normalizer: Normalizer
     real: Transition  # [N, ...]

@@ -1,12 +1,12 @@
-"""Training of the one-step world model: bootstrapped batches, Gaussian likelihood, each member's best weights kept.
+"""Training of the one-step world model: bootstrapped batches, Gaussian likelihood, the best weights of each member.
 
-    for each step, member by member, on a batch of its own bootstrap sample of the transitions:
+    for each step and each member, on a batch from the member's own bootstrap sample of the transitions:
         params <- Adam on the loss
     for each member, after each chunk:
-        best <- params, where they have the lowest error on held-out transitions so far
+        best <- params, if their error on held-out transitions is the lowest so far
 
-Keeping the best is what early stopping comes to. The number of steps is fixed: a run's length, time and learning curve
-are known beforehand, and members that still improve are not stopped by those that do not.
+Keeping the best weights has the effect of early stopping. The number of steps is fixed, so the length of a run is known
+beforehand, and a member that still improves is not stopped by the others.
 """
 
 import dataclasses
@@ -26,60 +26,61 @@ from pgd_jax.networks import ensemble
 
 ADAM_EPS = 1e-8
 BOUND_WEIGHT = 0.01
-ROWS_PER_BATCH = 4_096  # held-out ones at once; sets memory, not the result
-# Of the kernels' squares / 2: first layer, second, those between, last (MBPO, Janner et al. 2019, its released code).
+ROWS_PER_BATCH = 4_096  # held-out rows at once: sets the memory, not the result
+# Weights of the kernels' squares / 2: first layer, second, middle, last (MBPO's released code, Janner et al. 2019).
 DECAYS = (2.5e-5, 5e-5, 7.5e-5, 1e-4)
 
 
 class Rows(NamedTuple):
-    """Transitions as the network sees them; leading axes are free but equal."""
+    """Transitions as the network sees them. All fields have the same leading axes."""
 
     x: jax.Array  # f32[..., O + A]
     y: jax.Array  # f32[..., O + 1]
     terminal: jax.Array  # f32[...]
-    known: jax.Array  # f32[...] 0 where the file does not say what observation a terminal row led to
+    known: jax.Array  # f32[...] 0 where the file does not have the observation after a terminal row
 
 
 class Data(NamedTuple):
     training: Rows  # [N, ...]
     bootstrap: jax.Array  # i32[E, N] the rows that each member learns from, drawn with replacement
-    validation: Rows | None  # None: a single episode leaves nothing to hold out
+    validation: Rows | None  # None: with a single episode nothing is held out
 
 
 @struct.dataclass
 class TrainState:
     key: jax.Array
     model: adam.Trained
-    best: Params  # of each member
-    errors: jax.Array  # f32[E] their held-out errors; infinite before the first
+    best: Params  # best weights of each member
+    errors: jax.Array  # f32[E] their held-out errors; infinite before the first measurement
 
 
 def init(key: jax.Array, config: WorldModelConfig, in_dim: int, out_dim: int) -> TrainState:
     key, key_params = jax.random.split(key)
     sizes = (in_dim, out_dim, config.hidden_dim, config.num_hidden, config.num_members)
     params = ensemble.init(key_params, *sizes)
-    # A copy: the same buffer twice in a donated state is an error.
+    # A copy: a donated state must not hold the same buffer twice.
     return TrainState(key, adam.init(params), jax.tree.map(jnp.copy, params), jnp.full(config.num_members, jnp.inf))
 
 
 def bootstrap(key: jax.Array, num_members: int, num_rows: int) -> jax.Array:
-    """i32[E, N] (PETS, Chua et al. 2018, section 4: each member learns from its own sample of the data)."""
+    """Row indices i32[E, N]: each member learns from its own sample of the data (PETS, Chua et al. 2018, section 4)."""
     return jax.random.randint(key, (num_members, num_rows), 0, num_rows)
 
 
 def weight_decays(num_layers: int) -> Sequence[float]:
-    """For each layer: rising from the first to the last."""
+    """The weight decay of each layer. It rises from the first layer to the last."""
     first, second, between, last = DECAYS
     return [*[first, second, *[between] * num_layers][: num_layers - 1], last]
 
 
 def loss(params: Params, rows: Rows, beta: float = 0.0) -> jax.Array:
-    """f32[] of a batch for each member, rows [E, B, ...]; sums over members, means over their batches.
+    """The loss f32[] of rows [E, B, ...], a batch for each member: mean over the batch, sum over members.
 
-    (mu - y)^2 / sigma^2 + log sigma^2 in the mean over columns: twice the Gaussian's negative log-likelihood without
-    its constant (PETS, equation 1), each column and row weighted by sigma^(2 beta), which is not differentiated
-    (beta-NLL, Seitzer et al. 2022, arXiv 2203.09168, equation 6). Then the cross-entropy of the end, the decay of the
-    weights, and the pull on the bounds of log sigma^2 (PETS, appendix A.1).
+    It has four terms. The first is (mu - y)^2 / sigma^2 + log sigma^2, a mean over columns: twice the negative
+    log-likelihood of a Gaussian without its constant (PETS, equation 1). Each entry has the weight sigma^(2 beta),
+    which is not differentiated (beta-NLL, Seitzer et al. 2022, arXiv 2203.09168, equation 6). The others are the
+    cross-entropy of the terminal flag, the weight decay, and the penalty on the bounds of log sigma^2 (PETS,
+    appendix A.1).
     """
     mean, log_var, logit = ensemble.apply(params, rows.x)
     is_known = jnp.broadcast_to(rows.known[..., None], rows.y.shape).at[..., -1].set(1.0)
@@ -95,9 +96,9 @@ def loss(params: Params, rows: Rows, beta: float = 0.0) -> jax.Array:
 
 
 def held_out(params: Params, rows: Rows) -> tuple[jax.Array, jax.Array]:
-    """(squared error, cross-entropy of the end), f32[E] each, of rows [N, ...]: the former of known rows.
+    """(squared error, cross-entropy of the terminal flag) of rows [N, ...], f32[E] each.
 
-    In units of the targets' variances: 1 is the error of one who always says the mean.
+    The squared error is over known rows, in units of the targets' variances: always predicting the mean has error 1.
     """
     num_members = params["layers"][0]["bias"].shape[0]
 
@@ -112,7 +113,7 @@ def held_out(params: Params, rows: Rows) -> tuple[jax.Array, jax.Array]:
 
 
 def train_step(state: TrainState, data: Data, config: WorldModelConfig) -> tuple[TrainState, jax.Array]:
-    """One Adam step of all members."""
+    """One Adam step of all members. Returns the new state and the loss f32[] per member."""
     key, key_batch = jax.random.split(state.key)
     num_members, num_rows = data.bootstrap.shape
     drawn = jax.random.randint(key_batch, (num_members, config.batch_size), 0, num_rows)
@@ -124,7 +125,7 @@ def train_step(state: TrainState, data: Data, config: WorldModelConfig) -> tuple
 
 
 def keep_best(state: TrainState, errors: jax.Array) -> TrainState:
-    """With the weights of those members whose held-out errors f32[E] are the lowest they have had."""
+    """`state` with the new weights of each member whose held-out error, of `errors` f32[E], is its lowest so far."""
     is_better = errors < state.errors
 
     def better(new: jax.Array, old: jax.Array) -> jax.Array:
@@ -136,9 +137,9 @@ def keep_best(state: TrainState, errors: jax.Array) -> TrainState:
 
 @functools.partial(jax.jit, static_argnames=("config",), donate_argnames=("state",))
 def train_chunk(state: TrainState, data: Data, *, config: WorldModelConfig) -> tuple[TrainState, dict[str, jax.Array]]:
-    """`steps_per_chunk` steps, then the held-out errors; metrics are means over members, `best_error` over elites.
+    """`steps_per_chunk` steps, then the held-out errors. Metrics are means over members; `best_error` is over elites.
 
-    The steps of several chunks are to the bit those of one. Without held-out rows the newest weights are the best.
+    Several chunks give the same bits as one long chunk. Without held-out rows the newest weights are the best ones.
     """
     step = functools.partial(train_step, data=data, config=config)
     state, losses = jax.lax.scan(lambda state, _: step(state), state, None, length=config.steps_per_chunk)
@@ -153,5 +154,5 @@ def train_chunk(state: TrainState, data: Data, *, config: WorldModelConfig) -> t
 
 
 def elites(state: TrainState, num_elites: int) -> Params:
-    """The ensemble of the members with the lowest held-out errors, at their best."""
+    """The best weights of the `num_elites` members with the lowest held-out errors."""
     return ensemble.take(state.best, jnp.argsort(state.errors)[:num_elites])
