@@ -1,4 +1,4 @@
-"""The framework's only exit: a network is a pair of pure functions."""
+"""A network as a pair of pure functions. Only this file and the networks beside it know flax.linen."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +17,10 @@ class Network(NamedTuple):
 
 
 def from_linen(module: nn.Module, *example: jax.Array) -> Network:
-    """Wraps a linen module, traced once for all its calls of equal shapes; `example` inputs fix the parameters'."""
+    """Wraps a linen module. Shapes of `example` inputs set the shapes of the parameters.
+
+    The module is traced once for all calls with equal shapes.
+    """
 
     def init(key: jax.Array) -> Params:
         return module.init(key, *example)["params"]

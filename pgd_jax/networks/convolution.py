@@ -1,6 +1,6 @@
-"""'Same' kernel-3 convolutions over time, [B, T, C] -> [B, T, F], in as few operations as matrix products allow.
+"""'Same' kernel-3 convolutions over time, [B, T, C] -> [B, T, F], as few matrix products.
 
-A kernel is [3, C, F]: what the row before, the row itself and the row after are multiplied with.
+A kernel is [3, C, F]: the factors of the row before, the row itself and the row after.
 """
 
 import jax
@@ -11,11 +11,12 @@ from pgd_jax.networks.product import product
 
 
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x [B, T, C] with kernel [3, C, F]; zeros stand beyond the ends.
+    """x [B, T, C] convolved with kernel [3, C, F] -> [B, T, F], with zeros beyond the ends.
 
-    On CPU wide kernels go by tiles of four rows, equal to the direct sum within rounding. Elsewhere it is one matrix
-    product, whose rate is not the limit there, and in bfloat16, whose rounding the tiles' differences would multiply.
-    Not by XLA's convolution, whose CPU gradient inside `lax.scan` falls back to a naive kernel (19x slower measured).
+    On CPU, wide kernels use tiles of four rows (Winograd), equal to the direct sum within rounding. Otherwise it is one
+    matrix product: on accelerators, where arithmetic is not the limit, and in bfloat16, whose rounding errors the tiles
+    would multiply. XLA's own convolution is not used: inside `lax.scan` its CPU gradient falls back to a naive kernel
+    (measured: 19x slower).
     """
     if x.dtype != jnp.float32 or not cpu.is_wide(*kernel.shape[1:]):
         return direct(x, kernel)
@@ -24,16 +25,17 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 @jax.jit
 def direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Shifted copies side by side, times the kernel: 3 C F products a row."""
+    """One product of the kernel with shifted copies of x side by side: 3 C F multiplications per row."""
     before, after = _shifted(x, 1), _shifted(x, -1)
     return product(jnp.concatenate([before, x, after], axis=-1), kernel.reshape(-1, kernel.shape[-1]))
 
 
 @jax.jit
 def convolve_repeated(below: jax.Array, kernel: jax.Array) -> jax.Array:
-    """below [B, T/2, C], every row of it twice, with kernel [3, C, F]: [B, T, F] by half the products, none repeated.
+    """Convolves the rows of below [B, T/2, C], each taken twice, with kernel [3, C, F] -> [B, T, F].
 
-    Row 2t has below[t - 1], below[t], below[t] around it, row 2t + 1 has below[t], below[t], below[t + 1].
+    It needs half of the products. Row 2t is made of below[t - 1], below[t], below[t]; row 2t + 1 of below[t], below[t],
+    below[t + 1].
     """
     before, here, after = jnp.split(product(below, jnp.concatenate([*kernel], axis=-1)), 3, axis=-1)
     even, odd = _shifted(before, 1) + here + after, before + here + _shifted(after, -1)
@@ -42,5 +44,5 @@ def convolve_repeated(below: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _shifted(x: jax.Array, by: int) -> jax.Array:
-    """Rows moved one on (by=1) or one back (by=-1), a row of zeros in their place."""
+    """Rows moved one later (by=1) or one earlier (by=-1), with a row of zeros in the gap."""
     return jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0))) if by == 1 else jnp.pad(x[:, 1:], ((0, 0), (0, 1), (0, 0)))

@@ -1,12 +1,12 @@
-"""Everything that is there for the speed or the rounding of CPUs alone, behind one switch.
+"""Kernels for the speed or the rounding of CPUs only, behind one switch.
 
-    kernel_order_product    x @ kernel whose gradient for the kernel is made in the kernel's own order
-    convolve_by_tiles       a kernel-3 convolution by half the products (Winograd)
-    by_lanes                a network whose value is computed lane by lane, so that equal lanes are equal to the bit
+    kernel_order_product    x @ kernel, where the gradient of the kernel is computed in the kernel's own memory order
+    convolve_by_tiles       a kernel-3 convolution with half the multiplications (Winograd)
+    by_lanes                a network evaluated lane by lane, so that equal lanes have equal bits
 
-Programs for accelerators have none of it: they get `x @ kernel` and the direct convolution (`choose`). On CPU the
-environment variable PGD_JAX_CPU_KERNELS=0, read when this module is imported, switches all of it off. Values are the
-same but for rounding, and so are derivatives, of any order, forwards and backwards.
+Programs for accelerators use none of them: they have `x @ kernel` and the direct convolution (`choose`). On CPU the
+environment variable PGD_JAX_CPU_KERNELS=0 switches all of them off; it is read when this module is imported. Values
+agree within rounding. So do derivatives of any order, in forward and reverse mode.
 """
 
 import functools
@@ -24,12 +24,12 @@ IS_ON = os.environ.get(SWITCH, "1") != "0"
 
 
 def enabled() -> bool:
-    """Whether programs for CPUs take these kernels; read when a function is traced."""
+    """Whether programs for CPUs use these kernels. It is read when a function is traced."""
     return IS_ON
 
 
 def choose(*args: Any, cpu: Callable[..., Any], default: Callable[..., Any]) -> Any:
-    """`cpu(*args)` in programs for CPUs, where the switch is on; `default(*args)` elsewhere."""
+    """`cpu(*args)` in programs for CPUs if the switch is on, else `default(*args)`."""
     return jax.lax.platform_dependent(*args, cpu=cpu, default=default) if enabled() else default(*args)
 
 
@@ -37,11 +37,11 @@ def choose(*args: Any, cpu: Callable[..., Any], default: Callable[..., Any]) -> 
 
 
 def kernel_order_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x [..., C] times kernel [C, F]: [..., F].
+    """x [..., C] times kernel [C, F] -> [..., F].
 
-    JAX's own gradient with respect to the kernel is made as [F, C] and transposed, and all that reads it, an
-    optimiser's moments above all, goes through memory in strides. Here it is made as [C, F]. An order of results is
-    for the transpose of a linear function to say, hence a primitive: `jax.custom_vjp` would have no forward mode, and
+    JAX computes the gradient of the kernel as [F, C] and transposes it. Whatever reads it then goes through memory in
+    strides, above all the optimiser's moments. Here it is computed as [C, F]. Only the transpose of a linear function
+    can set that order, so this is a primitive: `jax.custom_vjp` has no forward mode, and
     `jax.custom_derivatives.linear_call` cannot be vmapped.
     """
     if _is_checked(x) or _is_checked(kernel):
@@ -50,12 +50,12 @@ def kernel_order_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _is_checked(x: jax.Array) -> bool:
-    """Whether x is of a shard_map that checks along which axes arrays vary: rules of its own JAX has for its own."""
+    """Whether x is in a shard_map that checks along which axes arrays vary. JAX can only check its own primitives."""
     return bool(getattr(getattr(jax.typeof(x), "manual_axis_type", None), "varying", ()))
 
 
 def _numbers(x_ndim: int, num_batch: int) -> Any:
-    """Of x [*batch, *rows, C] times kernel [*batch, C, F]: [*batch, *rows, F]."""
+    """Dimension numbers of x [*batch, *rows, C] times kernel [*batch, C, F] -> [*batch, *rows, F]."""
     batch = tuple(range(num_batch))
     return ((x_ndim - 1,), (num_batch,)), (batch, batch)
 
@@ -70,7 +70,7 @@ def _abstract(x: Any, kernel: Any, *, num_batch: int) -> Any:
 
 
 def _to_x(cotangent: jax.Array, x: Any, kernel: jax.Array, *, num_batch: int) -> jax.Array:
-    """cotangent [*batch, *rows, F] times the transposed kernel: [*batch, *rows, C]."""
+    """Gradient of x [*batch, *rows, C]: cotangent [*batch, *rows, F] times the transposed kernel."""
     del x
     batch = tuple(range(num_batch))
     contracted = ((cotangent.ndim - 1,), (num_batch + 1,))
@@ -78,7 +78,7 @@ def _to_x(cotangent: jax.Array, x: Any, kernel: jax.Array, *, num_batch: int) ->
 
 
 def _to_kernel(cotangent: jax.Array, x: jax.Array, kernel: Any, *, num_batch: int) -> jax.Array:
-    """x [*batch, *rows, C], transposed, times cotangent [*batch, *rows, F]: [*batch, C, F]."""
+    """Gradient of the kernel [*batch, C, F]: the transposed x times cotangent [*batch, *rows, F]."""
     del kernel
     lead = x.shape[:num_batch]
     rows, cotangents = (array.reshape(*lead, -1, array.shape[-1]) for array in (x, cotangent))
@@ -117,8 +117,8 @@ ad.defbilinear(_product_p, _to_x, _to_kernel)
 # Winograd's F(4, 3): four outputs of a kernel of three by six products in place of twelve. The matrices are those of
 # Lavin & Gray 2016 (arXiv 1509.09308), for F(4x4, 3x3) in two dimensions; the points are 0, 1, -1, 2, -2 and infinity.
 TILE = 4
-MIN_CHANNELS = 32  # with fewer on either side the sums cost what the products save, and every tile has to be compiled
-OF_INPUT = (  # B^T, of the tile's rows with one on each side
+MIN_CHANNELS = 32  # below this, the additions cost what the products save, and each tile takes time to compile
+OF_INPUT = (  # B^T, for the tile's rows and one row on each side
     (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
     (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
 )  # fmt: skip
@@ -130,16 +130,19 @@ OF_OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1
 
 
 def is_wide(channels: int, features: int) -> bool:
-    """Whether tiles are faster than the direct sum."""
+    """Whether tiles are faster than the direct sum for so many input channels and output features."""
     return min(channels, features) >= MIN_CHANNELS
 
 
 @jax.jit
 def convolve_by_tiles(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x [B, T, C] with kernel [3, C, F]: [B, T, F], 'same', by Winograd's F(4, 3): 3/2 C F products a row."""
+    """'Same' convolution of x [B, T, C] with kernel [3, C, F] -> [B, T, F], by Winograd's F(4, 3).
+
+    It takes 3/2 C F multiplications per row.
+    """
     batch, length, channels = x.shape
     num_tiles = -(-length // TILE)
-    # A row in front, and so many behind that one more tile begins, of which the last real one needs the first row.
+    # One row before, and enough rows after to begin one more tile: the last real tile reads that tile's first row.
     padded = jnp.pad(x, ((0, 0), (1, (num_tiles + 1) * TILE - length - 1), (0, 0)))
     tiles = padded.reshape(batch, num_tiles + 1, TILE, channels)
     rows = [tiles[:, :-1, i] for i in range(TILE)] + [tiles[:, 1:, i] for i in range(2)]
@@ -152,7 +155,7 @@ def convolve_by_tiles(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _sum(weights: Sequence[float], terms: Sequence[jax.Array] | jax.Array) -> jax.Array:
-    """Of the terms by their weights, without those of weight zero."""
+    """The weighted sum of the terms, without those of weight zero."""
     weighted = [weight * term for weight, term in zip(weights, terms, strict=True) if weight]
     return sum(weighted[1:], start=weighted[0])
 
@@ -161,10 +164,10 @@ def _sum(weights: Sequence[float], terms: Sequence[jax.Array] | jax.Array) -> ja
 
 
 def by_lanes(apply: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """`apply` whose value, on CPU, goes through the lanes of a vmap one after the other.
+    """Wraps `apply`: on CPU, a vmap over lanes computes its value for one lane after another.
 
-    A matrix product on CPU rounds the last rows of a batch otherwise than the first: over all lanes at once, equal
-    lanes would not be equal to the bit. Derivatives take all lanes together.
+    On CPU a matrix product rounds the last rows of a batch differently from the first. So equal lanes would not have
+    equal bits if all lanes were one batch. Derivatives are computed for all lanes together.
     """
     one_by_one = jax.custom_batching.sequential_vmap(apply)
 
@@ -173,7 +176,7 @@ def by_lanes(apply: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         return choose(*args, cpu=one_by_one, default=apply)
 
     def derivative(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-        # Only along what has a tangent: of a denoiser that is steered its weights have none.
+        # Only inputs with a tangent take part. Under guidance, a denoiser's weights have none.
         values, structure = jax.tree.flatten(primals)
         along = jax.tree.leaves(tangents)
         moved = [i for i, t in enumerate(along) if not isinstance(t, jax.custom_derivatives.SymbolicZero)]

@@ -1,7 +1,7 @@
-"""An ensemble of Gaussian networks: a layer of all members is one batched product.
+"""An ensemble of Gaussian networks. One batched product computes a layer of all members.
 
-The network of PETS (Chua et al. 2018, arXiv 1805.12114, section 4 and appendix A.1), with the activations and the
-initialisation of MBPO (Janner et al. 2019, arXiv 1906.08253), as offline model-based methods use it.
+The network is that of PETS (Chua et al. 2018, arXiv 1805.12114, section 4 and appendix A.1). Activations and
+initialisation are those of MBPO (Janner et al. 2019, arXiv 1906.08253), as in offline model-based methods.
 """
 
 from typing import Any, NamedTuple
@@ -13,12 +13,12 @@ import numpy as np
 from pgd_jax.core.types import Params
 from pgd_jax.networks import product
 
-MAX_LOG_VAR, MIN_LOG_VAR = 0.5, -10.0  # where the learned bounds start
-TRUNCATED_AT = 2.0  # standard deviations, of the first weights
+MAX_LOG_VAR, MIN_LOG_VAR = 0.5, -10.0  # initial values of the learned bounds
+TRUNCATED_AT = 2.0  # initial weights are truncated at this many standard deviations
 
 
 class Prediction(NamedTuple):
-    """Of each member: a diagonal Gaussian, and the logit of an event."""
+    """The prediction of each member: a diagonal Gaussian, and the logit of an event."""
 
     mean: jax.Array  # f32[E, B, out]
     log_var: jax.Array  # f32[E, B, out], between the learned bounds
@@ -30,7 +30,7 @@ def init(
 ) -> dict[str, Any]:
     """{"layers": for each layer a kernel [E, in, out] and a bias [E, out], "max_log_var", "min_log_var": f32[E, out]}.
 
-    Weights are normal with standard deviation 1 / (2 sqrt(in)), cut off at two of them; biases are 0.
+    Weights are normal with standard deviation 1 / (2 sqrt(in)), truncated at two standard deviations. Biases are 0.
     """
     sizes = [in_dim, *[hidden_dim] * num_hidden, 2 * out_dim + 1]
     layers = []
@@ -44,7 +44,7 @@ def init(
 
 
 def raw(params: Params, x: jax.Array) -> jax.Array:
-    """x f32[E, B, in], an input for each member -> f32[E, B, 2 out + 1]: mean, log variance without bounds, logit."""
+    """x f32[E, B, in], inputs of each member -> f32[E, B, 2 out + 1]: mean, log variance without bounds, logit."""
     *hidden, last = params["layers"]
     for layer in hidden:
         x = jax.nn.silu(_dense(layer, x))
@@ -56,7 +56,7 @@ def _dense(layer: Params, x: jax.Array) -> jax.Array:
 
 
 def split(params: Params, out: jax.Array) -> Prediction:
-    """What `raw` gives, its log variance held softly between the bounds (PETS, appendix A.1)."""
+    """Splits the output f32[E, B, 2 out + 1] of `raw`. Soft bounds limit the log variance (PETS, appendix A.1)."""
     low, high = (params[name][:, None, :] for name in ("min_log_var", "max_log_var"))
     out_dim = high.shape[-1]
     log_var = high - jax.nn.softplus(high - out[..., out_dim : 2 * out_dim])
@@ -65,10 +65,10 @@ def split(params: Params, out: jax.Array) -> Prediction:
 
 
 def apply(params: Params, x: jax.Array) -> Prediction:
-    """x f32[E, B, in], an input for each member."""
+    """The prediction for x f32[E, B, in], inputs of each member."""
     return split(params, raw(params, x))
 
 
 def take(params: Params, members: jax.Array) -> Params:
-    """The ensemble of these members, i32[K]."""
+    """The parameters of an ensemble of K members, from their indices i32[K]."""
     return jax.tree.map(lambda leaf: leaf[members], params)

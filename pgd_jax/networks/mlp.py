@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons and the small heads that agents put on them, as Networks."""
+"""Multi-layer perceptrons as Networks, with the output heads that agents need."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,10 +15,11 @@ from pgd_jax.networks.product import Dense
 
 
 def _fan_in_uniform(fan_in: int) -> Callable[..., jax.Array]:
-    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), for kernels and biases alike: PyTorch's nn.Linear.
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for kernels and biases, as in PyTorch's nn.Linear.
 
-    Hence the initialisation of the released TD3+BC, and of CORL's TD3+BC and IQL. The released IQL has orthogonal
-    kernels; on CPU, XLA (jaxlib 0.10.2) hangs in their QR decompositions when `init` is vmapped over lanes.
+    So this is the initialisation of the released TD3+BC, and of CORL's TD3+BC and IQL. The released IQL has orthogonal
+    kernels. They are not used here: on CPU, XLA (jaxlib 0.10.2) hangs in their QR decompositions when `init` is vmapped
+    over lanes.
     """
     bound = fan_in**-0.5
 
@@ -36,10 +37,10 @@ def _symmetric_uniform(bound: float) -> Callable[..., jax.Array]:
 
 
 class Start(NamedTuple):
-    """How layers start, where it is not `_fan_in_uniform` for all."""
+    """The initialisation of layers. None stands for `_fan_in_uniform`."""
 
-    bias: float | None = None  # of hidden layers, a constant
-    last: float | None = None  # the last layer, kernel and bias: uniform within +- this
+    bias: float | None = None  # constant bias of hidden layers
+    last: float | None = None  # kernel and bias of the last layer are uniform in [-last, last]
 
 
 FAN_IN = Start()
@@ -74,7 +75,7 @@ def mlp(
 
 
 def scalar(in_dim: int, hidden_dim: int, num_hidden: int, norm: str = NO_NORM, start: Start = FAN_IN) -> Network:
-    """`apply(params, *inputs) -> [...]`: a number from inputs [..., i] of sizes summing to `in_dim`: V(s), Q(s, a)."""
+    """`apply(params, *inputs) -> [...]`, such as V(s) or Q(s, a). The last axes of the inputs sum to `in_dim`."""
     trunk = mlp(in_dim, 1, hidden_dim, num_hidden, norm, start)
 
     def apply(params: Params, *inputs: jax.Array) -> jax.Array:
@@ -107,7 +108,7 @@ def gaussian_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: 
 
 
 def unit_gaussian_policy(obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int) -> Network:
-    """As `gaussian_policy` with a log_std of 0 for ever: a deterministic policy, of which regression is likelihood."""
+    """As `gaussian_policy`, with log_std fixed to 0: for a deterministic policy. Its likelihood is squared error."""
     mean = tanh_policy(obs_dim, action_dim, hidden_dim, num_hidden)
 
     def apply(params: Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -125,9 +126,9 @@ def unsquashed_gaussian_policy(
     log_std_max: float,
     start: Start = FAN_IN,
 ) -> Network:
-    """`apply(params, obs [..., O]) -> (mean [..., A], log_std [..., A])`, both of the state and the mean unbounded.
+    """`apply(params, obs [..., O]) -> (mean [..., A], log_std [..., A])`. Both depend on the state.
 
-    log_std is clipped to [log_std_min, log_std_max]; beyond a limit the likelihood is left to the mean.
+    The mean has no bounds. log_std is clipped to [log_std_min, log_std_max]; beyond a limit it has no gradient.
     """
     trunk = mlp(obs_dim, 2 * action_dim, hidden_dim, num_hidden, start=start)
 
@@ -141,7 +142,7 @@ def unsquashed_gaussian_policy(
 def conditional_gaussian_policy(
     obs_dim: int, action_dim: int, hidden_dim: int, num_hidden: int, log_std_min: float, log_std_max: float
 ) -> Network:
-    """As `unsquashed_gaussian_policy` with the mean [..., A] in (-1, 1)."""
+    """As `unsquashed_gaussian_policy`, with the mean [..., A] in (-1, 1)."""
     policy = unsquashed_gaussian_policy(obs_dim, action_dim, hidden_dim, num_hidden, log_std_min, log_std_max)
 
     def apply(params: Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -154,8 +155,8 @@ def conditional_gaussian_policy(
 def ensemble(member: Network, num_members: int) -> Network:
     """`apply(params, *inputs) -> [num_members, ...]`: independently initialised members on the same inputs.
 
-    Each layer of all members is one batched product. The parameters are a member's with a leading axis, so
-    `member.apply(jax.tree.map(lambda p: p[0], params), ...)` evaluates the first member alone.
+    One batched product computes a layer of all members. The parameters are those of a member with a leading axis:
+    `member.apply(jax.tree.map(lambda p: p[0], params), ...)` evaluates the first member.
     """
 
     def init(key: jax.Array) -> Params:

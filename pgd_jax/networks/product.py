@@ -1,4 +1,4 @@
-"""The product of a dense layer."""
+"""The matrix product of a dense layer, with the CPU kernel where it is faster."""
 
 import functools
 from typing import Any
@@ -10,12 +10,12 @@ from pgd_jax.networks import cpu
 
 
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x [..., C] times kernel [C, F]: [..., F]."""
+    """x [..., C] times kernel [C, F] -> [..., F]."""
     return cpu.kernel_order_product(x, kernel) if cpu.enabled() else x @ kernel
 
 
 def _dot_general(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, precision: Any = None) -> jax.Array:
-    """`product` in the place of lax.dot_general, as nn.Dense calls it."""
+    """`product` with the signature of lax.dot_general, for nn.Dense."""
     if dimension_numbers != (((x.ndim - 1,), (0,)), ((), ())) or precision is not None:
         raise NotImplementedError(f"Dense by `product` over {dimension_numbers} at precision {precision}")
     return product(x, kernel)

@@ -1,8 +1,8 @@
-"""A temporal U-Net applied to batches of windows, the shape of network that PGD (arXiv 2404.06356, appendix) uses.
+"""A temporal U-Net on batches of windows: the kind of network that PGD uses (arXiv 2404.06356, appendix).
 
-Its blocks normalise in one of two ways. "group" is the reference's: GroupNorm over time and channels, to which the
-noise embedding is added. "layer" normalises each row by itself and lets the embedding scale and shift it (adaptive
-LayerNorm; Peebles & Xie 2023, arXiv 2212.09748): half of the dynamics error at the same cost
+Its blocks have one of two norms. "group" is that of the reference: GroupNorm over time and channels; the noise
+embedding is added to its output. "layer" normalises each row by itself, and the embedding scales and shifts the row
+(adaptive LayerNorm; Peebles & Xie 2023, arXiv 2212.09748). It has half of the dynamics error at the same cost
 (experiments/denoiser_study).
 """
 
@@ -17,15 +17,15 @@ from pgd_jax.networks import base, cpu
 from pgd_jax.networks.convolution import convolve, convolve_repeated
 from pgd_jax.networks.product import Dense, product
 
-NUM_GROUPS = 8  # of every GroupNorm, as in the reference
+NUM_GROUPS = 8  # groups of every GroupNorm, as in the reference
 NORMS = LAYER, GROUP = ("layer", "group")
 
 
 class Kernel(nn.Module):
-    """A linear map of the rows around each row (kernel_size 3, zeros beyond the ends) or of the row alone (1).
+    """A linear map of a row and its two neighbours (kernel_size 3, zeros beyond the ends), or of a row alone (1).
 
-    Rows are [B, T, C]; with `below` [B, T/2, C'], they are those of `below`, each twice, beside those of x.
-    Parameters are those of nn.Dense on such rows, in the order before, itself, after.
+    Rows are x [B, T, C]. `below` [B, T/2, C'] is concatenated with x; each of its rows then appears twice.
+    Parameters are those of nn.Dense on the rows before, itself and after, in this order.
     """
 
     features: int
@@ -61,13 +61,13 @@ class Conv3(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, below: jax.Array | None = None) -> jax.Array:
-        return Kernel(self.features, 3, self.dtype, name="Dense_0")(x, below)  # the name that older checkpoints have
+        return Kernel(self.features, 3, self.dtype, name="Dense_0")(x, below)  # checkpoints have this name
 
 
 class GroupNorm(nn.Module):
-    """GroupNorm (Wu & He 2018) over time and the channels of a group, in float32, as one scale and shift a channel.
+    """GroupNorm (Wu & He 2018) over time and the channels of a group, in float32, as a scale and a shift per channel.
 
-    Parameters are those of nn.GroupNorm, with which the network takes 8 % longer on CPU.
+    Parameters are those of nn.GroupNorm. With nn.GroupNorm itself the network takes 8 % longer on CPU.
     """
 
     dtype: jnp.dtype
@@ -92,7 +92,7 @@ class GroupNorm(nn.Module):
 
 
 def layer_norm(x: jax.Array, epsilon: float = 1e-6) -> jax.Array:
-    """Each row of x [B, T, C] at mean 0 and variance 1, by float32 moments."""
+    """Normalises each row of x [B, T, C] to mean 0 and variance 1. The moments are float32."""
     wide = x.astype(jnp.float32)
     centre = jnp.mean(wide, axis=-1, keepdims=True)
     variance = jnp.maximum(jnp.mean(wide * wide, axis=-1, keepdims=True) - centre**2, 0.0)
@@ -100,9 +100,9 @@ def layer_norm(x: jax.Array, epsilon: float = 1e-6) -> jax.Array:
 
 
 class Block(nn.Module):
-    """Two normalised convolutions with ReLU, between which the noise embedding comes in; residual.
+    """A residual block: two normalised convolutions with ReLU; the noise embedding enters between them.
 
-    With rows from `below`, each twice, beside those of x: see Kernel.
+    For `below` see Kernel.
     """
 
     features: int
@@ -149,10 +149,10 @@ class UNet(nn.Module):
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """[B, T, C] -> [B, T/2, C], the larger of each pair of neighbours.
+    """[B, T, C] -> [B, T/2, C], the maximum of each pair of neighbouring rows.
 
-    By a choice, not jnp.max, whose derivative asks which rows equal the result and divides by their number: where XLA
-    computes a row twice, rounded differently, none does, and the derivative is NaN.
+    It selects with a comparison instead of jnp.max. The derivative of jnp.max divides by the number of rows that equal
+    the maximum. XLA may compute a row twice with different rounding; then no row is equal, and the derivative is NaN.
     """
     pairs = x.reshape(x.shape[0], x.shape[1] // 2, 2, x.shape[2])
     first, second = pairs[:, :, 0], pairs[:, :, 1]
