@@ -1,4 +1,4 @@
-"""How true and how on-policy windows are: functions of arrays in environment space."""
+"""Measures of windows: dynamics error and on-policy likelihood, as functions of arrays in environment space."""
 
 from collections.abc import Callable
 
@@ -16,10 +16,10 @@ from pgd_jax.measures import dynamics
 
 @in_float32
 def dynamics_error(windows: Windows, env: str) -> float:
-    """Mean squared error of the next observation against one true step of task `env`, in the dataset's variances.
+    """Mean squared error of the next observation against one true step of task `env`, in units of data variances.
 
-    Of the valid rows that are not terminal. A measure of Policy-Guided Diffusion (arXiv 2404.06356). Raises UserError
-    for a task that is not in-graph, or whose observations do not determine its state.
+    The mean is over valid rows that are not terminal. Policy-Guided Diffusion has this measure (arXiv 2404.06356).
+    Raises UserError for a task that is not in-graph, and for one whose observations do not determine its state.
     """
     if env not in ENVS:
         raise UserError(f'no in-graph environment "{env}"{nearest(env, ENVS)} (known: {", ".join(ENVS)})')
@@ -34,6 +34,6 @@ def dynamics_error(windows: Windows, env: str) -> float:
 
 @in_float32
 def log_likelihood(windows: Windows, log_prob: Callable[[jax.Array, jax.Array], jax.Array]) -> float:
-    """Mean of `log_prob`(obs [..., O], action [..., A]) over the valid rows: how likely their actions are."""
+    """Mean of `log_prob`(obs [..., O], action [..., A]) over the valid rows: how likely the policy's actions are."""
     obs, action = (jnp.asarray(array, jnp.float32) for array in (windows.obs, windows.action))
     return float(np.asarray(log_prob(obs, action))[windows.valid].mean())

@@ -1,4 +1,4 @@
-"""How far generated transitions are from the true dynamics (a measure of PGD, arXiv 2404.06356)."""
+"""The dynamics error: how far generated transitions are from the true dynamics (PGD, arXiv 2404.06356)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,20 +11,20 @@ from pgd_jax.core.types import Normalizer, Transition
 from pgd_jax.data import normalizer as normalizers
 from pgd_jax.envs.base import EvalEnv
 
-# Environments stepped side by side, a lane: a simulator's state takes some 100 kB, a set of windows has 10^5 rows.
+# Environments that a lane steps at once. A simulator's state takes some 100 kB, and a set of windows has 10^5 rows.
 ROWS_PER_BATCH = 512
 
 
 def dynamics_error(
     env: EvalEnv, obs: jax.Array, action: jax.Array, next_obs: jax.Array, obs_std: jax.Array
 ) -> jax.Array:
-    """Mean over dimensions of ((next_obs - true next_obs) / obs_std)^2; leading axes are free but equal.
+    """Mean over dimensions of ((next_obs - true next_obs) / obs_std)^2. All arguments have the same leading axes.
 
-    The true successor is one environment step from the state that shows `obs`, which makes the measure exact for
+    The true next_obs comes from one environment step from the state that shows `obs`. So the measure is exact for
     deterministic dynamics. All arguments are in environment space.
 
-    Args: obs, next_obs f32[..., O]; action f32[..., A] in [-1, 1]; obs_std f32[O], the dataset's. Returns f32[...].
-    Raises UserError where an observation does not determine the environment's state.
+    Args: obs, next_obs f32[..., O]; action f32[..., A] in [-1, 1]; obs_std f32[O] of the dataset. Returns f32[...].
+    Raises UserError if an observation does not determine the environment's state.
     """
     found, _ = steps(env, obs, action)
     if next_obs.shape != obs.shape:
@@ -33,9 +33,9 @@ def dynamics_error(
 
 
 def steps(env: EvalEnv, obs: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(next_obs f32[..., O], reward f32[...]) of one step from the states that show obs f32[..., O].
+    """(next_obs f32[..., O], reward f32[...]) after one step from the states that show obs f32[..., O].
 
-    Environment space, action f32[..., A] in [-1, 1]; leading axes are free but equal. Raises UserError where an
+    All are in environment space, action f32[..., A] in [-1, 1]. Leading axes are the same. Raises UserError if an
     observation does not determine the environment's state.
     """
     from_obs = env.from_obs
@@ -52,7 +52,7 @@ def steps(env: EvalEnv, obs: jax.Array, action: jax.Array) -> tuple[jax.Array, j
         )
 
     def step(obs: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
-        # Deterministic: the key goes unused.
+        # The step is deterministic: the key is not used.
         next_obs, _, reward, _ = env.step(jax.random.key(0), from_obs(obs), action)
         return next_obs, jnp.asarray(reward, jnp.float32)
 
@@ -65,7 +65,7 @@ def _obs_error(obs: jax.Array, truth: jax.Array, std: jax.Array) -> jax.Array:
 
 
 def in_batches(function: Callable[..., Any], *columns: jax.Array) -> Any:
-    """`function` of each row of `columns` [N, ...]; the last batch is filled up with copies of the first row."""
+    """`function` of each row of `columns` [N, ...], in batches. Copies of the first row fill up the last batch."""
     num_rows = columns[0].shape[0]
     size = min(ROWS_PER_BATCH, num_rows)
     num_batches = -(-num_rows // size)
@@ -80,10 +80,10 @@ def errors(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(error of the next observation, error of the reward, weight), each f32[...], of generated transitions [...].
 
-    Both are squared and in standard deviations of the dataset; next_obs f32[..., O] and reward f32[...] are the truth,
-    in environment space. The weight is 0 where there is nothing to measure: rows that are not `valid` bool[...],
-    terminal rows, whose next observation means nothing, and rows in whose impossible state the simulator itself breaks
-    down. Errors are 0 there.
+    Errors are squared, in units of data variances. next_obs f32[..., O] and reward f32[...] are the true values, in
+    environment space. Three kinds of rows cannot be measured and have weight 0 and error 0: rows that are not `valid`
+    bool[...]; terminal rows, whose next observation means nothing; and rows with an impossible state, in which the
+    simulator does not give finite values.
     """
     layout = normalizer.layout
     obs_error = _obs_error(normalizers.decode_obs(normalizer, rows.next_obs), next_obs, normalizer.std[layout.obs])
@@ -94,7 +94,7 @@ def errors(
 
 
 def is_reachable(env: EvalEnv | None, obs: jax.Array) -> jax.Array:
-    """obs f32[..., O], environment space -> bool[...]: whether the environment can ever show it; True where unknown."""
+    """obs f32[..., O], environment space -> bool[...]: whether the environment can ever show it; True if unknown."""
     if env is None or env.is_reachable is None:
         return jnp.ones(obs.shape[:-1], bool)
     return in_batches(env.is_reachable, obs.reshape(-1, env.obs_dim)).reshape(obs.shape[:-1])
@@ -105,9 +105,9 @@ def of_transitions(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(error, weight, reachable), each f32[...], of generated transitions [...] and their valid bool[...].
 
-    The error is of the next observation; it and the weight are those of `errors`. `reachable` is 0 where the
-    environment can never be in the row's state, such as deep in a wall: there it answers with a violent push, and a few
-    such rows can make most of a mean.
+    Error of the next observation and weight are as in `errors`. `reachable` is 0 where the environment can never be in
+    the row's state, such as deep in a wall. There the simulator answers with a violent push, and a few such rows can
+    dominate a mean.
     """
     obs = normalizers.decode_obs(normalizer, rows.obs)
     error, _, weight = errors(normalizer, rows, valid, *steps(env, obs, rows.action))

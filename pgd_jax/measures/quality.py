@@ -1,31 +1,31 @@
-"""How good generated windows are: on-policy, true, of the data's law, diverse, possible.
+"""Quality of generated windows: on-policy likelihood, dynamics error, distance to the data, diversity, possible states.
 
-Log-likelihood and dynamics error are the measures of PGD (arXiv 2404.06356). The others see what those two cannot: one
-window of the data, copied over and over, has no dynamics error, and a reward can be wrong where the motion is right.
-A row counts where its transition is *valid* (`normalizers.to_transitions`). All are f32[] where no shape is given.
+Log-likelihood and dynamics error are the measures of PGD (arXiv 2404.06356). The others find faults that these two
+miss: many copies of one data window have no dynamics error, and a reward can be wrong although the motion is right. A
+row counts if its transition is *valid* (`normalizers.to_transitions`). Values are f32[] unless a shape is given.
 
 log_likelihood            mean over valid rows of log pi(a|s): per action
-wasserstein               mean over columns of
-wasserstein_by_column     f32[D] 1-Wasserstein distance of the marginals, network space: in standard deviations of the
-                          data. Of all rows of the windows, valid or not: whole windows are what a denoiser learns and
-                          what the reference holds, so what it makes up after an early terminal is its mistake too
-mmd, diversity, nearest_distance   of whole windows, in standard deviations likewise: `distances.of_windows`
-unreachable_share         share of valid rows whose observation the environment can never show; 0 where unknown
-early_terminal_share      share of windows with a terminal before their last row; the reference has none, and data of
-                          windows past the end (`DataConfig.past_end`) have
+wasserstein               mean over columns of wasserstein_by_column
+wasserstein_by_column     f32[D] 1-Wasserstein distance of the marginals in network space: in standard deviations of the
+                          data. It is over all rows of the windows, valid or not, because a denoiser learns whole
+                          windows: rows that it generates after an early terminal count too
+mmd, diversity, nearest_distance   of whole windows, also in standard deviations: `distances.of_windows`
+unreachable_share         share of valid rows whose observation the environment can never show; 0 if unknown
+early_terminal_share      share of windows with a terminal before their last row. The reference has no such windows;
+                          training windows past the end (`DataConfig.past_end`) are such windows
 impossible_share          share of all M * T rows whose observation is unreachable, or that are at or after their
                           window's first early terminal
 
-Of the first windows, where the environment can be put into the state that shows an observation:
+For the first windows, if the environment can be put into the state that shows an observation:
 
 dynamics_error            mean squared error of the next observation (`dynamics_error.errors`)
 dynamics_error_reachable  the same over rows in reachable states
 dynamics_error_median     median over windows of a window's mean error; windows without a measured row are left out
-dynamics_error_by_position   f32[T - 1]
+dynamics_error_by_position   f32[T - 1] the same for each row of a window
 reward_error, reward_error_by_position   mean squared error of the reward, over the same rows; the latter f32[T - 1]
-dynamics_defined_share    share of valid rows, not terminal, for which the simulator's answer is finite
+dynamics_defined_share    share of valid rows that are not terminal for which the simulator's values are finite
 
-A mean over no row at all is 0.
+A mean over no rows is 0.
 """
 
 import functools
@@ -53,12 +53,12 @@ def measure(
     dynamics_windows: int,
     reward_of: RewardOf | None = None,
 ) -> Measures:
-    """The module's measures of generated windows f32[M, T, D], held against real ones, reference f32[R, T, D].
+    """The module's measures of generated windows f32[M, T, D] against real ones, reference f32[R, T, D].
 
-    Both are independent draws in network space, 2 or more of each. Static: `env`; `dynamics_windows`, how many windows
-    the simulator steps; and `reward_of`, the environment's reward for being at an observation, where it has such a one.
-    With it, rewards are held against that of obs[t] where the reference pays by that rule, as D4RL's maze2d files do,
-    and not, like the environment, for obs[t + 1].
+    Both are independent draws in network space, 2 or more of each. Three arguments are static: `env`;
+    `dynamics_windows`, the number of windows that the simulator steps; and `reward_of`, the environment's reward of an
+    observation, or None. An environment pays for obs[t + 1], but some files pay for obs[t], such as D4RL's maze2d. With
+    `reward_of`, rewards are compared by the rule that the reference follows.
     """
     chex.assert_equal_shape_suffix([windows, reference], 2)
     rows, valid = normalizers.to_transitions(normalizer, windows)
@@ -98,7 +98,7 @@ def _untrue(
     env: EvalEnv,
     due: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> Measures:
-    """rows, valid and reachable [K, T - 1]; the rewards that are due, as `held_to` returns them."""
+    """rows, valid and reachable are [K, T - 1]; `due` gives the true rewards, as `held_to` returns it."""
     obs = normalizers.decode_obs(normalizer, rows.obs)
     next_obs, reward = dynamics.steps(env, obs, rows.action)
     obs_error, reward_error, weight = dynamics.errors(normalizer, rows, valid, next_obs, due(obs, reward))
@@ -117,10 +117,10 @@ def _untrue(
 def held_to(
     reward_of: RewardOf | None, normalizer: Normalizer, reference: jax.Array
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """(obs f32[..., O], the environment's reward f32[...] of the step from there) -> the reward by the data's own rule.
+    """(obs f32[..., O], environment's reward f32[...] of the step from obs) -> the true reward by the data's own rule.
 
-    Files of one task follow either rule (D4RL's were relabelled by obs[t], those recorded here were not), so that the
-    data are asked: the reference f32[R, T, D] decides, and the environment's rule wins a tie.
+    Files of one task may pay for obs[t] or for obs[t + 1]: D4RL's were relabelled by obs[t], those recorded here were
+    not. The reference f32[R, T, D] decides; in a tie the environment's rule holds.
     """
     if reward_of is None:
         return lambda obs, reward: reward
@@ -132,12 +132,12 @@ def held_to(
 
 
 def _mean(values: jax.Array, weight: jax.Array, axis: int | None = None) -> jax.Array:
-    """Weighted by 0 and 1; 0 where nothing counts: a window of nothing but a terminal row must not stop the run."""
+    """The mean with weights 0 and 1; 0 if all weights are 0. A window of one terminal row must not stop the run."""
     return jnp.sum(weight * values, axis) / jnp.maximum(jnp.sum(weight, axis), 1.0)
 
 
 def _median(values: jax.Array, counts: jax.Array) -> jax.Array:
-    """Of the values f32[N] that count, bool[N]; 0 where none does."""
+    """The median of the values f32[N] where `counts` bool[N] is true; 0 if none is."""
     ordered, num = jnp.sort(jnp.where(counts, values, jnp.inf)), jnp.sum(counts, dtype=jnp.int32)
     middle = 0.5 * (ordered[jnp.maximum(num - 1, 0) // 2] + ordered[num // 2])
     return jnp.where(num > 0, middle, 0.0)
