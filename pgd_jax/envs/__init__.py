@@ -1,4 +1,4 @@
-"""Environments inside the program and beside it; importing the package registers them."""
+"""Environments inside the compiled program and on the host. Importing the package registers them."""
 
 from pgd_jax.envs import (
     classic as classic,

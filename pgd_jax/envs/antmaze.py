@@ -1,15 +1,16 @@
-"""D4RL's antmaze on the host: an ant among boxes, paid for reaching a goal (Fu et al. 2020, arXiv 2004.07219).
+"""D4RL's antmaze on the host: an ant among boxes with a reward at a goal (Fu et al. 2020, arXiv 2004.07219).
 
-The facts are those of d4rl 1.1 (`locomotion/{maze_env,ant,goal_reaching_env}.py`, `assets/ant.xml`), "v2" tasks. The
-model is Gymnasium's ant with what is different in D4RL's: time steps of 0.02 s (0.1 s an environment step, not 0.05),
-motors of 30 instead of 150, softer contacts, walls. The AntMaze of gymnasium-robotics is another task, for other
-policies: Gymnasium's motors and time step, mazes centred at 0 with y flipped, a goal radius of 0.45.
+The task is that of d4rl 1.1 (`locomotion/{maze_env,ant,goal_reaching_env}.py`, `assets/ant.xml`), version "v2". The
+model is Gymnasium's ant with D4RL's changes: time steps of 0.02 s (an environment step takes 0.1 s, not 0.05 s), motors
+of 30 instead of 150, softer contacts, and walls. The AntMaze of gymnasium-robotics is a different task: it has
+Gymnasium's motors and time step, mazes centred at 0 with y flipped, and a goal radius of 0.45.
 
-Observations f32[29]: the simulator's position and velocity, x and y among them, with the start at (0, 0). Each episode
-has its own goal in the goal's cell or just beyond it (0 to 1.5 from the centre, in x and in y), which is not observed.
-The reward is 1, and the episode ends, within 0.5 of it; a fallen ant goes on.
+Observations f32[29] are the simulator's position and velocity, with x and y; the start is at (0, 0). Each episode has
+its own goal, in the goal's cell or just beyond it (0 to 1.5 from the centre, in x and in y). The goal is not observed.
+Within 0.5 of the goal the reward is 1 and the episode ends. A fall does not end it.
 
-Known difference: MuJoCo 3 instead of 2.0/2.1, where a contact's margin is the larger of its geoms', now their sum.
+Known difference: MuJoCo 3 instead of 2.0/2.1. A contact's margin was the larger of its two geoms' margins; now it is
+their sum.
 """
 
 import functools
@@ -36,7 +37,7 @@ TIME_STEP, FRAME_SKIP = 0.02, 5
 TORQUE = 30.0
 SOLVER_IMPEDANCE = (0.8, 0.8, 0.01)  # solimp of every geom
 GOAL_RADIUS = 0.5
-MAX_OFFSETS = (0.25 * CELL, 0.125 * CELL)  # two uniform offsets of the goal from its cell's centre are added
+MAX_OFFSETS = (0.25 * CELL, 0.125 * CELL)  # the goal is off its cell's centre by the sum of two uniform offsets
 RESET_NOISE = 0.1
 
 
@@ -59,7 +60,7 @@ def layout(maze: str) -> Layout:
 
 @functools.cache
 def model(maze: str) -> mujoco.MjModel:
-    """The compiled model; nothing changes it, so that all environments of a process share it."""
+    """The compiled model. Nothing changes it, so all environments of a process share it."""
     spec = mujoco.MjSpec.from_file(mujoco_env.expand_model_path("ant.xml"))
     spec.option.timestep = TIME_STEP
     for centre in layout(maze).walls:

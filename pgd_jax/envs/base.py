@@ -1,4 +1,4 @@
-"""The seam between the program and an environment that runs inside it."""
+"""The interfaces of environments: inside the compiled program, and on the host."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,10 +12,10 @@ IsTerminal = Callable[[jax.Array], jax.Array]  # obs [O] -> bool[]
 
 
 class EvalEnv(NamedTuple):
-    """An in-graph environment. Observations in environment space, actions in [-1, 1]; one instance, to be vmapped.
+    """An in-graph environment: observations in environment space, actions in [-1, 1]. Its functions can be vmapped.
 
-    `step` never resets; the time limit (`horizon`) is the caller's. `from_obs` gives a state that shows `obs`, which
-    the dynamics error needs; it is None where an observation does not determine a state.
+    `step` never resets; the caller applies the time limit (`horizon`). `from_obs` returns a state that shows `obs`, for
+    the dynamics error. It is None if an observation does not determine a state.
     """
 
     name: str
@@ -26,13 +26,13 @@ class EvalEnv(NamedTuple):
     # (key, state, action [A]) -> (obs [O], state, reward [], terminal bool[])
     step: Callable[[jax.Array, EnvState, jax.Array], tuple[jax.Array, EnvState, jax.Array, jax.Array]]
     from_obs: Callable[[jax.Array], EnvState] | None  # obs [O] -> state
-    # obs [O] -> bool[]: whether the environment can ever show it; None where every observation is taken to be possible.
+    # obs [O] -> bool[]: whether the environment can ever show it; None: every observation counts as possible.
     is_reachable: Callable[[jax.Array], jax.Array] | None = None
-    # obs [O] -> reward []: where the observation alone decides it; files may then pay for obs[t] or for obs[t + 1].
+    # obs [O] -> reward [], if the observation alone determines it. Files may then pay for obs[t] or for obs[t + 1].
     reward_of: Callable[[jax.Array], jax.Array] | None = None
-    # Whether an episode that comes to this observation ends there; None where that is not known.
+    # obs [O] -> bool[]: whether an episode ends when it comes to this observation; None if that is not known.
     is_terminal: IsTerminal | None = None
-    # state -> (qpos, qvel): what D4RL's files keep under infos/; None where there is no such simulator.
+    # state -> (qpos, qvel), which D4RL's files keep under infos/; None without such a simulator.
     simulator: Callable[[EnvState], tuple[jax.Array, jax.Array]] | None = None
 
 
@@ -40,11 +40,11 @@ ENVS: Registry[Callable[[], EvalEnv]] = Registry("environment")
 
 
 class HostEnv(NamedTuple):
-    """An environment outside the program, for tasks without an in-graph twin and as a cross-check of those with one.
+    """An environment outside the program: for tasks without an in-graph version, and to cross-check in-graph ones.
 
-    `make` gives one Gymnasium environment with flat observations f32[O] as the dataset has them, actions in [-1, 1] and
-    its own time limit (`horizon`) as truncation. Where a task is solved or not, `has_success` is set, and each step's
-    info says under "success" whether it is: an episode that was told so once has succeeded.
+    `make` returns one Gymnasium environment. Its observations f32[O] are flat, as in the dataset; actions are in
+    [-1, 1]; it truncates at its time limit (`horizon`). If a task can be solved, `has_success` is set, and each step's
+    info has a bool "success". An episode has succeeded if any of its steps has.
     """
 
     name: str
@@ -55,5 +55,5 @@ class HostEnv(NamedTuple):
     has_success: bool = False
 
 
-# Under the same name as its in-graph twin, where it has one.
+# A host environment has the name of its in-graph version, if there is one.
 HOST_ENVS: Registry[Callable[[], HostEnv]] = Registry("host environment")

@@ -1,4 +1,4 @@
-"""gymnax's tasks by name. gymnax itself waits until one is made: it imports plotting libraries, which takes seconds."""
+"""gymnax's tasks by name. gymnax is imported when a task is made: it imports plotting libraries, which takes long."""
 
 import functools
 
@@ -8,7 +8,7 @@ NAMES = ("mountain-car-continuous", "reacher-misc", "swimmer-misc", "point-robot
 
 
 def make(name: str) -> base.EvalEnv:
-    """One of NAMES, as gymnax.py adapts it. Raises UserError without the `gymnax` extra."""
+    """The task called `name`, one of NAMES, adapted by gymnax.py. Raises UserError without the `gymnax` extra."""
     from pgd_jax.envs import gymnasium
 
     gymnasium.require(name, "gymnax", extra="gymnax")

@@ -11,7 +11,7 @@ from pgd_jax.envs.base import EnvState, EvalEnv
 
 
 class Episodes(NamedTuple):
-    """E finished episodes. A return is NaN where the policy gave a non-finite action during the episode."""
+    """E finished episodes. A return is NaN if the policy's action was not finite in any step of the episode."""
 
     returns: jax.Array  # f32[E] sum of rewards
     discounted_returns: jax.Array  # f32[E] sum of discount^t rewards
@@ -31,10 +31,10 @@ class _Running:
 def evaluate(
     key: jax.Array, policy: Policy, env: EvalEnv, num_episodes: int, discount: float | jax.Array = 1.0
 ) -> Episodes:
-    """Runs `num_episodes` episodes side by side, each to its terminal step or to the environment's horizon.
+    """Runs `num_episodes` episodes in parallel, each to its terminal step or to the environment's horizon.
 
-    `policy` maps obs f32[E, O] to actions f32[E, A], both in environment space; it is called once a step on the whole
-    batch, until no episode is left. The reward of the terminating step counts, nothing after it does.
+    `policy` maps obs f32[E, O] to actions f32[E, A], both in environment space. Each step calls it once for the whole
+    batch, until all episodes have ended. The reward of the terminal step counts; nothing after it does.
     """
     key_reset, key_steps = jax.random.split(key)
     obs, state = jax.vmap(env.reset)(jax.random.split(key_reset, num_episodes))
@@ -46,7 +46,7 @@ def evaluate(
         action = policy(running.obs)
         keys = jax.random.split(jax.random.fold_in(key_steps, running.time), num_episodes)
         obs, state, reward, terminal = jax.vmap(env.step)(keys, running.state, action)
-        # An environment may clip or compare a NaN away (a sparse reward of 0), so it is put back here.
+        # An environment may lose a NaN when it clips or compares (a sparse reward is then 0), so it is set here.
         reward = jnp.where(jnp.all(jnp.isfinite(action), axis=-1), reward, jnp.nan)
         reward = jnp.where(running.alive, reward, 0.0)
         episodes = Episodes(
@@ -57,7 +57,7 @@ def evaluate(
         alive = running.alive & ~terminal
         return _Running(obs, state, alive, episodes, running.weight * discount, running.time + 1)
 
-    # A loop that ends, not a scan over the horizon: early in training a walker falls within a tenth of it.
+    # A while loop instead of a scan over the horizon: early in training a walker falls within a tenth of the horizon.
     running = jax.lax.while_loop(
         lambda running: (running.time < env.horizon) & jnp.any(running.alive),
         step,

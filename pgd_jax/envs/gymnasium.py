@@ -1,9 +1,10 @@
-"""Gymnasium's own environments on the host, under the names of their in-graph twins.
+"""Gymnasium's own environments on the host, under the names of their in-graph versions.
 
-The `-v4` tasks of MuJoCo are those of D4RL's v2 datasets: observations, rewards, terminations, frame skips, reset noise
-and time limits of `gym`'s v2 tasks, which D4RL used, on MuJoCo's maintained bindings. Known differences: MuJoCo 3
-instead of 2.0/2.1 (contacts differ in rounding and in `margin`'s meaning), and `ant` without contact forces: 27
-observations, where D4RL's files have 111 of which 84 are zero (a bug of MuJoCo 2.0's bindings), and no contact cost.
+The `-v4` tasks of MuJoCo are those of D4RL's v2 datasets. They have the observations, rewards, terminations, frame
+skips, reset noise and time limits of the `gym` v2 tasks that D4RL used, on MuJoCo's maintained bindings. There are two
+known differences. MuJoCo is version 3 instead of 2.0/2.1: contacts differ in rounding and in the meaning of `margin`.
+`ant` has no contact forces and no contact cost: it has 27 observations, where D4RL's files have 111, of which 84 are
+zero (a bug of MuJoCo 2.0's bindings).
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from pgd_jax.envs import base
 
 
 class Adapter(gymnasium.Wrapper):
-    """Observations as f32[O], actions in [-1, 1] clipped and scaled to the environment's box."""
+    """Observations as f32[O]. Actions in [-1, 1] are clipped and scaled to the environment's box."""
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
@@ -41,7 +42,7 @@ class Adapter(gymnasium.Wrapper):
 
 
 def require(name: str, *modules: str, extra: str) -> None:
-    """Raises UserError where a package that environment `name` needs is missing."""
+    """Raises UserError if a package that environment `name` needs is missing."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise UserError(
@@ -52,7 +53,7 @@ def require(name: str, *modules: str, extra: str) -> None:
 
 @contextlib.contextmanager
 def _without_log() -> Iterator[None]:
-    """While models load: MuJoCo 3.17 writes what it thinks of old model files to ./MUJOCO_LOG.TXT."""
+    """Turns MuJoCo's warnings off while models load: MuJoCo 3.17 writes those on old files to ./MUJOCO_LOG.TXT."""
     import mujoco  # imported where it is needed: an extra
 
     before = mujoco.get_mju_user_warning()
@@ -78,7 +79,10 @@ def add(
     extra: str,
     has_success: bool = False,
 ) -> None:
-    """Registers what `make` gives, adapted and truncated after `horizon` steps; it needs `modules`, in `extra`."""
+    """Registers the environment that `make` returns, adapted and truncated after `horizon` steps.
+
+    It needs the packages `modules`, which the extra `extra` installs.
+    """
 
     def checked() -> base.HostEnv:
         require(name, *modules, extra=extra)
@@ -89,7 +93,7 @@ def add(
 
 
 def _make(task: str, settings: dict[str, Any]) -> gymnasium.Env:
-    # By its spec, not its name: a name warns that there are newer versions, which D4RL's datasets do not come from.
+    # By spec, not by name: a name warns of newer versions, but D4RL's datasets do not come from those.
     return gymnasium.make(gymnasium.spec(task), disable_env_checker=True, **settings).unwrapped
 
 

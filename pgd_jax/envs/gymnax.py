@@ -1,7 +1,7 @@
 """gymnax's continuous-control environments as EvalEnv.
 
-gymnax's `step` resets by itself and mixes time limits in; the adapter takes `reset_env` and `step_env`, which do not.
-classic.py registers its tasks.
+gymnax's `step` resets by itself and mixes time limits into `done`. `reset_env` and `step_env` do not, so the adapter
+uses them. classic.py registers the tasks.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pgd_jax.envs import base
 
 
 def strong(tree: Any) -> Any:
-    """Gives every leaf a fixed dtype: gymnax starts clocks from Python ints, whose weak type would retrace a scan."""
+    """Gives every leaf a strong dtype: gymnax starts clocks as Python ints, whose weak type would retrace a scan."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), tree)
 
 
@@ -47,7 +47,7 @@ def adapt(env: environment.Environment, from_obs: Callable[[jax.Array], Any] | N
         scaled = centre + half_range * jnp.clip(action, -1.0, 1.0)
         with _as_gymnax_expects():
             obs, following, reward, terminal, _ = env.step_env(key, state, scaled, params)
-        # A field that starts as an integer and goes on as a float keeps the type it started with.
+        # A field that is an integer at reset and a float after a step keeps its dtype at reset.
         following = jax.tree.map(lambda new, old: jnp.asarray(new, jnp.asarray(old).dtype), following, state)
         return strong((obs, following, reward.astype(jnp.float32), terminal))
 
@@ -63,7 +63,7 @@ def adapt(env: environment.Environment, from_obs: Callable[[jax.Array], Any] | N
 
 
 class MountainCar(continuous_mountain_car.ContinuousMountainCar):
-    """gymnax's, stopped by the left wall as Gymnasium's is: gymnax leaves the car its speed towards the wall."""
+    """gymnax's task, where the left wall stops the car as in Gymnasium: in gymnax the car keeps its speed there."""
 
     def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple[Any, ...]:
         _, state, reward, terminal, info = super().step_env(key, state, action, params)
@@ -89,7 +89,7 @@ def swimmer_from_obs(obs: jax.Array) -> swimmer.EnvState:
     return swimmer.EnvState(urchin_xys=points[:5], xy=points[5], xy_vel=points[6], goal_xy=points[7], time=0)
 
 
-# name: gymnax's environment, and the state that shows an observation. Point robot's goal is hidden: it has none.
+# name: gymnax's environment, and its from_obs. Point robot has no from_obs, because its goal is not observed.
 TASKS = {
     "mountain-car-continuous": (MountainCar, mountain_car_from_obs),
     "reacher-misc": (reacher.Reacher, reacher_from_obs),
@@ -100,6 +100,6 @@ TASKS = {
 
 @functools.cache
 def make(name: str) -> base.EvalEnv:
-    """One of TASKS."""
+    """The environment called `name`, one of TASKS."""
     env, from_obs = TASKS[name]
     return adapt(env(), from_obs)._replace(name=name)

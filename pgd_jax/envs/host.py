@@ -1,7 +1,7 @@
-"""Episodes of a policy in Gymnasium environments on the host: for tasks without an in-graph twin, and as a cross-check.
+"""Episodes of a policy in host (Gymnasium) environments: for tasks without an in-graph version, and as a cross-check.
 
-It runs between chunks, never inside the program. The agents' actions come from one compiled call over all lanes and
-episodes a step, on the CPU, so that an accelerator that is at work on the next chunk is not waited for.
+They run between chunks, never inside the program. In each step, one compiled call gives the actions of all lanes and
+episodes. It runs on the CPU, so that it does not wait for an accelerator that computes the next chunk.
 """
 
 from collections.abc import Callable
@@ -14,26 +14,26 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from pgd_jax.envs.base import HostEnv
 
-# At once. A simulator's model takes up to 100 MB (the kitchen's meshes); the compiled call of the policy, about 0.2 ms,
-# is well shared by 64.
+# Environments at once. A simulator's model takes up to 100 MB (the kitchen's meshes). With 64 of them, the compiled
+# call of the policy (about 0.2 ms) costs little for each.
 MAX_ENVIRONMENTS = 64
 
 
 class Episodes(NamedTuple):
-    """L lanes of E finished episodes. A return is NaN where the policy gave a non-finite action during the episode."""
+    """E finished episodes of L lanes. A return is NaN if the policy's action was not finite in any step."""
 
     returns: np.ndarray  # f64[L, E] sum of rewards
     discounted_returns: np.ndarray  # f64[L, E] sum of discount^t rewards
     lengths: np.ndarray  # i64[L, E] steps, the last one included
-    successes: np.ndarray  # bool[L, E] whether a step's info said "success"; False where the environment never does
+    successes: np.ndarray  # bool[L, E] whether any step's info had "success"; False if the environment has none
 
 
 class OneEpisode(gymnasium.Wrapper):
-    """Stands still after the end of an episode, until it is reset with a seed.
+    """Does nothing after the end of an episode, until it is reset with a seed.
 
-    The vector environment resets what has ended in the step after (without a seed): that reset, and all steps that
-    follow, return the last observation and no reward, at no cost. A non-finite action ends the episode with a reward of
-    NaN: no simulator is asked to take it.
+    After an episode ends, the vector environment resets it in the next step, without a seed. That reset and all later
+    steps return the last observation and no reward, at no cost. A non-finite action ends the episode with a reward of
+    NaN; the simulator never sees the action.
     """
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
@@ -55,7 +55,7 @@ class OneEpisode(gymnasium.Wrapper):
 
 
 def with_horizon(env: HostEnv, horizon: int) -> HostEnv:
-    """`env` with episodes of another length."""
+    """`env` with episodes of at most `horizon` steps."""
     return env._replace(horizon=horizon, make=lambda: gymnasium.wrappers.TimeLimit(_without_limit(env.make()), horizon))
 
 
@@ -64,11 +64,11 @@ def _without_limit(env: gymnasium.Env) -> gymnasium.Env:
 
 
 class Evaluator:
-    """The environments of L lanes, built once and used for all evaluations of a run."""
+    """The environments of L lanes. They are built once and used for all evaluations of a run."""
 
     def __init__(self, env: HostEnv, num_lanes: int, num_episodes: int):
         self.num_lanes, self.num_episodes, self.horizon = num_lanes, num_episodes, env.horizon
-        # A whole number of rounds, all of one shape: one compilation of the policy.
+        # A whole number of rounds of equal shape, so that the policy is compiled once.
         limit = max(MAX_ENVIRONMENTS // num_lanes, 1)
         self.episodes_at_once = max(n for n in range(1, num_episodes + 1) if num_episodes % n == 0 and n <= limit)
         self._obs_dim, self._action_dim = env.obs_dim, env.action_dim
@@ -78,11 +78,11 @@ class Evaluator:
     def evaluate(
         self, policy: Callable[[np.ndarray], Any], seeds: np.ndarray, number: int, discount: np.ndarray
     ) -> Episodes:
-        """Runs E episodes a lane, each to its end or to the environment's horizon.
+        """Runs E episodes for each lane, each to its end or to the environment's horizon.
 
-        `policy` maps obs f32[L, n, O] to actions f32[L, n, A], both in environment space. Episode e of a lane starts
-        from a random state that only the lane's seed (`seeds` u32[L]), `number` (of the evaluation) and e decide, so
-        that lanes of one seed start alike, and a resumed run repeats its numbers. `discount` is f32[L].
+        `policy` maps obs f32[L, n, O] to actions f32[L, n, A], both in environment space. Episode e starts from a
+        random state that depends on the lane's seed (`seeds` u32[L]), on `number` (of the evaluation) and on e only. So
+        lanes with the same seed start alike, and a resumed run repeats its results. `discount` is f32[L].
         """
         rounds = range(0, self.num_episodes, self.episodes_at_once)
         parts = [self._round(policy, self._reset_seeds(seeds, number, first), discount) for first in rounds]
@@ -114,7 +114,7 @@ class Evaluator:
 
 
 def device() -> jax.Device | None:
-    """Where the policy runs: the CPU, or (None) JAX's default device where JAX was told to use nothing else."""
+    """The device that the policy runs on: the CPU, or None (JAX's default device) if JAX may not use the CPU."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:

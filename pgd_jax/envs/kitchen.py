@@ -1,15 +1,14 @@
 """D4RL's kitchen on the host: a Franka arm that opens, switches and moves things (Gupta et al. 2019, arXiv 1910.11956).
 
-The facts are those of d4rl 1.1 (`kitchen/`), the model is gymnasium-robotics' (the same numbers as D4RL's, compiled
-side by side, but for a controller without effect). Its `FrankaKitchen-v1` is not used: it shows other observations and
-other noise, and could not be built with MuJoCo 3.17 and 4.0.
+The task is that of d4rl 1.1 (`kitchen/`). The model is gymnasium-robotics': compiled, its numbers equal D4RL's, except
+for a controller without effect. The `FrankaKitchen-v1` of gymnasium-robotics is not used: its observations and noise
+differ, and it cannot be built with MuJoCo 3.17 and 4.0.
 
-Observations f32[60]: 9 joints of the arm and 21 of the objects, both with D4RL's noise, and the goal, which has zeros
-for the objects that are not part of the task. The reward is the number of parts completed in this step: within 0.3 of
-their goal (by the noisy observation), each once; the episode ends when all are.
+Observations f32[60] are 9 joints of the arm and 21 of the objects, both with D4RL's noise, and the goal, which is zero
+for objects outside the task. A part is complete when it is within 0.3 of its goal (in the noisy observation). The
+reward is the number of parts completed in this step; each part counts once. The episode ends when all are complete.
 
-Known difference: MuJoCo 3 instead of 2.0/2.1. And of D4RL's files: their rewards count all parts that are complete, in
-every step.
+Known differences: MuJoCo 3 instead of 2.0/2.1; and the rewards in D4RL's files count all complete parts in every step.
 """
 
 import functools
@@ -28,7 +27,7 @@ TASKS = {
     "mixed": ("microwave", "kettle", "bottom burner", "light switch"),
 }
 NUM_ARM, NUM_OBJECTS = 9, 21
-# D4RL's robot/franka_config.xml: amplitudes of uniform noise, of which a tenth is used.
+# Amplitudes of uniform noise: a tenth of those in D4RL's robot/franka_config.xml.
 NOISE = 0.1 * np.repeat(
     [0.1, 0.005, 0.0005, 0.005, 0.1, 0.005, 0.1, 0.005], [NUM_ARM, 2, 6, 3, 3, 3, 3, 1]
 )  # f64[30]  # fmt: skip
@@ -42,7 +41,7 @@ START = np.array([
 
 
 def goal(task: str) -> np.ndarray:
-    """f64[30]: the goal that the observation ends with."""
+    """The goal f64[30], the last part of the observation."""
     vector = np.zeros(NUM_ARM + NUM_OBJECTS)
     for part in TASKS[task]:
         vector[OBS_ELEMENT_INDICES[part]] = OBS_ELEMENT_GOALS[part]
@@ -51,12 +50,12 @@ def goal(task: str) -> np.ndarray:
 
 @functools.cache
 def _model(path: str) -> mujoco.MjModel:
-    """Compiled once: 57 MB of meshes, which nothing changes and all environments of a process share."""
+    """The compiled model, with 57 MB of meshes. Nothing changes it, so all environments of a process share it."""
     return mujoco.MjModel.from_xml_path(path)
 
 
 class Kitchen(franka_env.FrankaRobot):
-    """gymnasium-robotics' arm, whose speed and position limits are D4RL's, with D4RL's observation and reward."""
+    """gymnasium-robotics' arm with D4RL's observation and reward. Its speed and position limits are D4RL's."""
 
     def __init__(self, task: str):
         super().__init__("../assets/kitchen_franka/kitchen_assets/kitchen_env_model.xml")
@@ -83,7 +82,7 @@ class Kitchen(franka_env.FrankaRobot):
 
     def _get_obs(self) -> np.ndarray:
         joints = self.data.qpos + NOISE * self.np_random.uniform(-1.0, 1.0, len(START))
-        # The arm's controller starts from what was last seen of it.
+        # The arm's controller starts from the last observed joints.
         self._last_robot_qpos = joints[:NUM_ARM]
         return np.concatenate([joints, self._goal])
 

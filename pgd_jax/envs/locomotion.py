@@ -1,4 +1,4 @@
-"""Hopper, HalfCheetah, Walker2d and Ant as EvalEnv: Gymnasium's `-v4` tasks, which D4RL's v2 datasets were made with.
+"""Hopper, HalfCheetah, Walker2d and Ant as EvalEnv: Gymnasium's `-v4` tasks, those of D4RL's v2 datasets.
 
 | task | model | physics | observation | alive while | reset noise |
 |---|---|---|---|---|---|
@@ -7,8 +7,8 @@
 | walker2d | walker2d.xml | 4 x 0.002 s | qpos[1:], qvel within 10 | z in (0.8, 2), abs(angle) < 1 | uniform 0.005 |
 | ant | ant.xml | 5 x 0.01 s | qpos[2:], qvel | z in [0.2, 1] | uniform, normal 0.1 |
 
-reward = forward velocity + 1 where the task has falls - cost |action|^2; episodes of 1000 steps. Ant's observation is
-Gymnasium's of 27 numbers: D4RL's ant files have 84 more, contact forces that MuJoCo 2.0 left at zero.
+reward = forward velocity + 1 (in tasks with falls) - cost |action|^2. Episodes have 1000 steps. Ant has Gymnasium's 27
+observations. D4RL's ant files have 84 more: contact forces, which MuJoCo 2.0 left at zero.
 Source: gymnasium/envs/mujoco/{hopper,half_cheetah,walker2d,ant}_v4.py.
 """
 
@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from pgd_jax.envs import base, mjx
 
 HORIZON = 1000
-MAX_OBSERVED_SPEED = 10.0  # hopper, walker2d: what an observation shows of a faster joint
+MAX_OBSERVED_SPEED = 10.0  # hopper, walker2d: observations clip faster joints to this speed
 
 
 class Task(NamedTuple):
@@ -31,7 +31,7 @@ class Task(NamedTuple):
     frame_skip: int
     num_hidden: int  # leading coordinates of qpos that are not observed
     has_clipped_speed: bool
-    is_paid_for_body: bool  # the reward's velocity is that of the torso as MuJoCo leaves it, not that of qpos
+    is_paid_for_body: bool  # the reward's velocity is that of MuJoCo's body (see mjx.State.lag), not that of qpos
     control_cost: float
     alive_reward: float
     reset_noise: float
@@ -84,10 +84,10 @@ def reset(task: Task, model: mjx.Model, key: jax.Array) -> tuple[jax.Array, mjx.
 def step(
     task: Task, model: mjx.Model, key: jax.Array, state: mjx.State, action: jax.Array
 ) -> tuple[jax.Array, mjx.State, jax.Array, jax.Array]:
-    """action f32[A] in [-1, 1] -> (obs f32[O], state, reward f32[], terminal bool[]); nothing is random."""
+    """action f32[A] in [-1, 1] -> (obs f32[O], state, reward f32[], terminal bool[]). The step is deterministic."""
     action, hidden = jnp.clip(action, -1.0, 1.0), slice(0, task.num_hidden)
     origin = state.qpos[hidden]
-    # From where it stands: hundreds of metres away, float32 would round the way of one step to some 1e-3 of the reward.
+    # Each step starts at the origin: far away (hundreds of metres), float32 would round the reward to some 1e-3.
     following = model.step(dataclasses.replace(state, qpos=state.qpos.at[hidden].set(0.0)), action)
     moved = following.qpos[0] + (following.lag - state.lag if task.is_paid_for_body else 0.0)
     following = dataclasses.replace(following, qpos=following.qpos.at[hidden].add(origin))
@@ -96,9 +96,9 @@ def step(
 
 
 def from_obs(task: Task, model: mjx.Model, obs: jax.Array) -> mjx.State:
-    """obs f32[O] -> the state that shows it, at the origin of what is not observed.
+    """obs f32[O] -> the state that shows it. Coordinates that are not observed are 0.
 
-    A speed that the observation clips is taken as shown; Ant's quaternion is made unit length, as MuJoCo would.
+    Clipped speeds are taken as observed. Ant's quaternion is normalised, as MuJoCo would do.
     """
     num_positions = model.init_qpos.size - task.num_hidden
     position, qvel = obs[:num_positions], obs[num_positions:]
@@ -110,10 +110,10 @@ def from_obs(task: Task, model: mjx.Model, obs: jax.Array) -> mjx.State:
 
 
 def is_terminal(task: Task, model: mjx.Model, obs: jax.Array) -> jax.Array:
-    """obs f32[O] -> bool[]: whether the task ends where a step leads to `obs`.
+    """obs f32[O] -> bool[]: whether the task ends when a step leads to `obs`.
 
-    What an observation hides of the state (hopper's joints above its clipped speed) is taken as shown. The bounds are
-    on what is shown, but for hopper's of 100 on speeds, which no dataset comes near.
+    Clipped speeds are taken as observed. Only one bound is on something that observations hide: hopper's bound of 100
+    on speeds, which no dataset comes near.
     """
     num_positions = model.init_qpos.size - task.num_hidden
     qpos = jnp.concatenate([jnp.zeros(task.num_hidden), obs[:num_positions]])
@@ -122,7 +122,7 @@ def is_terminal(task: Task, model: mjx.Model, obs: jax.Array) -> jax.Array:
 
 @functools.cache
 def make(name: str) -> base.EvalEnv:
-    """One of TASKS. Raises UserError without the `mujoco` extra."""
+    """The task called `name`, one of TASKS. Raises UserError without the `mujoco` extra."""
     task = TASKS[name]
     model = mjx.load(task.file_name, task.frame_skip)
     return base.EvalEnv(

@@ -1,7 +1,7 @@
 """D4RL's maze2d (Fu et al. 2020, arXiv 2004.07219) in plain JAX.
 
-Coordinates are those of the observation: cell (i, j) of a layout has its target at (i, j) but, since D4RL puts the
-ball's body at 1.2 and the boxes at i + 1, its square is centred on (i - 0.2, j - 0.2).
+Coordinates are those of the observation. The target of cell (i, j) is at (i, j), but the cell's square is centred on
+(i - 0.2, j - 0.2), because D4RL puts the ball's body at 1.2 and the boxes at i + 1.
 """
 
 import functools
@@ -22,7 +22,7 @@ class Maze(NamedTuple):
     horizon: int
 
 
-# A ball that hits a wall head on at full speed sinks 0.027 into it before the contact throws it back.
+# A ball that hits a wall at full speed sinks 0.027 into it before the contact pushes it back.
 DEEPEST_CONTACT = 0.03
 
 MAZES = {
@@ -92,7 +92,7 @@ NEIGHBOURS = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij"), axis=-
 
 
 def maze(layout: str) -> Maze:
-    """The maze called `layout`; raises UserError with the nearest known name."""
+    """The maze called `layout`. Raises UserError with the nearest known name for an unknown one."""
     if layout not in MAZES:
         raise UserError(f'unknown maze2d layout "{layout}"{nearest(layout, MAZES)} (known: {", ".join(MAZES)})')
     return MAZES[layout]
@@ -111,7 +111,7 @@ def free_cells(layout: str) -> np.ndarray:
 
 
 def target(layout: str) -> np.ndarray:
-    """f32[2]: where the task's reward is, the cell marked G."""
+    """f32[2]: the position of the task's reward, the cell marked G."""
     return np.argwhere([[tile == "G" for tile in row] for row in maze(layout).rows])[0].astype(np.float32)
 
 
@@ -127,7 +127,7 @@ def cell_of(xy: jax.Array) -> jax.Array:
 
 
 def wall_at(layout: str, cell: jax.Array, beyond: bool) -> jax.Array:
-    """cell i32[..., 2] -> bool[...]: whether it is a wall; `beyond` is the answer outside the grid."""
+    """cell i32[..., 2] -> bool[...]: whether it is a wall. Outside the grid the result is `beyond`."""
     table = is_wall(layout)
     x, y = cell[..., 0], cell[..., 1]
     inside = (x >= 0) & (x < table.shape[0]) & (y >= 0) & (y < table.shape[1])
@@ -168,7 +168,7 @@ def step(
     reward: str = "sparse",
     contact: point_mass.Contact = point_mass.Contact(),
 ) -> tuple[jax.Array, EnvState, jax.Array, jax.Array]:
-    """As an EvalEnv's: action f32[2] in [-1, 1], the reward is that of the new observation, nothing is terminal."""
+    """EvalEnv.step: action f32[2] in [-1, 1]. The reward is that of the new observation. No state is terminal."""
     del key
     cells = cell_of(state.position)[None, :] + NEIGHBOURS
     centres, solid = cells.astype(jnp.float32) - WALL_OFFSET, wall_at(layout, cells, beyond=False)
@@ -184,7 +184,7 @@ def reward_of(obs: jax.Array, *, layout: str, reward: str = "sparse") -> jax.Arr
 
 
 def is_reachable(layout: str, obs: jax.Array) -> jax.Array:
-    """obs f32[4] -> bool[]: whether the ball sinks no deeper into a wall than contact lets it at full speed."""
+    """obs f32[4] -> bool[]: whether the ball is no deeper in a wall than a contact at full speed allows."""
     boxes, position = jnp.asarray(walls(layout)), obs[:2]
     outside = jnp.maximum(jnp.maximum(boxes[:, :2] - position[None], position[None] - boxes[:, 2:]), 0.0)
     return point_mass.RADIUS - jnp.min(jnp.linalg.norm(outside, axis=-1)) <= DEEPEST_CONTACT
@@ -201,7 +201,7 @@ def name_of(layout: str, reward: str) -> str:
 
 @functools.cache
 def make(layout: str, reward: str = "sparse") -> base.EvalEnv:
-    """The maze called `layout` with a "sparse" or "dense" reward; raises UserError for an unknown name."""
+    """The maze called `layout` with a "sparse" or "dense" reward. Raises UserError for an unknown name."""
     if reward not in REWARDS:
         raise UserError(f'unknown maze2d reward "{reward}"{nearest(reward, REWARDS)} (known: {", ".join(REWARDS)})')
     task: dict[str, Any] = {"layout": layout, "reward": reward}

@@ -1,14 +1,14 @@
 """MuJoCo's physics inside the program: Gymnasium's model files, stepped by MuJoCo MJX.
 
-The files are read unchanged (those of Gymnasium's `-v4` tasks, which agree with the ones that made D4RL's v2 datasets).
-MJX is MuJoCo's own JAX version. What is done here to make it agree with C MuJoCo, and cheap in a compiled batch:
+The files are read unchanged: those of Gymnasium's `-v4` tasks, which agree with those of D4RL's v2 datasets. MJX is
+MuJoCo's own JAX version. Three changes make it agree with C MuJoCo, and make it cheap in a compiled batch:
 
-- Of the solver's 100 Newton steps with 50 line-search steps each, which C MuJoCo leaves early, `NUM_NEWTON` and
-  `NUM_LINE_SEARCH` are kept: line search has no early exit in MJX. 4 of each gave the same errors as 20; 3 did not.
-- Runge-Kutta stages are one loop over `mjx.forward`, where `mjx.step` writes four copies of it into the program: a
+- The solver runs `NUM_NEWTON` steps with `NUM_LINE_SEARCH` line-search steps each. The files allow 100 and 50; C MuJoCo
+  stops early, but line search in MJX cannot. 4 of each gave the same errors as 20; 3 did not.
+- Runge-Kutta stages are one loop over `mjx.forward`. `mjx.step` has four copies of it in the program; the loop takes a
   quarter of the compile time.
-- MJX turns the friction directions of a capsule that stands steeply on a plane to the world's axes; C MuJoCo keeps them
-  along the capsule. With a friction pyramid that is another force: `_along_capsule` puts them back.
+- For a capsule that stands steeply on a plane, MJX turns the friction directions to the world's axes; C MuJoCo keeps
+  them along the capsule. With a friction pyramid the force differs, so `_along_capsule` turns them back.
 """
 
 import contextlib
@@ -27,19 +27,19 @@ from flax import struct
 from pgd_jax.core.errors import UserError
 
 NUM_NEWTON, NUM_LINE_SEARCH = 8, 4
-# Classical Runge-Kutta: how far along the last stage's derivative each stage lies, and its weight in the end.
+# Classical Runge-Kutta: each stage's step along the previous stage's derivative, and its weight in the sum.
 STAGES, WEIGHTS = np.array([0.0, 0.5, 0.5, 1.0], np.float32), np.array([1.0, 2.0, 2.0, 1.0], np.float32) / 6.0
 
 
 @struct.dataclass
 class State:
-    """What a MuJoCo state is made of, for models without actuator dynamics."""
+    """A MuJoCo state, for models without actuator dynamics."""
 
     qpos: jax.Array  # f32[nq]
     qvel: jax.Array  # f32[nv]
-    warmstart: jax.Array  # f32[nv] the solver's last acceleration, its first guess for the next
-    # f32[] x of the first body after the world minus that in qpos: MuJoCo leaves bodies where the integrator's last
-    # stage put them, which is not exactly where a step ends. Gymnasium's Ant is paid for the way of its body.
+    warmstart: jax.Array  # f32[nv] the solver's last acceleration: its first guess in the next step
+    # f32[] x of the first body after the world, minus x in qpos. MuJoCo leaves bodies where the integrator's last stage
+    # put them, which is not exactly where a step ends. The reward of Gymnasium's Ant uses the body's position.
     lag: jax.Array
 
 
@@ -60,13 +60,13 @@ def load(file_name: str, frame_skip: int) -> Model:
     package = _check_packages()
     import mujoco  # imported where it is needed: an extra, and slow to import
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints that Warp, another backend, is not installed
+    with contextlib.redirect_stdout(io.StringIO()):  # the import prints that Warp, another backend, is missing
         from mujoco import mjx
 
     spec = mujoco.MjSpec.from_file(str(package / "envs" / "mujoco" / "assets" / file_name))
-    for unseen in (*spec.cameras, *spec.lights):  # placed in every step, for nothing
+    for unseen in (*spec.cameras, *spec.lights):  # every step would compute their positions
         spec.delete(unseen)
-    # MuJoCo warns of this attribute (half_cheetah.xml has it) on stderr and in a log file; what it stands for follows.
+    # MuJoCo warns of this attribute (half_cheetah.xml has it) on stderr and in a log file. Its effect follows below.
     total_mass, spec.compiler.settotalmass = spec.compiler.settotalmass, -1.0
     compiled = spec.compile()
     if total_mass > 0.0:
@@ -96,12 +96,12 @@ def load(file_name: str, frame_skip: int) -> Model:
 
 
 def _check_packages() -> pathlib.Path:
-    """Gymnasium's folder; raises UserError where a package is missing."""
+    """Gymnasium's folder. Raises UserError if a package is missing."""
     found: Any = None
     for name in ("mujoco", "mujoco.mjx", "gymnasium"):
         try:
             found = importlib.util.find_spec(name)
-        except ModuleNotFoundError:  # of the parent
+        except ModuleNotFoundError:  # the parent package is missing
             found = None
         if found is None:
             raise UserError(
@@ -153,7 +153,7 @@ def integrate(qpos: jax.Array, qvel: jax.Array, seconds: jax.Array) -> jax.Array
     if qpos.size == qvel.size:
         return qpos + seconds * qvel
     angle = seconds * jnp.linalg.norm(qvel[3:6])
-    # sin(angle / 2) / |angular velocity|, also at rest.
+    # sin(angle / 2) / |angular velocity|, finite at rest too.
     turn = 0.5 * seconds * jnp.sinc(0.5 * angle / jnp.pi) * qvel[3:6]
     w, v, c = qpos[3], qpos[4:7], jnp.cos(0.5 * angle)
     quaternion = jnp.concatenate([(w * c - jnp.dot(v, turn))[None], w * turn + c * v + jnp.cross(v, turn)])
@@ -177,7 +177,7 @@ def _as_mjx_expects() -> Iterator[None]:
 
 
 def _along_capsule(collide: Any) -> Callable[..., Any]:
-    """MJX's plane-capsule collision, its frames' second axis along the capsule (engine_collision_primitive.c)."""
+    """MJX's plane-capsule collision, with the frames' second axis along the capsule (engine_collision_primitive.c)."""
 
     def aligned(model: Any, data: Any, key: Any, geom: jax.Array) -> Any:
         distance, position, frame = collide(model, data, key, geom)
@@ -187,7 +187,7 @@ def _along_capsule(collide: Any) -> Callable[..., Any]:
         length = jnp.linalg.norm(along, axis=-1, keepdims=True)
         along = along / jnp.maximum(length, 1e-6)
         exact = jnp.stack([normal, along, jnp.cross(normal, along)], axis=1)
-        # Two contacts a capsule, one after the other. Upright to rounding, the capsule has no direction on the plane.
+        # Each capsule has two contacts in a row. A capsule that is upright (within rounding) has no direction there.
         exact, upright = jnp.repeat(exact, 2, axis=0), jnp.repeat(length < 1e-6, 2, axis=0)
         return distance, position, jnp.where(upright[:, :, None], frame, exact)
 

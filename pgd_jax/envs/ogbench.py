@@ -1,12 +1,13 @@
-"""OGBench's single tasks on the host (Park et al. 2025, arXiv 2410.20092), as its own package has them.
+"""OGBench's single tasks on the host (Park et al. 2025, arXiv 2410.20092), from OGBench's own package.
 
-`ogbench:<environment>-singletask[-task1..5]-v0`; without a number it is the environment's default task. State
-observations f32[O] and actions [-1, 1]; the package's horizon. An episode ends in the first step that begins at the
-goal ("success" in its info). The reward of a step is that of the state in which it begins, r(s), as in the datasets:
-0 at the goal and -1 elsewhere, or minus the number of parts (cubes, buttons) that are not where they should be.
+Names are `ogbench:<environment>-singletask[-task1..5]-v0`; without a number it is the environment's default task.
+Observations f32[O] are states, actions are in [-1, 1], and the horizon is the package's. An episode ends in the first
+step that begins at the goal ("success" in its info). The reward of a step is that of the state in which it begins,
+r(s), as in the datasets: 0 at the goal and -1 elsewhere, or minus the number of parts (cubes, buttons) that are not in
+place.
 
-Tasks from pixels (visual-*) and of drawing (powderworld) are not here: there is no encoder of images. Nor is
-humanoidmaze-teleport, of which there are no data, and whose model the package (1.2.2) cannot build.
+Tasks from pixels (visual-*) and drawing tasks (powderworld) are not here: there is no image encoder. Nor is
+humanoidmaze-teleport: it has no data, and the package (1.2.2) cannot build its model.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from pgd_jax.envs.gymnasium import add
 PREFIX = "ogbench:"
 TASK_NUMBERS = range(1, 6)
 
-# Environment -> (observation, action) dimensions, steps of an episode.
+# Environment -> (observation, action) dimensions and steps of an episode.
 ENVIRONMENTS = {
     "pointmaze-medium": (2, 2, 1000),
     "pointmaze-large": (2, 2, 1000),
@@ -53,7 +54,10 @@ ENVIRONMENTS = {
 
 
 class Seeded(gymnasium.Wrapper):
-    """Draws as the seed of its reset says: the package draws from numpy's global generator, which is left as it was."""
+    """Makes episodes depend on the seed of their reset only. The package draws from numpy's global generator.
+
+    That generator's state is restored.
+    """
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
@@ -69,7 +73,7 @@ class Seeded(gymnasium.Wrapper):
             return self.env.reset(seed=seed, options=options)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
-        with self._own_randomness():  # where teleports lead to
+        with self._own_randomness():  # teleports draw their destination
             return self.env.step(action)
 
     @contextlib.contextmanager
@@ -78,7 +82,7 @@ class Seeded(gymnasium.Wrapper):
         np.random.set_state(self._randomness)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the arms' action space is made in each step, from float64 bounds
+                warnings.simplefilter("ignore")  # arms make their action space in each step, from float64 bounds
                 yield
         finally:
             self._randomness = np.random.get_state()
@@ -86,7 +90,7 @@ class Seeded(gymnasium.Wrapper):
 
 
 def make(name: str) -> gymnasium.Env:
-    """The package's environment of that registered name ("cube-single-singletask-v0"), without time limit."""
+    """The package's environment registered as `name` ("cube-single-singletask-v0"), without time limit."""
     import ogbench  # noqa: F401  registers; an extra
 
     with _temporary_files():
@@ -95,7 +99,7 @@ def make(name: str) -> gymnasium.Env:
 
 @contextlib.contextmanager
 def _temporary_files() -> Iterator[None]:
-    """Removes the model files that mazes write while they are built, and leave."""
+    """Removes the model files that mazes write while they are built."""
     before = tempfile.tempdir
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder

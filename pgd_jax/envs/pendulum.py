@@ -1,4 +1,4 @@
-"""Gymnasium's Pendulum-v1 in plain JAX: swing a pole up by a motor too weak to lift it.
+"""Gymnasium's Pendulum-v1 in plain JAX: swing a pole up with a motor that is too weak to lift it directly.
 
 With theta measured from upright, g = 10, a pole of mass and length 1, and torque = 2 action:
 
@@ -31,7 +31,7 @@ def observe(state: State) -> jax.Array:
 
 
 def reset(key: jax.Array) -> tuple[jax.Array, State]:
-    """key -> (obs f32[3], state): any angle, at a speed within +-1."""
+    """key -> (obs f32[3], state): a uniform angle, and a uniform speed within +-1."""
     high = jnp.array([jnp.pi, 1.0], jnp.float32)
     theta, speed = jax.random.uniform(key, (2,), jnp.float32, -high, high)
     state = State(theta, speed)
@@ -39,7 +39,7 @@ def reset(key: jax.Array) -> tuple[jax.Array, State]:
 
 
 def step(key: jax.Array, state: State, action: jax.Array) -> tuple[jax.Array, State, jax.Array, jax.Array]:
-    """action f32[1] in [-1, 1] -> (obs f32[3], state, reward f32[], terminal bool[]); nothing is random."""
+    """action f32[1] in [-1, 1] -> (obs f32[3], state, reward f32[], terminal bool[]). The step is deterministic."""
     torque = MAX_TORQUE * jnp.clip(action[0], -1.0, 1.0)
     theta = (state.theta + jnp.pi) % (2.0 * jnp.pi) - jnp.pi
     reward = -(theta**2 + 0.1 * state.speed**2 + 0.001 * torque**2)
@@ -50,7 +50,7 @@ def step(key: jax.Array, state: State, action: jax.Array) -> tuple[jax.Array, St
 
 
 def from_obs(obs: jax.Array) -> State:
-    """obs f32[3] -> the state that shows it; cosine and sine need not be of unit length."""
+    """obs f32[3] -> the state that shows it. Cosine and sine need not have unit length."""
     return State(jnp.arctan2(obs[1], obs[0]), obs[2])
 
 

@@ -1,8 +1,8 @@
 """A force-actuated ball among boxes, with MuJoCo's soft contacts, in plain JAX: the physics of D4RL's maze2d.
 
-A sphere on two damped slides with motors, stepped by MuJoCo's Euler integrator. The contact model is the one of
-MuJoCo's documentation (Computation chapter: constraint model, solver parameters), written out here because MJX ignores
-the margin of box contacts.
+The ball is a sphere on two damped slides with motors, stepped by MuJoCo's Euler integrator. The contact model is that
+of MuJoCo's documentation (Computation chapter: constraint model, solver parameters). It is written out here because MJX
+ignores the margin of box contacts.
 """
 
 from typing import NamedTuple
@@ -21,11 +21,11 @@ TIME_CONST, DAMP_RATIO = 0.02, 1.0  # solref
 IMPEDANCE_MIN, IMPEDANCE_MAX, IMPEDANCE_WIDTH = 0.9, 0.95, 0.001  # solimp; its midpoint is 0.5, its power 2
 STIFFNESS = 1.0 / (IMPEDANCE_MAX * TIME_CONST * DAMP_RATIO) ** 2
 CONTACT_DAMPING = 2.0 / (IMPEDANCE_MAX * TIME_CONST)
-NUM_NEWTON = 3  # 1 is wrong where two boxes touch; 2 were enough in every state tried
+NUM_NEWTON = 3  # 1 is wrong if the ball touches two boxes; 2 were enough in every state tried
 
 
 class Contact(NamedTuple):
-    """Two details that changed between MuJoCo's versions; the defaults are those of 2.1, which made D4RL's data.
+    """Two details that changed between MuJoCo's versions. The defaults are those of 2.1, as in D4RL's data.
 
     | | 2.1 | 3.17 |
     |---|---|---|
@@ -38,10 +38,10 @@ class Contact(NamedTuple):
 
 
 def distances(position: jax.Array, centres: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Ball against boxes: position f32[2], centres f32[C, 2] -> (distances f32[C], normals f32[C, 2]).
+    """(distances f32[C], normals f32[C, 2]) of a ball at position f32[2] from boxes at centres f32[C, 2].
 
-    A distance is negative in penetration; a normal points from the box to the ball. A ball whose centre is inside a
-    box, which no rollout reaches, is pushed out through the nearest side.
+    A distance is negative if the ball is in the box. A normal points from the box to the ball. If the ball's centre is
+    inside a box, which no rollout reaches, the ball is pushed out through the nearest side.
     """
     offset = position[None, :] - centres
     gap = offset - jnp.clip(offset, -HALF_SIZE, HALF_SIZE)
@@ -60,8 +60,8 @@ def constrained_acceleration(
 ) -> jax.Array:
     """argmin_a |a - smooth|^2 / 2 + sum_i weight_i min(0, n_i . a - reference_i)^2 / 2: MuJoCo's primal problem / mass.
 
-    Newton on a piecewise quadratic: solve with the active set, update the set. Products are summed elementwise, because
-    a matrix product may be rounded to fewer bits on an accelerator.
+    Newton's method on a piecewise quadratic: solve with the active set, then update the set. Products are summed
+    elementwise, because an accelerator may round a matrix product to fewer bits.
 
     Args: smooth f32[2], normals f32[C, 2], reference f32[C], weight f32[C] (zero for no contact). Returns f32[2].
     """
@@ -83,7 +83,8 @@ def step(
 ) -> tuple[jax.Array, jax.Array]:
     """One MuJoCo step of 0.01 s -> (position f32[2], velocity f32[2]).
 
-    Args: position, velocity f32[2]; action f32[2] in [-1, 1]; boxes at centres f32[C, 2], of which solid bool[C] exist.
+    Args: position, velocity f32[2]; action f32[2] in [-1, 1]; centres f32[C, 2] of boxes; solid bool[C], whether a box
+    exists.
     """
     smooth = (GEAR * action - DAMPING * velocity) / MASS
     distance, normals = distances(position, centres)

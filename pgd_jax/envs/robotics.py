@@ -1,14 +1,15 @@
-"""D4RL's tasks that have no in-graph twin, on the host: adroit, antmaze and kitchen.
+"""D4RL's tasks without an in-graph version, on the host: adroit, antmaze and kitchen.
 
 Adroit (Rajeswaran et al. 2018, arXiv 1709.10087) is gymnasium-robotics' `AdroitHand*-v1` with dense rewards. Its models
-are D4RL's, number for number. What differs from d4rl 1.1 (`hand_manipulation_suite/*_v0.py`) is put right here:
+equal D4RL's, number for number. Two differences from d4rl 1.1 (`hand_manipulation_suite/*_v0.py`) are corrected here:
 
-- hammer, door, relocate: gymnasium-robotics *pays* 0.1 times the distance of palm and object, D4RL charges it;
+- hammer, door, relocate: gymnasium-robotics *adds* 0.1 times the distance of palm and object to the reward; D4RL
+  subtracts it;
 - pen: D4RL ends the episode when the pen is below 0.075, and after 100 steps, not 200.
 
-Known difference that remains: MuJoCo 3 instead of 2.0/2.1. D4RL's reference score of a random policy is met: 100
-episodes gave -275.0 +- 0.6 in hammer (D4RL: -274.9), -56.5 +- 0.1 in door (-56.5), -6.0 +- 0.7 in relocate (-6.4),
-61 +- 21 in pen (96).
+One known difference remains: MuJoCo 3 instead of 2.0/2.1. 100 episodes of a random policy agree with D4RL's reference
+scores: -275.0 +- 0.6 in hammer (D4RL: -274.9), -56.5 +- 0.1 in door (-56.5), -6.0 +- 0.7 in relocate (-6.4), 61 +- 21
+in pen (96).
 """
 
 import contextlib
@@ -23,7 +24,7 @@ import numpy as np
 
 from pgd_jax.envs.gymnasium import add
 
-# Of the observation: palm minus object, or their two positions.
+# Parts of the observation: palm minus object, or the positions of both.
 HAMMER_PALM, HAMMER_OBJECT = slice(33, 36), slice(36, 39)
 DOOR_OFFSET, RELOCATE_OFFSET = slice(35, 38), slice(30, 33)
 PEN_HEIGHT, FALLEN = 26, 0.075
@@ -31,7 +32,7 @@ ROBOTICS = ("mujoco", "imageio", "gymnasium_robotics")
 
 
 class ChargedDistance(gymnasium.Wrapper):
-    """Takes 0.2 times the distance of palm and object off the reward: what was paid, and what D4RL charges."""
+    """Subtracts 0.2 times the distance of palm and object: 0.1 that was added, and 0.1 that D4RL subtracts."""
 
     def __init__(self, env: gymnasium.Env, task: str):
         super().__init__(env)
@@ -55,7 +56,7 @@ class EndsOnFall(gymnasium.Wrapper):
 
 
 def _import(module: str) -> ModuleType:
-    """Without the notice that gymnasium-robotics prints: it is about the rewards that `ChargedDistance` puts right."""
+    """Imports `module` without gymnasium-robotics' notice about the rewards, which `ChargedDistance` corrects."""
     with contextlib.redirect_stderr(io.StringIO()):
         return importlib.import_module(module)
 
