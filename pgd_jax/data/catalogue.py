@@ -1,15 +1,15 @@
 """D4RL's tasks by name: file, reference scores, environment, episode limit (Fu et al. 2020, arXiv 2004.07219).
 
-Every name of gym-mujoco, maze2d, antmaze, kitchen and adroit, by the rules behind the d4rl package's own tables
-(d4rl 1.1: infos.py, and the `register` calls of gym_mujoco, pointmaze, locomotion, kitchen, hand_manipulation_suite),
-with which the tests compare every entry. The package itself is not needed.
+It has every name of gym-mujoco, maze2d, antmaze, kitchen and adroit. The rules follow the d4rl package's own tables
+(d4rl 1.1: infos.py, and the `register` calls of gym_mujoco, pointmaze, locomotion, kitchen, hand_manipulation_suite);
+tests compare every entry with them. The package itself is not needed.
 
-- Names that D4RL registers but infos.py lacks are here too, with the scores of their registration: maze2d v0 (shorter
-  episodes and other scores than v1), maze2d-eval and ant-random-expert-v0 (infos.py has their files, not their scores),
-  antmaze v1 and antmaze-eval, adroit's human-longhorizon (the human files under a longer limit).
-- D4RL keeps files by their last part, whatever the folder; no two of these names share that part unless they share the
-  file. Its bullet, minigrid, flow and carla names are left out: such a file is read by its path.
-- The environment is "" where neither this library nor its host extras have the task: antmaze-eval has mazes of its own.
+- Some names are registered by D4RL but missing in infos.py. They are here too, with the scores of their registration:
+  maze2d v0 (shorter episodes and other scores than v1), maze2d-eval and ant-random-expert-v0 (infos.py has their files,
+  not their scores), antmaze v1 and antmaze-eval, adroit's human-longhorizon (the human files with a longer limit).
+- D4RL stores a file under the last part of its address, without the folder. Two names share that part only if they
+  share the file. The bullet, minigrid, flow and carla names are left out: read such a file by its path.
+- The environment is "" if neither this library nor its host extras have the task: antmaze-eval has mazes of its own.
 """
 
 import re
@@ -22,7 +22,7 @@ from pgd_jax.core.registry import nearest
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 
-# What a browser or a file manager adds to a name that is taken: " (1)", "(2)", " copy", " - Copy", " copy 2".
+# Suffixes that a browser or a file manager adds to a name that exists: " (1)", "(2)", " copy", " - Copy", " copy 2".
 COPY = re.compile(r"(?:\s*\(\d+\)|[ _-]+copy(?: \d+)?)$", re.IGNORECASE)
 
 Scores = tuple[float, float]  # undiscounted episode returns that count as 0 (random) and 100 (expert)
@@ -33,9 +33,9 @@ class Task(NamedTuple):
 
     name: str
     family: str
-    path: str  # of the file, below the server's or a mirror's address
+    path: str  # path of the file, below the server's or a mirror's address
     reference_scores: Scores
-    env: str  # name in ENVS or HOST_ENVS; "" where there is no such environment
+    env: str  # name in ENVS or HOST_ENVS; "" if there is no such environment
     horizon: int  # steps of an episode under D4RL's time limit
 
     @property
@@ -91,8 +91,8 @@ MAZE2D: dict[str, tuple[int, Scores]] = {
     "eval-medium-dense-v1": (600, (42.28578, 235.5658957482388)),
     "eval-large-dense-v1": (800, (56.95455, 326.09647655082637)),
 }
-# Name without version -> (maze, starts in several places, has several goals): what the file names say. The eval files
-# of the medium and large mazes name them the other way round.
+# Name without version -> (maze, has several starts, has several goals), which give the file names. In the names of the
+# eval files of the medium and large mazes the two are swapped.
 ANTMAZE = {
     "umaze": ("umaze", False, False),
     "umaze-diverse": ("umaze", True, True),
@@ -125,7 +125,7 @@ def _gym_mujoco() -> list[Task]:
     for env, scores in LOCOMOTION.items():
         kinds = ["random", "medium", "expert", "medium-replay", "medium-expert"]
         for kind in kinds + ["random-expert"] * (env == "ant"):
-            # The first replay files were called mixed.
+            # The first replay files are called "mixed".
             stem = "walker_mixed" if (env, kind) == ("walker2d", "medium-replay") else f"{env}_{kind.replace('-', '_')}"
             path = f"gym_mujoco/{stem.replace('medium_replay', 'mixed')}.hdf5"
             found.append(Task(f"{env}-{kind}-v0", "gym-mujoco", path, scores, env, 1000))
@@ -189,7 +189,7 @@ TASKS: dict[str, Task] = {
 
 
 def task(name: str) -> Task:
-    """The task called `name`; raises UserError with the nearest known name."""
+    """The task called `name`. Raises UserError with the nearest known name for an unknown one."""
     if name not in TASKS:
         raise UserError(f'unknown D4RL dataset "{name}"{nearest(name, TASKS)}')
     return TASKS[name]
@@ -198,8 +198,8 @@ def task(name: str) -> Task:
 def name_of_file(file_name: str) -> str:
     """The D4RL name whose file is called `file_name` ("hopper_medium-v2.hdf5" -> "hopper-medium-v2"), or "".
 
-    The human files of adroit belong to two names: the one with the ordinary episode limit is given. What a browser or a
-    file manager makes of a name (".h5", " (1)", " copy") is looked through.
+    The human files of adroit belong to two names: the result is the one with the ordinary episode limit. Changes by a
+    browser or a file manager (".h5", " (1)", " copy") are ignored.
     """
     stem = COPY.sub("", re.sub(r"\.(hdf5|h5)$", "", file_name))
     if stem in TASKS:
@@ -208,7 +208,7 @@ def name_of_file(file_name: str) -> str:
 
 
 def dims(env: str) -> tuple[int, int] | None:
-    """(O, A) of the datasets of environment `env`; None for one that D4RL has no dataset of, "" too."""
+    """(O, A) of the datasets of environment `env`; None if D4RL has no dataset of it, also for ""."""
     return DIMS[env.split("-")[0]] if env and any(task.env == env for task in TASKS.values()) else None
 
 

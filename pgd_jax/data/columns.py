@@ -1,4 +1,4 @@
-"""The arrays of an offline dataset, one by one: their rank and type, and their values block by block of rows."""
+"""Checks of a dataset's arrays, one by one: rank and type, then the values in blocks of rows."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -10,19 +10,19 @@ from pgd_jax.core import action_bounds, signals
 from pgd_jax.core.errors import UserError
 from pgd_jax.data import storage
 
-ACTION_TOLERANCE = 1e-4  # how far outside [-1, 1] rounding may have put an action
-BLOCK_BYTES = 8 << 20  # of a file in memory at a time, beside what is kept
+ACTION_TOLERANCE = 1e-4  # how far outside [-1, 1] an action may be by rounding
+BLOCK_BYTES = 8 << 20  # part of a file that is in memory at a time
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
 VECTORS = ("observations", "actions", "next_observations")
-FLAGS = ("terminals", "timeouts", "masks")  # masks are OGBench's
+FLAGS = ("terminals", "timeouts", "masks")  # OGBench's files have masks
 
 Arrays = dict[str, np.ndarray]
 
 
 class Described(Protocol):
-    """What an array is told by before it is read: numpy's, HDF5's and others have it."""
+    """The description of an array before it is read, as numpy, HDF5 and others have it."""
 
     @property
     def shape(self) -> Any: ...  # None for HDF5's "null" arrays
@@ -32,7 +32,7 @@ class Described(Protocol):
 
 
 def width(source: str, key: str, array: Described) -> int:
-    """The width of a row: dim of numbers [N, dim], 1 of [N] and [N, 1]. Raises UserError for another shape or type."""
+    """The width of a row: dim for [N, dim], 1 for [N] and [N, 1]. Raises UserError for another shape or type."""
     is_vector, shape = key in VECTORS, array.shape
     if key == "actions" and array.dtype.kind in "iub":
         raise UserError(
@@ -51,7 +51,7 @@ def width(source: str, key: str, array: Described) -> int:
 
 
 def agree(source: str, arrays: Mapping[str, Described]) -> int:
-    """The number of rows. Raises UserError where shapes or types are wrong or differ, or there are no rows."""
+    """The number of rows. Raises UserError if a shape or type is wrong, if lengths differ, or if there are no rows."""
     widths = {key: width(source, key, array) for key, array in arrays.items()}
     num_rows = {key: array.shape[0] for key, array in arrays.items()}
     if len(set(num_rows.values())) > 1:
@@ -74,14 +74,15 @@ def convert(
     bounds: str = action_bounds.UNIT,
     rounding: "Rounding | None" = None,
 ) -> np.ndarray:
-    """A block of rows as f32[n, dim], f32[n] or, for flags, bool[n]; actions within `bounds` are brought to [-1, 1].
+    """A block of rows as f32[n, dim], f32[n] or, for flags, bool[n]. Actions within `bounds` are scaled to [-1, 1].
 
-    `rounding` is told what float32 took away. Raises UserError, naming the row (the block starts at `first_row`), for
-    what is not finite, for actions outside by more than rounding, and for flags that are neither 0 nor 1.
+    `rounding` collects the error of the cast to float32. Raises UserError, naming the row (the block starts at
+    `first_row`), for values that are not finite, for actions outside the bounds by more than rounding, and for flags
+    that are neither 0 nor 1.
     """
     if key not in VECTORS and block.ndim == 2:
         block = block[:, 0]
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is reported as such
+    with np.errstate(over="ignore"):  # a value too large for float32 becomes inf and is reported as such
         exact = action_bounds.to_unit(source, block, bounds) if key == "actions" else block
         values = exact.astype(np.float32)
     if not (finite := np.isfinite(values)).all():
@@ -110,10 +111,10 @@ def _bounds(bounds: str) -> str:
 
 
 class Rounding:
-    """What float32 takes away from the columns of an array, block by block: spread against the error of the cast.
+    """Compares the spread of an array's columns with the error of the cast to float32, block by block.
 
-    Raises UserError where a spread that is one is lost: POSIX seconds, of which float32 keeps every 128th, or metres of
-    a map projection. A spread below SPREAD is taken for the jitter of a column that stands still.
+    Raises UserError if the cast loses the spread of a column: for example POSIX seconds, of which float32 keeps every
+    128th, or metres of a map projection. A spread below SPREAD counts as jitter of a constant column.
     """
 
     LOST, SPREAD = 1e-3, 1e-3  # error, relative to the standard deviation; standard deviation, in the column's units
@@ -132,7 +133,7 @@ class Rounding:
         self.count += len(exact)
         away = exact - values  # float64, and in place from here on: a block may be large
         self.error = np.maximum(self.error, np.abs(away, out=away).max(axis=0))
-        np.subtract(exact, self.first, out=away)  # from a row, as squares of large offsets would be rounded themselves
+        np.subtract(exact, self.first, out=away)  # relative to a row: squares of large offsets would be rounded
         self.total += away.sum(axis=0)
         self.squares += np.einsum("ij,ij->j", away, away)
 
@@ -161,7 +162,7 @@ def read(
     num_columns: int | None = None,
     bounds: str = action_bounds.UNIT,
 ) -> np.ndarray:
-    """The first rows (and, of vectors, the first columns) of an array in a file, converted block by block."""
+    """The first rows of an array in a file, and of vectors the first columns, converted block by block."""
     shape = (num_rows, num_columns or array.shape[1]) if key in VECTORS else (num_rows,)
     values, rounding = np.empty(shape, bool if key in FLAGS else np.float32), Rounding()
     storage.check_written(source, key, array, num_rows)
@@ -174,7 +175,7 @@ def read(
 
 
 def blocks(array: h5py.Dataset, num_rows: int) -> Iterator[slice]:
-    """Consecutive rows of about BLOCK_BYTES, in whole HDF5 chunks: each is decompressed once."""
+    """Slices of consecutive rows of about BLOCK_BYTES. They are whole HDF5 chunks, so each is decompressed once."""
     per_row = max(array.dtype.itemsize * int(np.prod(array.shape[1:])), 1)
     per_chunk = array.chunks[0] if array.chunks else 1
     size = max(BLOCK_BYTES // per_row // per_chunk, 1) * per_chunk

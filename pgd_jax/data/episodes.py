@@ -1,6 +1,6 @@
 """Recorded rows -> segments (uninterrupted pieces of one episode) -> training windows and transitions.
 
-Host-side numpy; the rows go to the device flat and windows are gathered there by their start.
+All of it is numpy on the host. The device gets the rows as one flat array, and gathers windows by their first row.
 """
 
 from typing import Any, NamedTuple
@@ -13,14 +13,14 @@ from pgd_jax.core.types import Normalizer, Transition
 from pgd_jax.data import normalizer as normalizers
 from pgd_jax.data.base import RawDataset
 
-ROWS_PER_BLOCK = 8_192  # encoded at once
+ROWS_PER_BLOCK = 8_192  # rows that are encoded at once
 
 
 class Segments(NamedTuple):
     """S pieces of uninterrupted time: rows start[i] up to, not including, stop[i].
 
-    A segment ends in a terminal (the MDP ended; wins where both flags are up), in a timeout (the recording was cut
-    there), or in neither (cut without a flag: the file ended, or the next row does not continue this one).
+    A segment ends in a terminal (the MDP ended; it also counts as a terminal if both flags are 1), in a timeout (the
+    recording was cut there), or in neither (the file ended, or the next row does not continue this one).
     """
 
     start: np.ndarray  # int64[S]
@@ -36,8 +36,8 @@ class Segments(NamedTuple):
 def segments(raw: RawDataset) -> Segments:
     """Cuts the rows after terminals and timeouts, where next_observations[t] is not observations[t+1], and at the end.
 
-    The second rule needs `next_observations`. It finds the timeouts that D4RL's medium-replay files do not mark and the
-    seam in the middle of its medium-expert files.
+    The second rule needs `next_observations`. It finds the timeouts that D4RL's medium-replay files do not mark, and
+    the place where its medium-expert files join two files.
     """
     cut = raw.terminals | raw.timeouts | _jumps(raw)
     cut[-1] = True
@@ -47,7 +47,7 @@ def segments(raw: RawDataset) -> Segments:
 
 
 def _jumps(raw: RawDataset) -> np.ndarray:
-    """Whether the next row does not continue this one, bool[N], as far as next_observations says."""
+    """bool[N]: whether next_observations says that the next row does not continue this one."""
     jumps = np.zeros(len(raw.rewards), bool)
     if raw.next_observations is not None and raw.next_tolerance >= 0.0:
         after, following = raw.next_observations[:-1], raw.observations[1:]
@@ -56,7 +56,7 @@ def _jumps(raw: RawDataset) -> np.ndarray:
 
 
 def cuts(raw: RawDataset) -> str:
-    """What says where episodes end, where it is more than their flags; else ""."""
+    """A message on episode ends that next_observations shows and flags do not mark; "" if there are none."""
     flags = raw.terminals | raw.timeouts
     more = int((_jumps(raw) & ~flags)[:-1].sum())
     if not more:
@@ -79,18 +79,19 @@ def returns(raw: RawDataset, pieces: Segments) -> np.ndarray:
 
 
 def best_first(raw: RawDataset, pieces: Segments) -> Segments:
-    """The segments by falling return; equal ones stay in order."""
+    """The segments, sorted from the highest return to the lowest. Segments with equal returns stay in order."""
     return take(pieces, np.argsort(-returns(raw, pieces), kind="stable"))
 
 
 def split(
     pieces: Segments, num_windows: np.ndarray, validation_fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(train ids, validation ids), sorted: whole segments are held out, drawn uniformly by `seed`.
+    """(train ids, validation ids), sorted. Whole segments are held out, drawn uniformly with `seed`.
 
-    The fraction is of windows, of which segment i has `num_windows[i]`: drawn segments are held out as long as they fit
-    into it, to half a segment. At least one is, the smallest if none fits, where two or more have windows; a single one
-    goes to training and leaves validation empty. So there is always something to train on.
+    `validation_fraction` is a share of all windows; segment i has `num_windows[i]`. A drawn segment is held out if at
+    least half of it still fits into that share. If two or more segments have windows, at least one is held out: the
+    smallest if none fits. A single segment is used for training, and validation is empty. So there is always something
+    to train on.
     """
     order = np.random.default_rng(seed).permutation(len(pieces.start))
     usable = order[num_windows[order] > 0]
@@ -114,14 +115,14 @@ def window_counts(pieces: Segments, length: int, stride: int, past_end: bool = F
 
 
 def _grid(pieces: Segments, length: int, stride: int, past_end: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """(where the window that ends with each segment starts, how many windows lie along it every `stride` rows)."""
+    """For each segment: the start of the window that ends with it, and the number of windows at every `stride` rows."""
     last = pieces.stop - length
-    # A timeout is only ever a segment's last row, so dropping that window is stopping one row earlier.
+    # A timeout can only be the last row of a segment. Dropping its window means stopping one row earlier.
     room = last - pieces.start - pieces.ends_in_timeout
     # room = -1, a lone timeout window: -1 // stride + 1 = 0
     along = np.where(last >= pieces.start, room // stride + 1, 0)
     if past_end:
-        # A lone row is no episode: it is what is left of one where rows are in no order.
+        # A single row is no episode: files without an order of rows consist of such rows.
         is_padded = pieces.ends_in_terminal & (pieces.length > 1)
         along = np.where(is_padded, (pieces.length - 1) // stride + 1, along)
     return last, along
@@ -130,13 +131,13 @@ def _grid(pieces: Segments, length: int, stride: int, past_end: bool = False) ->
 def window_starts(pieces: Segments, length: int, stride: int, past_end: bool = False) -> np.ndarray:
     """First rows i32[W] of the training windows of `length` rows, sorted and unique (PGD, arXiv 2404.06356).
 
-    Every `stride` rows along each segment, counted from its first row, plus the window that ends in a segment's true
-    terminal. No window crosses a segment's end; one whose last row is a timeout is dropped. A segment cut without a
-    flag is used to its last row. Raises UserError where no window remains.
+    Windows start at every `stride` rows of a segment, counted from its first row. One more window ends in the segment's
+    true terminal. No window crosses a segment's end. A window whose last row is a timeout is dropped. A segment that is
+    cut without a flag is used to its last row. Raises UserError if no window remains.
 
-    With `past_end` windows start every `stride` rows up to the terminal itself, and reach past it (`last_rows`); a
-    terminal alone has none. Without it a terminal is in one window, where a row far from it is in length / stride of
-    them, so that a model of the windows ends episodes less often than the data do.
+    With `past_end`, windows start at every `stride` rows up to the terminal itself and may reach past it (`last_rows`);
+    a segment of one terminal row has none. Without `past_end` a terminal is in one window only, but other rows are in
+    length / stride windows. A model of these windows ends episodes less often than the data.
     """
     if length < 2 or stride < 1:
         raise UserError(f"window length {length}, stride {stride}: a window needs 2 rows or more, a stride 1 or more")
@@ -152,7 +153,7 @@ def window_starts(pieces: Segments, length: int, stride: int, past_end: bool = F
 
 
 def too_short(pieces: Segments, length: int) -> str:
-    """What is wrong where no segment has a window of so many rows."""
+    """The error message for segments that are all shorter than a window."""
     return (
         f"no complete window of {length} rows: the longest of {len(pieces.start)} segments has "
         f"{pieces.length.max(initial=0)} rows (windows that end in a timeout are dropped); use a shorter window"
@@ -160,16 +161,16 @@ def too_short(pieces: Segments, length: int) -> str:
 
 
 def last_rows(pieces: Segments, starts: np.ndarray, length: int) -> np.ndarray:
-    """The last row i32[W] of the window that begins at each start; one that reaches past its end repeats that row.
+    """The last row i32[W] of each window. A window that reaches past the end of its segment repeats the last row there.
 
-    The segments are in the order of their rows.
+    `pieces` must be in the order of their rows.
     """
     end = pieces.stop[np.searchsorted(pieces.stop, starts, side="right")] - 1
     return np.minimum(starts + length - 1, end).astype(np.int32)
 
 
 def occurrences(starts: np.ndarray, last: np.ndarray, length: int, num_rows: int) -> np.ndarray:
-    """How often each row is in the windows that begin at `starts` and reach to `last`, int64[num_rows]."""
+    """int64[num_rows]: how often each row occurs in the windows with first rows `starts` and last rows `last`."""
     change = np.bincount(starts, minlength=num_rows + 1)
     change -= np.bincount(np.asarray(last) + 1, minlength=num_rows + 1)
     repeated = np.asarray(starts, np.int64) + length - 1 - last
@@ -177,7 +178,10 @@ def occurrences(starts: np.ndarray, last: np.ndarray, length: int, num_rows: int
 
 
 def random_windows(key: jax.Array, raw: RawDataset, length: int, num_windows: int) -> np.ndarray:
-    """Row numbers int64[num_windows, length] of windows drawn with replacement; UserError where none is long enough."""
+    """Row numbers int64[num_windows, length] of windows drawn with replacement.
+
+    Raises UserError if no segment is long enough.
+    """
     starts = window_starts(segments(raw), length, 1)
     chosen = starts[np.asarray(jax.random.randint(key, (num_windows,), 0, len(starts)))]
     return chosen[:, None] + np.arange(length)[None, :]
@@ -190,11 +194,11 @@ def rows(raw: RawDataset) -> np.ndarray:
 
 
 def transitions(raw: RawDataset, pieces: Segments, normalizer: Normalizer, has_next_action: bool = False) -> Transition:
-    """Every real transition of these segments as numpy arrays, obs in network space, for real-data training.
+    """Every real transition of these segments as numpy arrays, obs in network space.
 
-    Without `next_observations` in the file, the next obs is the segment's next row; the last row of a segment has none
-    and is dropped, unless it is terminal: it then takes its own obs, which is never bootstrapped from. Likewise with
-    `has_next_action`, whatever is in the file: what was done after the last row is not recorded.
+    If the file has no `next_observations`, next_obs is the segment's next row. The last row of a segment then has none.
+    It is dropped unless it is terminal; a terminal row gets its own obs as next_obs, which is never bootstrapped from.
+    The same holds with `has_next_action` for every file, because the action after the last row is not recorded.
     """
     row = next_row = _rows_of(pieces)
     if raw.next_observations is None or has_next_action:
@@ -215,13 +219,13 @@ def transitions(raw: RawDataset, pieces: Segments, normalizer: Normalizer, has_n
 
 
 def _rows_of(pieces: Segments) -> np.ndarray:
-    """Row numbers of all segments, one after the other."""
+    """The row numbers of all segments, concatenated."""
     offset = np.repeat(pieces.start - (np.cumsum(pieces.length) - pieces.length), pieces.length)
     return np.arange(pieces.length.sum()) + offset
 
 
 def _encoded(normalizer: Normalizer, observations: np.ndarray, row: np.ndarray) -> Any:
-    """observations[row] in network space, numpy's f32[K, O]; by blocks: what is made on the way is as large again."""
+    """observations[row] in network space, a numpy f32[K, O]. It works in blocks to keep temporary arrays small."""
     encoded = np.empty((len(row), observations.shape[1]), np.float32)
     for start in range(0, len(row), ROWS_PER_BLOCK):
         block = slice(start, start + ROWS_PER_BLOCK)

@@ -1,4 +1,4 @@
-"""Rows, synthetic and collected -> D4RL-format HDF5 files, which `loading.load` and any D4RL reader take."""
+"""Synthetic and collected rows -> HDF5 files in D4RL's format, for `loading.load` and any D4RL reader."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ from pgd_jax.data import d4rl, normalizer as normalizers
 
 
 class Flat(NamedTuple):
-    """Rows in time order, one episode after the other, environment space: what a D4RL file holds."""
+    """The rows of a D4RL file: in time order, one episode after another, in environment space."""
 
     observations: Array  # f32[N, O]
     actions: Array  # f32[N, A] in [-1, 1]
@@ -29,7 +29,7 @@ class Flat(NamedTuple):
 def flatten_windows(normalizer: Normalizer, transitions: Transition, valid: jax.Array) -> Flat:
     """Transitions [M, T] with obs in network space and valid bool[M, T] (of `normalizer.to_transitions`) -> Flat.
 
-    Each window becomes one episode of its valid transitions; the last of them is a timeout unless it is terminal.
+    Each window becomes one episode of its valid transitions. The last one is a timeout unless it is terminal.
     """
     env = jax.device_get(normalizers.to_environment_space(normalizer, transitions))
     keep = np.asarray(jax.device_get(valid))
@@ -41,7 +41,7 @@ def flatten_windows(normalizer: Normalizer, transitions: Transition, valid: jax.
 
 
 def origin(command: str) -> dict[str, str]:
-    """Metadata of a file made now: that it is not D4RL's, and by which code, versions and command line it was made."""
+    """Metadata of a file that is written now: that it is not D4RL's, and the code, versions and command line."""
     made = provenance.now()
     commit = (made["git_commit"] or "unknown") + " with changes" * bool(made["git_modified"])
     return {
@@ -65,14 +65,14 @@ def write_hdf5(
     metadata: dict[str, str],
     infos: Mapping[str, Array] | None = None,
 ) -> None:
-    """Writes Flat arrays, strings as attributes of the group `metadata`, and `infos/<key>` arrays of as many rows.
+    """Writes the arrays of Flat, `metadata` as attributes of a group, and `infos/<key>` arrays with a row for each row.
 
-    Actions are given in [-1, 1]; where metadata have "action_bounds", the file holds them in those units. Of
-    metadata, these bounds, "env", "reference" and "horizon" are read back by `loading.load`. Infos (D4RL's are the
-    simulator's `qpos` and `qvel` before the step, `action_log_probs`, maze2d's `goal`) are for other readers.
+    Actions are given in [-1, 1]. If metadata has "action_bounds", the file holds actions in those units.
+    `loading.load` reads back these bounds, "env", "reference" and "horizon". Infos are for other readers: D4RL's are
+    the simulator's `qpos` and `qvel` before the step, `action_log_probs`, and maze2d's `goal`.
 
-    Raises UserError, writing nothing, where `path` exists, the arrays would not load back (see `d4rl.check`), or an
-    info has other rows or holds NaN or infinity.
+    Raises UserError and writes nothing if `path` exists, if the arrays would not load back (see `d4rl.check`), or if an
+    info has a different number of rows or is not finite.
     """
     path = pathlib.Path(path)
     places.check_free(path)
@@ -92,13 +92,13 @@ def write_hdf5(
             file.create_dataset(key, data=array)
         for key, array in infos.items():
             file[f"infos/{key}"] = array
-        # As attributes: d4rl's sequence_dataset takes every dataset of a file for one of rows.
+        # As attributes: d4rl's sequence_dataset takes every dataset of a file for an array of rows.
         if metadata:
             file.create_group("metadata").attrs.update(readable(metadata))
 
 
 def readable(metadata: dict[str, str]) -> dict[str, str]:
-    """With what is not UTF-8, as file names need not be, replaced."""
+    """Replaces bytes that are not UTF-8: file names may have them."""
 
     def clean(text: str) -> str:
         return text.encode(errors="surrogateescape").decode(errors="replace")

@@ -1,7 +1,7 @@
-"""HDF5 files that lead to other files: refused, since whoever sends one chooses what is read on this machine.
+"""HDF5 files that lead to other files are refused: the sender of such a file chooses what is read on this machine.
 
-There are three ways out of a file: external links, external raw storage, and virtual datasets of other files. Only the
-user of this machine can allow them, by an environment variable: no setting, as settings travel with runs.
+A file can lead to others in three ways: external links, external raw storage, and virtual datasets. Only the user of
+this machine can allow them, with an environment variable. It is not a setting, because settings travel with runs.
 """
 
 import os
@@ -15,9 +15,9 @@ ALLOW = "PGD_JAX_EXTERNAL_FILES"
 
 
 def refuse(source: str, file: h5py.File) -> None:
-    """Raises UserError where anything in `file` lies in another one, unless $PGD_JAX_EXTERNAL_FILES is 1.
+    """Raises UserError if anything in `file` is stored in another file, unless $PGD_JAX_EXTERNAL_FILES is 1.
 
-    Nothing is followed to find out. `source` is what the error calls the file.
+    The check follows no link. The error calls the file `source`.
     """
     if os.environ.get(ALLOW, "0") == "1":
         return
@@ -34,7 +34,7 @@ def refuse(source: str, file: h5py.File) -> None:
 
 
 def _elsewhere(file: h5py.File, name: bytes, link: h5l.LinkInfo) -> str | None:
-    """Where what `link` names lies, if in another file."""
+    """A message on the other file that `link` leads to; None if it stays in `file`."""
     if link.type == h5l.TYPE_EXTERNAL:
         return f"is a link into {os.fsdecode(file.id.links.get_val(name)[0])}"
     if link.type not in (h5l.TYPE_HARD, h5l.TYPE_SOFT):

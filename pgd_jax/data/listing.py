@@ -1,4 +1,4 @@
-"""The list of the datasets that have a name: task, where it is judged, scores, and what of them is on this machine."""
+"""The list of named datasets: environment, reference scores, and the file if it is on this machine."""
 
 import pathlib
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class Dataset(NamedTuple):
     env: str
     horizon: int | None
     reference: str  # D4RL name whose scores apply, or ""
-    path: pathlib.Path | None  # where its file is or would be; None: a plug-in makes it, as its own code says
+    path: pathlib.Path | None  # where its file is or would be; None: a plug-in makes the dataset in its own code
 
     @property
     def here(self) -> pathlib.Path | None:
@@ -34,7 +34,7 @@ class Dataset(NamedTuple):
 
 
 def table(match: str = "", cached: bool = False) -> list[str]:
-    """The list as lines of text, its header first. Raises UserError where no name contains `match`."""
+    """The list as lines of text, with its header first. Raises UserError if no name contains `match`."""
     named = [dataset for dataset in known() if match in dataset.name]
     if not named:
         near = nearest(match, [dataset.name for dataset in known()])
@@ -45,7 +45,7 @@ def table(match: str = "", cached: bool = False) -> list[str]:
 
 
 def known() -> Iterator[Dataset]:
-    """Every named dataset, and the files that lie in the caches beside them."""
+    """Every named dataset, and the other files in the caches."""
     listed = []
     for task in catalogue.TASKS.values():
         listed.append(Dataset(task.name, task.env, task.horizon, task.name, loading.cache_path(task.name)))
@@ -64,7 +64,7 @@ def known() -> Iterator[Dataset]:
         name = minari.PREFIX + folder.relative_to(minari.root()).as_posix()
         found = minari.described(folder)
         yield Dataset(name, found.get("env", ""), None, found.get("reference", ""), folder)
-    for name in ogbench.known():  # the default task of what is here; the others are of the same file
+    for name in ogbench.known():  # the default task of each file; its other tasks use the same file
         parts = ogbench.parse(name)
         if (path := ogbench.root() / parts.file_name).is_file():
             horizon = ENVIRONMENTS[parts.env][2]
@@ -72,7 +72,7 @@ def known() -> Iterator[Dataset]:
 
 
 def _other(path: pathlib.Path) -> Dataset:
-    """A file that no name stands for: what it says of itself."""
+    """The dataset of a file without a known name, described by its own metadata."""
     try:
         with h5py.File(path, "r") as file:
             foreign.refuse(str(path), file)

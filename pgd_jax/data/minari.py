@@ -1,16 +1,15 @@
 """Minari datasets (https://minari.farama.org), local and remote -> RawDataset.
 
-They are read by the `minari` library (the extra `minari`), in any of its storage formats (HDF5; Arrow and Parquet where
-`minari[arrow]` is installed), from $MINARI_DATASETS_PATH, else ~/.minari/datasets. An episode takes the library about a
-millisecond to read: a dataset is converted once, episode by episode, to a flat HDF5 file in this library's cache, which
-is made anew when the dataset's files change. `Reading.max_rows` and the memory
-that is free bound what is read of that file.
+The `minari` library (the extra `minari`) reads them, in any of its storage formats (HDF5; Arrow and Parquet if
+`minari[arrow]` is installed), from $MINARI_DATASETS_PATH, else ~/.minari/datasets. It takes about a millisecond per
+episode. So a dataset is converted once, episode by episode, to a flat HDF5 file in this library's cache. The file is
+written again when the dataset's files change. `Reading.max_rows` and the free memory limit how much of it is read.
 
-Minari's D4RL/... and mujoco/... datasets were recorded anew on other versions of the tasks: they are not D4RL's. So
-their returns are never normalised, by D4RL's scores or by Minari's own (ref_min_score, which few of them have), and the
-task that judges them is named only where it is the same (`minari_metadata.ENVIRONMENTS`).
+Minari's D4RL/... and mujoco/... datasets were recorded again on other versions of the tasks; they are not D4RL's. So
+their returns are never normalised, neither by D4RL's scores nor by Minari's own (ref_min_score, which few have). Their
+environment is set only if this library has the same task (`minari_metadata.ENVIRONMENTS`).
 
-A dataset comes from whoever sent it, and the library trusts it: minari_metadata and `foreign` look at it first.
+The minari library trusts a dataset, whoever made it. So minari_metadata and `foreign` check the files first.
 """
 
 import contextlib
@@ -34,8 +33,8 @@ from pgd_jax.core.registry import nearest
 from pgd_jax.data import d4rl, foreign, minari_metadata, minari_rows, storage
 from pgd_jax.data.base import RawDataset, Reading
 
-PREFIX = "minari:"  # of a dataset's name on command lines: "minari:D4RL/pen/human-v2"
-CACHE_VERSION = 3  # of the conversion: another one makes every cached file anew
+PREFIX = "minari:"  # starts a dataset's name on command lines: "minari:D4RL/pen/human-v2"
+CACHE_VERSION = 3  # version of the conversion: a new one makes every cached file again
 STAGE = re.compile(r"\.pgd_jax-(?P<host>.+)-(?P<process>\d+)-\w+")  # names of folders in which datasets are made
 CACHED = re.compile(r"[0-9a-f]{16}\.hdf5")  # names of flat copies
 
@@ -44,10 +43,10 @@ ID = re.compile(r"(?:[-\w](?:[-\w]|/(?=[-\w]))*[-\w]/)?[-\w]+-v\d+")
 
 
 def load(dataset_id: str, download: bool = False, reading: Reading = Reading()) -> RawDataset:
-    """Minari dataset `dataset_id` ("D4RL/pen/human-v2"), from its flat copy; fetched only if `download` is set.
+    """Minari dataset `dataset_id` ("D4RL/pen/human-v2"), from its flat copy. It is fetched only if `download` is set.
 
-    `reading` says how much of it is taken, and how. Columns and flags: see minari_rows. Raises UserError
-    for an unknown dataset, one that cannot be read, and one whose spaces are not vectors.
+    `reading` says how to read it. For columns and flags see minari_rows. Raises UserError for a dataset that is
+    unknown, that cannot be read, or whose spaces are not vectors.
     """
     folder = _find(dataset_id, download)
     cached = cache_path(dataset_id, folder)
@@ -60,12 +59,12 @@ def load(dataset_id: str, download: bool = False, reading: Reading = Reading()) 
 
 
 def root() -> pathlib.Path:
-    """Where Minari keeps datasets (minari/storage/datasets_root_dir.py), which the library would create at a look."""
+    """The folder of Minari's datasets (minari/storage/datasets_root_dir.py). Asking the library would create it."""
     return pathlib.Path(os.environ.get("MINARI_DATASETS_PATH", "~/.minari/datasets")).expanduser()
 
 
 def cache_path(dataset_id: str, folder: pathlib.Path) -> pathlib.Path:
-    """The flat copy of the dataset in `folder` as its files are now: their names, sizes and times, in its name."""
+    """The path of the flat copy of the dataset in `folder`. Its name depends on the files' names, sizes and times."""
     files = sorted(path for path in (folder / "data").rglob("*") if path.is_file())
     facts = [(path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     digest = hashlib.sha256(json.dumps([CACHE_VERSION, dataset_id, facts]).encode()).hexdigest()
@@ -105,7 +104,7 @@ def _download(dataset_id: str, folder: pathlib.Path) -> None:
             minari.download_dataset(dataset_id)
         if not (folder / "data").is_dir():
             raise OSError("nothing came")
-    except Exception as error:  # of the remote's client, which may be any of several libraries
+    except Exception as error:  # the remote's client may be any of several libraries
         raise UserError(
             f'could not fetch Minari dataset "{dataset_id}": {error}; get it another way and put it at {folder}'
         ) from error
@@ -120,7 +119,7 @@ def described(folder: pathlib.Path) -> dict[str, str]:
 
 
 def _convert(dataset_id: str, folder: pathlib.Path, cached: pathlib.Path) -> None:
-    """Reads a dataset by the library and writes its flat copy, in place of older ones; one episode is in memory."""
+    """Reads a dataset with the library, episode by episode, and writes its flat copy, which replaces older ones."""
     source = PREFIX + dataset_id
     metadata = minari_metadata.read(folder)
     with quiet(), places.replacing(cached) as temporary:  # another process may be writing the same
@@ -153,7 +152,7 @@ def _guarded(folder: pathlib.Path, pieces: Iterator[minari_rows.Rows]) -> Iterat
 
 @contextlib.contextmanager
 def _readable(folder: pathlib.Path) -> Iterator[None]:
-    """Raises UserError for what a damaged dataset makes of minari, h5py, Arrow and Gymnasium."""
+    """Raises UserError for the errors of minari, h5py, Arrow and Gymnasium on a damaged dataset."""
     try:
         yield
     except (UserError, Stopped):
@@ -166,7 +165,7 @@ def _readable(folder: pathlib.Path) -> Iterator[None]:
 
 
 def library() -> Any:
-    """The module `minari`. Raises UserError where it is not installed."""
+    """The module `minari`. Raises UserError if it is not installed."""
     try:
         with quiet():
             import minari
@@ -179,7 +178,7 @@ def library() -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without Minari's warnings of metadata that one might give, newer versions and old namespaces."""
+    """Turns off Minari's warnings about optional metadata, newer versions and old namespaces."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -187,9 +186,9 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def staged() -> Iterator[None]:
-    """Lets Minari work on an empty folder, whose datasets are moved to `root` where the block succeeds.
+    """Lets Minari work in an empty folder. If the block succeeds, its datasets are moved to `root`.
 
-    A dataset is thus whole or not there, and never takes the place of another.
+    So a dataset is complete or absent, and never replaces another.
     """
     target = root()
     target.mkdir(parents=True, exist_ok=True)
@@ -197,7 +196,7 @@ def staged() -> Iterator[None]:
     for entry in target.iterdir():
         if (found := STAGE.fullmatch(entry.name)) and places.is_abandoned(entry, found):
             shutil.rmtree(entry, ignore_errors=True)
-    # A dot: Minari looks over hidden folders.
+    # The name starts with a dot, because Minari ignores hidden folders.
     with tempfile.TemporaryDirectory(prefix=f"{places.mark()}-", dir=target) as place:
         os.environ["MINARI_DATASETS_PATH"] = place
         try:
@@ -210,7 +209,7 @@ def staged() -> Iterator[None]:
 
 
 def _move(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Moves what `target` does not have; namespaces are folders of datasets, and are joined."""
+    """Moves what `target` does not have. Namespaces are folders of datasets and are merged."""
     for entry in source.iterdir():
         if not (target / entry.name).exists():
             os.rename(entry, target / entry.name)

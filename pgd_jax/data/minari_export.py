@@ -1,4 +1,4 @@
-"""Synthetic rows -> Minari datasets, which `minari.load_dataset` and every library on top of it take."""
+"""Synthetic rows -> Minari datasets, for `minari.load_dataset` and every library that uses it."""
 
 import pathlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from pgd_jax.data.base import RawDataset
 
 
 def check_new(dataset_id: str) -> None:
-    """Raises UserError where `write` could not write a dataset of this name."""
+    """Raises UserError if `write` could not write a dataset with this name."""
     if not minari.ID.fullmatch(dataset_id):
         raise UserError(f'"{dataset_id}" is no name of a Minari dataset; expected one such as pgd/hopper-guided-v0')
     minari.library()
@@ -22,11 +22,11 @@ def check_new(dataset_id: str) -> None:
 
 
 def write(dataset_id: str, flat: export.Flat, metadata: dict[str, str]) -> pathlib.Path:
-    """Writes rows as a Minari dataset, an episode for each uninterrupted piece of them; returns its folder.
+    """Writes rows as a Minari dataset, with an episode for each uninterrupted piece. Returns its folder.
 
-    Its metadata keep `metadata` under "pgd_jax" ("env" and "reference" are read back by `minari.load`), and what
-    Minari's `recover_environment` and `get_normalized_score` need: Gymnasium's specification of the environment, D4RL's
-    reference scores, where there are any. Raises UserError, leaving nothing behind, where the name is taken or the rows
+    The dataset keeps `metadata` under "pgd_jax"; `minari.load` reads "env" and "reference" back. It also has what
+    Minari's `recover_environment` and `get_normalized_score` need: Gymnasium's specification of the environment and
+    D4RL's reference scores, if there are any. Raises UserError and writes nothing if the name is taken or the rows
     would not load back.
     """
     check_new(dataset_id)
@@ -55,7 +55,7 @@ def write(dataset_id: str, flat: export.Flat, metadata: dict[str, str]) -> pathl
 
 
 def _buffers(raw: RawDataset) -> Iterator[Any]:
-    """A minari.EpisodeBuffer for each segment: its rows, and the next observation of the last."""
+    """A minari.EpisodeBuffer for each segment: its rows, and the observation after its last row."""
     from minari.data_collector import EpisodeBuffer
 
     assert raw.next_observations is not None  # `write` gives them
@@ -72,7 +72,7 @@ def _buffers(raw: RawDataset) -> Iterator[Any]:
 
 
 def _specification(raw: RawDataset) -> dict[str, str]:
-    """Gymnasium's description of the environment, where actions are the same there (Pendulum's are in [-2, 2])."""
+    """Gymnasium's description of the environment, if its actions are the same (Pendulum's are in [-2, 2])."""
     dims = (raw.observations.shape[1], raw.actions.shape[1])
     ids = [name for name, env in minari_metadata.ENVIRONMENTS.items() if env == raw.env and env != "pendulum"]
     try:
@@ -84,6 +84,6 @@ def _specification(raw: RawDataset) -> dict[str, str]:
 
 
 def _scores(raw: RawDataset) -> dict[str, float]:
-    """D4RL's scores under Minari's names. `create_dataset_from_buffers` would drop them, given no environment."""
+    """D4RL's scores under Minari's names. `create_dataset_from_buffers` drops them if it has no environment."""
     scores = catalogue.reference_scores(raw.reference)
     return dict(zip(("ref_min_score", "ref_max_score"), scores, strict=True)) if scores else {}

@@ -1,7 +1,7 @@
-"""metadata.json of a Minari dataset, looked at before the minari library sees it: it comes from whoever sent it.
+"""Checks metadata.json of a Minari dataset before the minari library reads it, because anybody may have written it.
 
-The library builds the environment that the file names, and so runs any code, where a space is missing: both must be
-there. Nothing here imports, makes or fetches what the file names.
+If a space is missing, the library builds the environment that the file names, which can run any code. So both spaces
+must be there. Nothing here imports, builds or fetches what the file names.
 """
 
 import json
@@ -15,10 +15,10 @@ FILE = "metadata.json"
 SPACES = ("observation_space", "action_space")
 FORMATS = ("hdf5", "arrow", "parquet")
 
-# Gymnasium's environment -> the same task here. Hopper-v5 pays no healthy reward in the step that falls: 1 less an
-# episode. Missing because they differ: Walker2d-v5 (friction of a foot), Ant-v5 (contact forces), PointMaze and AntMaze
-# (moving goals, other coordinates), FrankaKitchen (velocities, no goal), AdroitHand (rewards, ends and limits, which
-# envs/robotics.py makes D4RL's).
+# Gymnasium's environment -> the same task here. Hopper-v5 has no healthy reward in the step that falls: an episode's
+# return is 1 less. Tasks that differ are left out: Walker2d-v5 (friction of a foot), Ant-v5 (contact forces), PointMaze
+# and AntMaze (moving goals, other coordinates), FrankaKitchen (velocities, no goal), AdroitHand (rewards, ends and
+# limits, which envs/robotics.py changes to D4RL's).
 ENVIRONMENTS = {
     "Hopper-v4": "hopper",
     "Hopper-v5": "hopper",
@@ -33,7 +33,7 @@ HARMLESS_ARGUMENTS = {"render_mode", "width", "height", "camera_id", "camera_nam
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
-    """The metadata of the dataset in `folder`. Raises UserError where they are damaged or lack a space."""
+    """The metadata of the dataset in `folder`. Raises UserError if they are damaged or lack a space."""
     path = folder / "data" / FILE
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
@@ -58,13 +58,13 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def task_of(metadata: dict[str, Any]) -> dict[str, str]:
-    """ "env" and "reference": what `minari_export.write` left there, else the environment here that is Gymnasium's."""
+    """ "env" and "reference": those that `minari_export.write` stored, else the environment that equals Gymnasium's."""
     kept = metadata.get("pgd_jax", {})
     return {"env": kept.get("env", _env_of(metadata)), "reference": kept.get("reference", "")}
 
 
 def _inner(path: pathlib.Path, metadata: dict[str, Any], key: str) -> dict[str, Any]:
-    """The JSON object that is kept as text under `key`; {} where there is none."""
+    """The JSON object stored as text under `key`; {} if there is none."""
     text = metadata.get(key) or "{}"
     try:
         found = json.loads(text)
@@ -76,7 +76,7 @@ def _inner(path: pathlib.Path, metadata: dict[str, Any], key: str) -> dict[str, 
 
 
 def _env_of(metadata: dict[str, Any]) -> str:
-    """The environment here that is the one of Minari's `metadata`, or ""."""
+    """The environment of this library that equals the one in Minari's `metadata`, or ""."""
     spec = json.loads(metadata.get("env_spec") or "{}")
     env = ENVIRONMENTS.get(str(spec.get("id")), "")
     shapes = [tuple(json.loads(metadata[key]).get("shape") or ()) for key in SPACES]

@@ -1,20 +1,20 @@
 """Minari's episodes -> rows: which parts of an observation are used, and how actions are scaled.
 
-An episode holds T actions, rewards, terminations and truncations, and T + 1 observations (Minari, "Dataset Standards"):
-every row has its next observation. What becomes of the spaces:
+An episode holds T actions, rewards, terminations and truncations, and T + 1 observations (Minari, "Dataset Standards").
+So every row has its next observation. The spaces become columns like this:
 
 observations
-  - A vector (Box of rank 1) is taken as it is; a Dict is its vectors one after the other, in the space's own order.
-  - A goal Dict (observation, achieved_goal, desired_goal: gymnasium-robotics, core.py, GoalEnv) is achieved_goal |
-    observation | desired_goal, without achieved_goal where the observation shows it already, and without desired_goal
-    where it never changes. So pointmaze, whose goal moves, is observation (4) | desired_goal (2); antmaze is
-    achieved_goal (2) | observation (27), then D4RL's 29 columns, | desired_goal (2); kitchen is observation (59). What
-    the reward depends on is thus always in the observation.
+  - A vector (Box of rank 1) is taken as it is. The vectors of a Dict are concatenated in the space's own order.
+  - A goal Dict (observation, achieved_goal, desired_goal: gymnasium-robotics, core.py, GoalEnv) becomes achieved_goal |
+    observation | desired_goal. achieved_goal is left out if the observation has it already. desired_goal is left out if
+    it never changes. So pointmaze, whose goal moves, is observation (4) | desired_goal (2); antmaze is achieved_goal
+    (2) | observation (27), which are D4RL's 29 columns, | desired_goal (2); kitchen is observation (59). The
+    observation thus always has everything that the reward depends on.
   - Images, text, tuples and discrete values are refused.
 actions
-  - A vector with finite bounds, which stand for -1 and 1 (core/action_bounds.py).
+  - A vector with finite bounds. The bounds become -1 and 1 (core/action_bounds.py).
 flags
-  - The last row of an episode is a timeout unless it is a terminal, truncated or not: nothing follows it.
+  - The last row of an episode is a timeout unless it is terminal, whether it is truncated or not: nothing follows it.
 """
 
 import functools
@@ -34,8 +34,8 @@ Path = tuple[str, ...]  # of keys into nested dicts
 
 GOAL_PARTS = ("achieved_goal", "observation", "desired_goal")  # in the order in which they become columns
 
-# achieved_goal is the simulator's state; kitchen's observation shows it with uniform noise of at most 5e-4 times 0.1
-# (gymnasium-robotics, kitchen_env.py, _get_obs), pointmaze's as it is.
+# achieved_goal is the simulator's state. Kitchen's observation has it with uniform noise of at most 5e-4 times 0.1
+# (gymnasium-robotics, kitchen_env.py, _get_obs); pointmaze's has it without noise.
 SHOWN_TOLERANCE = 1e-3
 
 CHUNK_ROWS = 1024  # of the arrays in a file
@@ -58,10 +58,11 @@ def convert(
     action_space: gymnasium.Space,
     episodes: Callable[[], Iterable[Any]],
 ) -> tuple[Iterator[Rows], str, str]:
-    """(rows of each of `episodes()`, minari.EpisodeData, that has any; action bounds; what is done to columns, or "").
+    """(rows of each episode that has any; action bounds; a message on changes to the columns, or "").
 
-    One episode is in memory at a time. Observations with goals are gone through once more, to see which parts are kept.
-    Raises UserError about `source` for what cannot become rows, here or while they are taken.
+    `episodes()` gives minari.EpisodeData. One episode is in memory at a time. Observations with goals are read once
+    more, to see which parts are kept. Raises UserError about `source` for episodes that cannot become rows, now or
+    while the rows are iterated over.
     """
     parts = _parts(source, observation_space)
     box = _box_of_actions(source, action_space)
@@ -90,10 +91,10 @@ def _rows(piece: tuple[np.ndarray, ...], kept: np.ndarray) -> Rows:
 
 
 def append(source: str, file: h5py.File, pieces: Iterator[Rows], bounds: str = action_bounds.UNIT) -> int:
-    """Checks rows and writes them to an empty file's arrays, piece by piece; returns how many there are.
+    """Checks rows and writes them to the arrays of an empty file, piece by piece. Returns the number of rows.
 
-    Actions stay in their own units, within `bounds`, and the file's metadata say so. Raises UserError about `source`
-    for values that no dataset may hold (see columns.convert), and where there are none.
+    Actions stay in their own units, within `bounds`; the file's metadata has the bounds. Raises UserError about
+    `source` for values that no dataset may hold (see columns.convert), and if there are no rows.
     """
     num_rows = 0
     for rows in _batches(pieces):
@@ -117,7 +118,7 @@ def append(source: str, file: h5py.File, pieces: Iterator[Rows], bounds: str = a
 
 
 def _batches(pieces: Iterable[Rows]) -> Iterator[Rows]:
-    """Short episodes joined to at least CHUNK_ROWS rows: to append takes a file longer than to read an episode."""
+    """Joins short episodes to at least CHUNK_ROWS rows: appending to a file takes longer than reading an episode."""
     held: list[Rows] = []
     for rows in pieces:
         held.append(rows)
@@ -197,18 +198,18 @@ def _episode(
 
 
 def _owners(parts: dict[Path, int]) -> np.ndarray:
-    """Of each column of all parts, the key at the top; "" for a Box."""
+    """The top-level key of each column of all parts; "" for a Box."""
     return np.repeat([path[0] if path else "" for path in parts], list(parts.values()))
 
 
 def _dropped(parts: dict[Path, int], pieces: Iterable[tuple[np.ndarray, ...]]) -> set[str]:
-    """Which parts of a goal space go, by the rules at the top, after a look at every observation."""
+    """The parts of a goal space that are left out by the rules above. It reads every observation."""
     owners, first, is_moving, distance = _owners(parts), None, False, np.zeros((1, 1))
     for shown, *_ in pieces:
         achieved, observation, desired = (shown[:, owners == name] for name in GOAL_PARTS)
         first = desired[0] if first is None else first
         is_moving |= bool((desired != first).any())
         furthest = np.array([np.abs(observation - column[:, None]).max(axis=0) for column in achieved.T])
-        distance = np.maximum(distance, furthest)  # of each column of achieved_goal to each of observation
+        distance = np.maximum(distance, furthest)  # from each column of achieved_goal to each column of observation
     is_shown = (distance <= SHOWN_TOLERANCE).any(axis=-1).all()
     return {name for name, goes in (("achieved_goal", is_shown), ("desired_goal", not is_moving)) if goes}

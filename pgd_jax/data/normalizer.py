@@ -1,11 +1,13 @@
 """Environment space <-> network space of trajectory rows (obs | action | reward | terminal).
 
-Every column is standardised with dataset statistics; actions are clipped to +-0.999 and taken through arctanh before
-that, so that whatever the network generates comes back through tanh as a legal action (PGD, arXiv 2404.06356).
-A reward or terminal that takes two values only is a decision. It then shrinks until these are `flag_gap` apart: a
-sampler that removes noise decides first what is large, and the decision can be right only once the states and actions
-that it follows from are known.
-Everything but `fit` is pure and takes any leading axes.
+Every column is standardised with dataset statistics. Before that, actions are clipped to +-0.999 and taken through
+arctanh, so that tanh maps every generated action back to a legal one (PGD, arXiv 2404.06356).
+
+A reward or terminal with only two values is a decision that follows from states and actions. A sampler that removes
+noise settles large columns first, so such a column is shrunk until its two values are `flag_gap` apart: states and
+actions are then settled before it.
+
+Everything except `fit` is pure and takes any leading axes.
 """
 
 from collections.abc import Iterator
@@ -20,12 +22,12 @@ from pgd_jax.core.types import Layout, Normalizer, Transition
 ACTION_LIMIT = 0.999  # arctanh(1) is infinite; D4RL actions touch +-1
 TERMINAL_THRESHOLD = 0.5
 
-# Of a column that never changes, relative to its value (to 1 where that is 0): its own standard deviation is 0.
+# The std of a constant column, relative to its value (or to 1 if that is 0): its own standard deviation is 0.
 CONSTANT_STD = 1e-3
-# Of the terminal column alone, which has no unit: a flag raised once in 10^8 rows would otherwise be encoded as 10^4.
+# Lowest std of the terminal column, which has no unit. Without it, a flag set in one of 10^8 rows would become 10^4.
 TERMINAL_STD_FLOOR = 1e-3
 
-ROWS_PER_BLOCK = 8_192  # in float64 at once
+ROWS_PER_BLOCK = 8_192  # rows that are float64 at once
 
 
 def fit(
@@ -35,18 +37,19 @@ def fit(
     occurrences: np.ndarray | None = None,
     flag_gap: float = 0.0,
 ) -> Normalizer:
-    """Statistics of rows f32[N, D] in environment space; computed in float64 on the host, stored as float32.
+    """Statistics of rows f32[N, D] in environment space, computed in float64 on the host and stored as float32.
 
     Row i counts `occurrences[i]` times (int[N]; None: once each): sigma_data = 1 holds for training windows only if the
-    statistics are theirs. `squash=False` only standardises actions, which keeps Gaussian test worlds Gaussian. Twice
-    through the rows, block by block: in float64 all at once they would take as much as everything else that is made of
-    a dataset. `flag_gap` is the distance in network space of the two values of a reward or terminal that has no other;
-    0: of standard deviation 1, as every other column.
+    statistics are those of the windows. `squash=False` only standardises actions, which keeps Gaussian test worlds
+    Gaussian. `flag_gap` is the distance in network space between the two values of a reward or terminal that takes only
+    two; 0: standard deviation 1, as every other column.
+
+    The rows are read twice, block by block: all of them in float64 would double the memory of a dataset.
     """
     chex.assert_shape(rows, (None, layout.dim))
 
     def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Rows that count, and how often."""
+        """Rows that occur, and how often."""
         for start in range(0, len(rows), ROWS_PER_BLOCK):
             block = np.array(rows[start : start + ROWS_PER_BLOCK], np.float64)
             count = np.ones(len(block)) if occurrences is None else occurrences[start : start + ROWS_PER_BLOCK]
@@ -88,7 +91,7 @@ def _restore(normalizer: Normalizer, x: jax.Array, part: slice) -> jax.Array:
 
 
 def encode_obs(normalizer: Normalizer, obs: jax.Array) -> jax.Array:
-    """obs [..., O]: environment space -> network space. Numpy in, numpy out when the normalizer holds numpy arrays."""
+    """obs [..., O]: environment space -> network space. With numpy arrays in the normalizer, the result is numpy."""
     return _standardise(normalizer, obs, normalizer.layout.obs)
 
 
@@ -116,12 +119,12 @@ def decode_preimage(normalizer: Normalizer, action: jax.Array) -> jax.Array:
 
 
 def log_slope(u: jax.Array) -> jax.Array:
-    """log da/du of a = tanh(u), of each number: log(1 - a^2) with no cancellation where a is 1."""
+    """log da/du of a = tanh(u), elementwise: log(1 - a^2) without cancellation near |a| = 1."""
     return 2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))
 
 
 def action_range(normalizer: Normalizer) -> tuple[jax.Array, jax.Array]:
-    """(lowest, highest) action that `encode_action` gives, f32[A] each, network space; for normalizers that squash."""
+    """(lowest, highest) result of `encode_action`, f32[A] each, network space. For normalizers that squash."""
     limit = jnp.broadcast_to(
         jnp.arctanh(jnp.asarray(ACTION_LIMIT, normalizer.std.dtype)), (normalizer.layout.action_dim,)
     )
@@ -130,7 +133,7 @@ def action_range(normalizer: Normalizer) -> tuple[jax.Array, jax.Array]:
 
 
 def _outcome_std(normalizer: Normalizer, x: jax.Array) -> jax.Array:
-    """To be multiplied with the last two columns of x [..., D]."""
+    """Standard deviations of the last two columns of x [..., D] in network space, with the dtype of x."""
     return jnp.asarray(normalizer.outcome_std, x.dtype).reshape(*(1,) * (x.ndim - 1), 2)
 
 
@@ -147,7 +150,7 @@ def _decode_outcome(normalizer: Normalizer, x: jax.Array) -> jax.Array:
 
 @jax.jit
 def encode(normalizer: Normalizer, rows: jax.Array) -> jax.Array:
-    """rows [..., D]: environment space -> network space. Jitted: step by step it would keep three copies of them."""
+    """rows [..., D]: environment space -> network space. It is jitted: otherwise memory would hold three copies."""
     layout = normalizer.layout
     chex.assert_axis_dimension(rows, -1, layout.dim)
     obs = encode_obs(normalizer, rows[..., layout.obs])
@@ -165,7 +168,7 @@ def decode(normalizer: Normalizer, x: jax.Array) -> jax.Array:
 
 
 def standardised(normalizer: Normalizer, x: jax.Array) -> jax.Array:
-    """x [..., D] in network space with all columns in the data's standard deviations, outcomes too: for distances."""
+    """x [..., D] in network space, rescaled so that reward and terminal too are in standard deviations of the data."""
     first, outcome = jnp.split(x, [normalizer.layout.reward], axis=-1)
     return jnp.concatenate([first, outcome / _outcome_std(normalizer, x)], axis=-1)
 
@@ -173,11 +176,11 @@ def standardised(normalizer: Normalizer, x: jax.Array) -> jax.Array:
 def to_transitions(normalizer: Normalizer, x: jax.Array) -> tuple[Transition, jax.Array]:
     """Windows x f32[..., T, D] in network space -> (Transition with axes [..., T], valid bool[..., T]).
 
-    Transition t is (row t, obs and action of row t+1); its terminal is 1 where the decoded column exceeds 0.5.
-    `valid[t]` says that no row before t was terminal (what a generated trajectory holds after its end is not
-    experience), and that the transition is whole: the last row has no successor, so it counts only where it is
-    terminal. Without it no synthetic terminal would ever be seen, as in the data a terminal is always a window's last
-    row. The `next_obs` and `next_action` of a terminal row mean nothing and must not be bootstrapped from.
+    Transition t is (row t, obs and action of row t+1). Its terminal is 1 where the decoded column exceeds 0.5.
+    `valid[t]` has two conditions. No row before t is terminal: rows after the end of a generated trajectory are not
+    experience. And the transition is whole: the last row has no successor, so it is valid only if it is terminal.
+    (Such a last row must count, because without `past_end` a terminal is always the last row of a window.) The
+    `next_obs` and `next_action` of a terminal row mean nothing and must not be bootstrapped from.
     """
     layout = normalizer.layout
     chex.assert_axis_dimension(x, -1, layout.dim)
@@ -199,12 +202,12 @@ def to_transitions(normalizer: Normalizer, x: jax.Array) -> tuple[Transition, ja
 
 
 def following(rows: jax.Array) -> jax.Array:
-    """Of rows [..., T, D] of windows the next ones; the last row, which has none, follows itself."""
+    """The next row of each row of windows [..., T, D]. The last row has none and follows itself."""
     return jnp.concatenate([rows[..., 1:, :], rows[..., -1:, :]], axis=-2)
 
 
 def to_environment_space(normalizer: Normalizer, transitions: Transition) -> Transition:
-    """The same transitions with obs and next_obs in environment space (all else already is); for export and plots."""
+    """The same transitions with obs and next_obs in environment space, for export and plots. All else is already."""
     return transitions._replace(
         obs=decode_obs(normalizer, transitions.obs), next_obs=decode_obs(normalizer, transitions.next_obs)
     )

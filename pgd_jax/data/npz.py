@@ -1,4 +1,4 @@
-"""Arrays of an .npz file, numpy's own format, read one by one; nothing in it is ever unpickled."""
+"""Arrays of an .npz file (numpy's format), read one by one. Nothing in it is ever unpickled."""
 
 import contextlib
 import pathlib
@@ -14,14 +14,14 @@ from pgd_jax.core.errors import UserError
 
 
 class Header(NamedTuple):
-    """What an array says of itself before it is read."""
+    """The description of an array, known before it is read."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
 
 
 class File:
-    """An open .npz file at `path`. Raises UserError for one that is not there, not whole, or of another format."""
+    """An open .npz file at `path`. Raises UserError if it is missing, incomplete, or in another format."""
 
     def __init__(self, path: pathlib.Path):
         self.path = path
@@ -32,7 +32,7 @@ class File:
                 self.headers = {name.removesuffix(".npy"): _header(archive, name) for name in members}
 
     def header(self, key: str) -> Header:
-        """Raises UserError where the file has no array `key`, or one of Python objects."""
+        """The header of array `key`. Raises UserError if there is none, or if it holds Python objects."""
         if key not in self.headers:
             raise UserError(f'{self.path}: it has no array "{key}"; it holds: {", ".join(self.headers) or "nothing"}')
         if self.headers[key].dtype.hasobject:
@@ -40,7 +40,7 @@ class File:
         return self.headers[key]
 
     def read(self, key: str, num_rows: int) -> np.ndarray:
-        """The first rows of array `key`, in the file's own type."""
+        """The first `num_rows` rows of array `key`, in the file's own dtype."""
         self.header(key)
         signals.check()
         with _faults(self.path), np.load(self.path, allow_pickle=False) as file:
@@ -48,7 +48,7 @@ class File:
 
 
 def check_whole(path: pathlib.Path) -> None:
-    """Raises OSError where `path` is no ZIP archive with its end, where its table of contents is."""
+    """Raises OSError if `path` is not a ZIP archive with its end, which holds the table of contents."""
     if not zipfile.is_zipfile(path):
         raise OSError(f"not an .npz file, or one that was cut short ({path.stat().st_size} bytes)")
 
@@ -63,7 +63,7 @@ def _header(archive: zipfile.ZipFile, name: str) -> Header:
 
 @contextlib.contextmanager
 def _faults(path: pathlib.Path) -> Iterator[None]:
-    """UserError for what a missing or damaged file makes of zipfile and numpy."""
+    """Raises UserError for the errors of zipfile and numpy on a missing or damaged file."""
     try:
         yield
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:

@@ -1,18 +1,18 @@
 """OGBench's datasets for single tasks (Park et al. 2025, arXiv 2410.20092) -> RawDataset.
 
 `ogbench:<environment>-<kind>-singletask[-task1..5]-v0` is read from OGBench's own file `<environment>-<kind>-v0.npz` in
-$OGBENCH_DATASET_DIR, by default ~/.ogbench/data, where the package keeps them. What such a file holds, and what becomes
-of it (package 1.2.2, utils.py and relabel_utils.py):
+$OGBENCH_DATASET_DIR, by default ~/.ogbench/data, where the package stores it. The contents of such a file are read like
+this (package 1.2.2, utils.py and relabel_utils.py):
 
-- `terminals` ends a trajectory: our timeout. That row has an action, but its successor was not recorded; it is thus
-  kept as a row, and is not a transition, for the package neither.
-- It has no rewards: they are those of a task, by the package's own rule from `qpos` (and `button_states`), and so are
-  the masks. Both are of the state in which a step begins, r(s): 0 at the goal and -1 elsewhere, or minus the number of
-  parts that are not in place. A mask of 0 says that the task is solved: our terminal. The recording goes on after it;
-  as in D4RL's antmaze, rows that stay at the goal are pieces of one row each.
-- A file under the task's whole name (`...-singletask-task1-v0.npz`) is taken before it, if there is one: what somebody
-  kept of the package's loader, with `rewards` and `masks`, and mostly `next_observations`. They are read as they are,
-  without the package; where there are next_observations, the last row of a trajectory is a transition too.
+- `terminals` ends a trajectory: it is our timeout. That row has an action, but its successor was not recorded. So it is
+  kept as a row but is not a transition; the package does the same.
+- The file has no rewards. Rewards and masks depend on the task: the package computes them from `qpos` (and
+  `button_states`). Both belong to the state in which a step begins, r(s): 0 at the goal and -1 elsewhere, or minus the
+  number of parts that are not in place. A mask of 0 means that the task is solved: it is our terminal. The recording
+  goes on after it. As in D4RL's antmaze, rows that stay at the goal are pieces of one row each.
+- If there is a file under the task's whole name (`...-singletask-task1-v0.npz`), it is read instead: an output of the
+  package's loader that somebody saved, with `rewards` and `masks`, and mostly with `next_observations`. These are read
+  without the package. With next_observations, the last row of a trajectory is a transition too.
 """
 
 import os
@@ -33,7 +33,7 @@ PREFIX = ogbench.PREFIX
 SERVER = "https://rail.eecs.berkeley.edu/datasets/ogbench"
 MIRROR = "OGBENCH_MIRROR"
 
-KINDS = {True: ("navigate", "stitch", "explore"), False: ("play", "noisy")}  # whether it moves itself -> how
+KINDS = {True: ("navigate", "stitch", "explore"), False: ("play", "noisy")}  # whether the agent moves -> kinds
 MANIPULATION = ("cube", "scene", "puzzle")
 WITH_BUTTONS = ("scene", "puzzle")
 FORM = "<environment>-<kind>-singletask[-task1..5]-v0"
@@ -54,15 +54,14 @@ class Name(NamedTuple):
 
     @property
     def env_name(self) -> str:
-        """As the package and (after PREFIX) HOST_ENVS call the task."""
+        """The task's name in the package and, after PREFIX, in HOST_ENVS."""
         return f"{self.env}-{self.task}-v0"
 
 
 def load(name: str, download: bool = False, reading: Reading = Reading()) -> RawDataset:
-    """OGBench dataset `name` ("cube-double-play-singletask-task1-v0"), fetched only if `download` is set.
+    """OGBench dataset `name` ("cube-double-play-singletask-task1-v0"). It is fetched only if `download` is set.
 
-    `reading` says how much of it is taken, and how. Raises UserError for an unknown name, a missing file and anything
-    wrong inside it.
+    `reading` says how to read it. Raises UserError for an unknown name, a missing file and a fault inside the file.
     """
     parts = parse(name)
     if reading.action_bounds:
@@ -79,7 +78,7 @@ def load(name: str, download: bool = False, reading: Reading = Reading()) -> Raw
 
 
 def parse(name: str) -> Name:
-    """Raises UserError for a name that is none of a state-based single task."""
+    """The parts of `name`. Raises UserError for a name that is not that of a single task with state observations."""
     if found := NAME.fullmatch(name):
         return Name(name, found["env"], found["kind"], found["task"])
     if name.startswith(("visual-", "powderworld")):
@@ -107,12 +106,12 @@ def known() -> list[str]:
 
 
 def root() -> pathlib.Path:
-    """Where OGBench's files are looked for."""
+    """The folder of OGBench's files."""
     return pathlib.Path(os.environ.get("OGBENCH_DATASET_DIR", "~/.ogbench/data")).expanduser()
 
 
 def cache_path(name: str) -> pathlib.Path:
-    """The file that `load` reads, or would read if it were there."""
+    """The file that `load` reads, whether it exists or not."""
     own = root() / f"{name}.npz"
     return own if own.is_file() else root() / parse(name).file_name
 
@@ -130,7 +129,7 @@ def _find(parts: Name, download: bool) -> pathlib.Path:
 
 
 def _arrays(parts: Name, file: npz.File, max_rows: int) -> columns.Arrays:
-    """RawDataset's arrays by name, from either kind of file; shapes and memory are checked before anything is read."""
+    """RawDataset's arrays by name, from either kind of file. Shapes and memory are checked before values are read."""
     source, is_labelled = str(file.path), file.path.stem == parts.name
     keys = ["observations", "actions", "terminals", *(["rewards", "masks"] if is_labelled else [])]
     has_next = is_labelled and "next_observations" in file.headers
@@ -160,7 +159,7 @@ def _converted(source: str, key: str, array: np.ndarray) -> np.ndarray:
 
 
 def _rewards_and_masks(parts: Name, file: npz.File, num_rows: int, num_read: int) -> columns.Arrays:
-    """ "rewards" and "masks" f32[num_read] of the task, by the package's rule. UserError where it is not installed."""
+    """ "rewards" and "masks" f32[num_read] of the task, by the package's rule. UserError if it is not installed."""
     keys = ["qpos", *(["button_states"] if parts.env.startswith(WITH_BUTTONS) else [])]
     if "qpos" not in file.headers and "masks" in file.headers:
         raise UserError(

@@ -1,7 +1,7 @@
-"""HDF5 arrays whose rows nobody wrote: HDF5 reads them as zeros without a word.
+"""Finds HDF5 arrays with rows that were never written, which HDF5 reads as zeros without a warning.
 
-Space for rows is made when they are written: chunks one by one, a contiguous array as a whole. So a recording that was
-cut short shows by the chunks it lacks. Virtual arrays and raw storage in other files show it by those files.
+HDF5 makes space for rows when they are written: chunk by chunk, or for a whole contiguous array. So a recording that
+was cut short lacks chunks. For virtual arrays and raw storage in other files, those files are checked.
 """
 
 import itertools
@@ -15,9 +15,9 @@ from pgd_jax.core.errors import UserError
 
 
 def check_written(source: str, key: str, array: h5py.Dataset, num_rows: int | None = None) -> None:
-    """Raises UserError where any of the first `num_rows` rows (None: all) of an array was never written.
+    """Raises UserError if any of the first `num_rows` rows (None: all) of an array was never written.
 
-    `source` and `key` are what the error calls file and array.
+    The error calls the file `source` and the array `key`.
     """
     num_rows = array.shape[0] if num_rows is None and array.shape else num_rows
     if not array.size or not num_rows:
@@ -36,7 +36,7 @@ def check_written(source: str, key: str, array: h5py.Dataset, num_rows: int | No
 
 
 def check_all(source: str, file: h5py.File) -> None:
-    """`check_written` of every array in a file."""
+    """`check_written` for every array in a file."""
 
     def look(key: str, item: h5py.Dataset | h5py.Group) -> None:
         if isinstance(item, h5py.Dataset):
@@ -46,7 +46,7 @@ def check_all(source: str, file: h5py.File) -> None:
 
 
 def _first_missing(array: h5py.Dataset, num_rows: int) -> int | None:
-    """The first row below `num_rows` of the first chunk that there is no space for."""
+    """The first row below `num_rows` that lies in a chunk without space in the file; None if there is none."""
     steps = [range(0, size, chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)]
     steps[0] = range(0, num_rows, array.chunks[0])
     number = 1
@@ -59,7 +59,7 @@ def _first_missing(array: h5py.Dataset, num_rows: int) -> int | None:
 
 
 def _check_sources(source: str, key: str, array: h5py.Dataset) -> None:
-    """Of a virtual array: each source is there and written, and together they have all its elements."""
+    """Checks a virtual array: each source exists and is written, and together they have all its elements."""
     covered = 0
     for mapping in array.virtual_sources():
         covered += mapping.vspace.get_select_npoints()
@@ -77,7 +77,7 @@ def _check_sources(source: str, key: str, array: h5py.Dataset) -> None:
 
 
 def _check_raw_files(source: str, key: str, array: h5py.Dataset, made: h5py.h5p.PropDCID) -> None:
-    """Of raw storage in other files: each is there, and as long as the array needs."""
+    """Checks raw storage in other files: each file exists and is as long as the array needs."""
     held = 0
     for index in range(made.get_external_count()):
         name, offset, size = made.get_external(index)

@@ -1,4 +1,4 @@
-"""Trajectory windows as a user sees them: numpy arrays in environment space."""
+"""Trajectory windows for the user: numpy arrays in environment space."""
 
 import dataclasses
 import pathlib
@@ -15,10 +15,10 @@ from pgd_jax.data.base import RawDataset
 class Windows:
     """N windows of T rows, environment space: observations in their own units, actions in [-1, 1].
 
-    Saved, actions have the units of the dataset (`action_bounds`).
+    A saved file has actions in the units of the dataset (`action_bounds`).
 
-    A generated window may end before its last row: what follows its first terminal is not experience, and `valid` is
-    False there. The last row has no successor, so that it is valid only where it is terminal.
+    A generated window may end before its last row: rows after its first terminal are not experience, and `valid` is
+    False there. The last row has no successor, so it is valid only if it is terminal.
     """
 
     obs: np.ndarray  # f32[N, T, O]
@@ -27,9 +27,9 @@ class Windows:
     terminal: np.ndarray  # bool[N, T]
     valid: np.ndarray  # bool[N, T] rows that are whole transitions
     obs_std: np.ndarray  # f32[O] of the dataset: the unit of the dynamics error
-    env: str = ""  # name of the task; "" where it is unknown
+    env: str = ""  # name of the task; "" if unknown
     reference: str = ""  # D4RL name whose scores apply
-    action_bounds: str = ""  # what -1 and 1 are in the dataset's own units; "": themselves
+    action_bounds: str = ""  # what -1 and 1 are in the dataset's own units; "": -1 and 1
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -39,7 +39,7 @@ class Windows:
         return f"Windows({count} of {length} rows, obs {obs_dim}, action {self.action.shape[-1]}, env {self.env!r})"
 
     def transitions(self) -> Transition:
-        """The valid rows as transitions [K, ...], in order; obs and next_obs in environment space.
+        """The valid rows as transitions [K, ...], in order, with obs and next_obs in environment space.
 
         The next_obs of a terminal row means nothing and must not be bootstrapped from.
         """
@@ -48,9 +48,9 @@ class Windows:
         return Transition(*(field[self.valid] for field in fields))
 
     def save(self, path: str | pathlib.Path) -> str:
-        """Writes the valid rows, an episode a window, to an HDF5 file in D4RL's layout or "minari:<id>"; returns where.
+        """Writes the valid rows to an HDF5 file in D4RL's layout or to "minari:<id>". Each window is an episode.
 
-        Raises UserError where something is there already.
+        Returns where they were written. Raises UserError if something is there already.
         """
         rows = self.transitions()
         last = self.valid.copy()
@@ -66,7 +66,7 @@ class Windows:
 
 
 def generated(normalizer: Normalizer, x: jax.Array, env: str = "", reference: str = "") -> Windows:
-    """Windows x f32[N, T, D] in network space, as a sampler gives them."""
+    """Windows from x f32[N, T, D] in network space, the output of a sampler."""
     transitions, valid = normalizers.to_transitions(normalizer, x)
     return _of_transitions(normalizer, transitions, np.asarray(valid), env, reference)
 
@@ -74,7 +74,10 @@ def generated(normalizer: Normalizer, x: jax.Array, env: str = "", reference: st
 def rolled_out(
     normalizer: Normalizer, rows: Transition, valid: jax.Array, env: str = "", reference: str = ""
 ) -> Windows:
-    """Rollouts: rows [N, T, ...], obs in network space, and valid bool[N, T]. What the last row led to is cut off."""
+    """Windows from rollouts: rows [N, T, ...] with obs in network space, and valid bool[N, T].
+
+    The observation after the last row is left out.
+    """
     kept = np.array(valid)
     kept[:, -1] &= np.asarray(rows.terminal[:, -1]) > normalizers.TERMINAL_THRESHOLD
     return _of_transitions(normalizer, rows, kept, env, reference)
@@ -90,7 +93,7 @@ def _of_transitions(
 
 
 def recorded(raw: RawDataset, num_windows: int, length: int, key: jax.Array) -> Windows:
-    """Random windows of a dataset, drawn with replacement. Raises UserError where no segment is long enough."""
+    """Random windows of a dataset, drawn with replacement. Raises UserError if no segment is long enough."""
     rows = episodes.random_windows(key, raw, length, num_windows)
     terminal = raw.terminals[rows]
     valid = np.ones_like(terminal)
