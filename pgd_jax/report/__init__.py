@@ -1,1 +1,1 @@
-"""Finished runs as a page with tables and figures."""
+"""Reports: finished runs as a page with tables and figures."""

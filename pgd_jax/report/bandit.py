@@ -1,14 +1,14 @@
-"""What a method is worth to somebody who may try its policies online: Unifloral's bandit (arXiv 2504.11453, section 4).
+"""The score of a method if some of its policies can be tried online: Unifloral's bandit (arXiv 2504.11453, section 4).
 
-An offline method is run with several settings and seeds, and which policy is best shows only online. A trial:
+An offline method is run with several settings and seeds. Only online evaluation shows which policy is best. A trial:
 
     arms = K policies of the pool, without replacement
     each of the first K pulls evaluates one of them, in random order, for one episode
     pull n + 1 evaluates the arm with the largest  mean + sqrt(alpha log(n + 1) / pulls of the arm)     (UCB)
     after pull n the arm with the best mean so far is chosen, and its true score is the curve's value at n
 
-An episode is drawn from those that were kept of the policy, whose mean is its true score. The curve is the mean over
-trials. Unifloral's code gives arms that were not pulled yet a mean of 0, which beats a bad first episode; here they are
+An episode is drawn from the stored episodes of the policy; their mean is its true score. The curve is the mean over
+trials. In Unifloral's code an arm without a pull has the mean 0, which beats a bad first episode. Here such an arm is
 never chosen.
 """
 
@@ -22,14 +22,14 @@ from pgd_jax.core.errors import UserError
 from pgd_jax.report import stats
 from pgd_jax.report.exchange import Policy
 
-NUM_ARMS = 8  # these and the next three as Unifloral's README has them
+NUM_ARMS = 8  # this and the next three are those of Unifloral's README
 NUM_PULLS = 200
 ALPHA = 2.0
 NUM_TRIALS = 1_000
 
 
 class TuningCurve(NamedTuple):
-    """Score of the chosen policy against the number of online evaluations allowed."""
+    """Score of the chosen policy for each number of online evaluations."""
 
     pulls: np.ndarray  # i[n] 1, 2, ...
     mean: np.ndarray  # f64[n] over trials
@@ -50,9 +50,9 @@ def tuning_curve(
 ) -> TuningCurve:
     """The curve of a pool `scores` [P, E]: P policies, E episodes of each.
 
-    Draws start from `seed`. The interval is that of the mean over trials (arms, episodes and ties are redrawn), as
-    Unifloral has it: of this pool, not of another one that the method might have given. A pool of fewer than `num_arms`
-    policies is used whole. Raises UserError for scores that are not such a matrix, or not finite.
+    Draws start from `seed`. As in Unifloral, the interval is that of the mean over trials (arms, episodes and ties are
+    redrawn). It holds for this pool, not for another pool of the same method. If the pool has fewer than `num_arms`
+    policies, all of them are arms. Raises UserError for scores that are not such a matrix, or not finite.
     """
     pool = _checked(scores)
     if min(num_arms, num_pulls, num_trials, num_resamples) < 1:
@@ -61,7 +61,7 @@ def tuning_curve(
     num_arms = min(num_arms, len(pool))
     arms = np.argsort(rng.random((num_trials, len(pool))), axis=1)[:, :num_arms]
     chosen = _trials(rng, pool, arms, num_pulls, alpha)
-    # A resample of trials as the number of times that it has each.
+    # A resample of trials is stored as the number of times that each trial occurs.
     weights = rng.multinomial(num_trials, np.full(num_trials, 1.0 / num_trials), size=num_resamples) / num_trials
     tail = 0.5 - stats.CONFIDENCE / 2
     low, high = np.quantile(weights @ chosen, [tail, 1.0 - tail], axis=0)
@@ -69,9 +69,9 @@ def tuning_curve(
 
 
 def of_pool(policies: Iterable[Policy]) -> dict[str, TuningCurve]:
-    """The curve of each algorithm of a pool of one dataset, by its scores, or where one policy has none, returns.
+    """The curve of each algorithm in a pool of one dataset. It is of scores, or of returns if any policy has no score.
 
-    Raises UserError for policies of several datasets, and where those of an algorithm differ in episodes.
+    Raises UserError for policies of several datasets, and if policies of an algorithm differ in number of episodes.
     """
     policies = list(policies)
     if len(datasets := {policy.dataset for policy in policies}) > 1:
@@ -84,7 +84,7 @@ def of_pool(policies: Iterable[Policy]) -> dict[str, TuningCurve]:
 
 
 def _trials(rng: np.random.Generator, pool: np.ndarray, arms: np.ndarray, num_pulls: int, alpha: float) -> np.ndarray:
-    """f64[trials, n]: the true score of the arm that each trial would choose after each pull; `arms`: i[trials, K]."""
+    """f64[trials, n]: the true score of the arm that each trial chooses after each pull. `arms` is i[trials, K]."""
     truth = pool.mean(axis=1)[arms]
     trial = np.arange(len(arms))
     counts, sums = np.zeros(arms.shape), np.zeros(arms.shape)
@@ -101,7 +101,7 @@ def _trials(rng: np.random.Generator, pool: np.ndarray, arms: np.ndarray, num_pu
 
 
 def _best(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
-    """i[trials]: where each row of `values` is largest; ties by chance."""
+    """i[trials]: the index of the largest value in each row of `values`. Ties are broken at random."""
     is_best = values == values.max(axis=1, keepdims=True)
     return np.argmax(is_best * rng.random(values.shape), axis=1)
 

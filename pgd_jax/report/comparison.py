@@ -1,10 +1,11 @@
-"""Does guidance make data on-policy, and at what cost in truth? One policy and one noise, with guidance and without.
+"""The controlled comparison: the same policy and the same noise, with and without guidance.
 
-Along a run, guided and unguided lanes train different policies, so their synthetic data differ for two reasons. Here
-each lane's final policy generates twice from the same key, once with coefficient 0: what differs is guidance alone. The
-measures are those of PGD (arXiv 2404.06356): log pi(a|s) per action, and the normalised squared error of the
-next observation. The mean of that error hangs on few windows (one that starts inside a wall can outweigh the 255
-others), so the error of every window comes back too, for a median.
+It shows how much more on-policy guidance makes the data, and how much dynamics error it adds. In a run, guided and
+unguided lanes train different policies, so their synthetic data differ for two reasons. Here each lane's final policy
+generates twice from the same key, once with coefficient 0: only guidance differs. The measures are those of PGD
+(arXiv 2404.06356): log pi(a|s) per action, and the normalised squared error of the next observation. The mean of that
+error depends on few windows: one that starts inside a wall can outweigh 255 others. So the error of every window is
+returned too, for a median.
 """
 
 import dataclasses
@@ -25,17 +26,18 @@ from pgd_jax.measures import dynamics
 from pgd_jax.runs.experiment import Experiment
 from pgd_jax.train import loop
 
-# A lane and coefficient. Likelihoods need few; the dynamics error hangs on the one window in a hundred that is far off.
+# Windows per lane and coefficient. Likelihoods need few. The dynamics error depends on the one window in a hundred that
+# is far off.
 MAX_WINDOWS = 1_024
-MAX_SHOWN = 64  # windows a lane and coefficient that come back for pictures
+MAX_SHOWN = 64  # windows per lane and coefficient that are returned for figures
 MAX_REAL_ROWS = 16_384
 
 
 class Comparison(NamedTuple):
-    """Two sets of windows a lane: index 0 unguided, index 1 guided."""
+    """Two sets of windows for each lane: index 0 is unguided, index 1 guided."""
 
     coefficients: np.ndarray  # f32[L] of the guided set
-    metrics: dict[str, np.ndarray]  # `generators.base.describe`'s, [L, 2, ...]
+    metrics: dict[str, np.ndarray]  # those of `generators.base.describe`, [L, 2, ...]
     windows: np.ndarray  # f32[L, 2, K, T, D] the first K of each, environment space
     num_windows: int  # behind each mean
 
@@ -43,7 +45,7 @@ class Comparison(NamedTuple):
 def controlled(key: jax.Array, experiment: Experiment, agents: Any) -> Comparison:
     """Generates with and without guidance by each lane's policy (`agents`, leading axis L), from the same noise.
 
-    An unguided lane's policy guides with the largest coefficient of the run, or 1 where all are 0.
+    For an unguided lane, guidance has the largest coefficient of the run, or 1 if all are 0.
     """
     assert experiment.program.generator is not None
     hypers = experiment.lanes.hypers.generator
@@ -67,9 +69,9 @@ def real_log_likelihood(key: jax.Array, experiment: Experiment, agents: Any) -> 
 
 
 def real_dynamics_error(key: jax.Array, experiment: Experiment) -> float | None:
-    """Normalised squared error of the dataset's own next observations: what is left of 0 is the recording's rounding.
+    """Normalised squared error of the dataset's own next observations. It is not 0 only because records are rounded.
 
-    None where the environment cannot be put into the state of an observation.
+    None if the environment cannot be put into the state of an observation.
     """
     env, normalizer = experiment.program.env, experiment.shared.normalizer
     if env is None or env.from_obs is None:
@@ -83,7 +85,7 @@ def real_dynamics_error(key: jax.Array, experiment: Experiment) -> float | None:
 
 
 def _real_rows(key: jax.Array, experiment: Experiment) -> Transition:
-    """All rows, or a random choice where there are more than are needed."""
+    """All rows, or a random choice of them if there are more than needed."""
     real = experiment.shared.real
     num_rows = real.reward.shape[0]
     if num_rows <= MAX_REAL_ROWS:
@@ -97,7 +99,7 @@ def _mean_log_prob(program: loop.Program, rows: Transition, agent: Any) -> jax.A
 
 
 def _shortened(plan: diffusion.Plan) -> diffusion.Plan:
-    """A set of windows in batches of half the run's size: two sets a lane take no more memory than the run's own."""
+    """The plan with batches of half the run's size, so that two sets per lane take no more memory than the run did."""
     sampling = plan.sampling
     wanted = min(MAX_WINDOWS, 2 * sampling.num_trajectories)
     batch = max(min(sampling.trajectories_per_batch, wanted) // 2, 1)

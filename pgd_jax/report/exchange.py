@@ -1,7 +1,7 @@
-"""Results for others to read: a tidy results.csv, and policy pools as Unifloral (arXiv 2504.11453) keeps them.
+"""Results in formats for other programs: a tidy results.csv, and policy pools as in Unifloral (arXiv 2504.11453).
 
-A pool is a folder with a file for each trained policy, `<algorithm>_<dataset>_<YYYY-mm-dd_HH-MM-SS>.npz`, which holds
-the returns of many episodes of its last checkpoint. Nothing is pickled, in writing or in reading.
+A pool is a folder with a file for each trained policy, `<algorithm>_<dataset>_<YYYY-mm-dd_HH-MM-SS>.npz`. The file
+holds the returns of many episodes of the policy's last checkpoint. Nothing is pickled or unpickled.
 """
 
 import csv
@@ -18,13 +18,14 @@ import numpy as np
 from pgd_jax.core import places
 from pgd_jax.core.errors import UserError
 
-# Of results.csv: a row for each seed and evaluation. `setting` names the floats by which lanes of a method differ.
+# Columns of results.csv, which has a row for each seed and evaluation. `setting` has the floats by which lanes of a
+# method differ.
 COLUMNS: dict[str, type] = {
     "dataset": str, "method": str, "setting": str, "seed": int, "update": int,
     "measure": str, "score": float, "episodes": int, "commit": str,
 }  # fmt: skip
 TIME = "%Y-%m-%d_%H-%M-%S"
-# Unifloral takes one or two words, joined by "_", for the algorithm; all up to the time is the dataset.
+# In Unifloral the algorithm is one or two words, joined by "_". The rest, up to the time, is the dataset.
 NAME = re.compile(r"([^_]+(?:_[^_]+)?)_(.+)_(\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2})\.npz")
 
 Row = dict[str, Any]
@@ -46,9 +47,9 @@ class Policy(NamedTuple):
 
 
 def write_results(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes `rows`, which have COLUMNS, as CSV; numbers are exact. Raises UserError where a row lacks a column.
+    """Writes `rows`, which have COLUMNS, as CSV with exact numbers. Raises UserError if a row lacks a column.
 
-    Rows are taken and written one after another; the file is there once all of them are.
+    Rows are read and written one after another. The file appears when all are written.
     """
     path = pathlib.Path(path)
     with places.naming(path), places.replacing(path) as temporary:
@@ -64,7 +65,7 @@ def write_results(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) ->
 
 
 def read_results(path: str | os.PathLike) -> list[Row]:
-    """The rows of a results.csv, numbers as numbers; further columns stay texts. UserError for anything else."""
+    """The rows of a results.csv, with numbers as numbers and further columns as text. Raises UserError otherwise."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, strict=True)
@@ -91,11 +92,11 @@ def _typed(row: Mapping[str, Any], where: str) -> Row:
 def write_pool(
     folder: str | os.PathLike, policies: Sequence[Policy], begun: datetime.datetime | None = None
 ) -> list[pathlib.Path]:
-    """Writes a file for each policy into `folder`, beside what it holds; returns their paths.
+    """Writes a file for each policy into `folder` and returns the paths. Other files in the folder are kept.
 
-    Names tell policies of one algorithm and dataset apart by the second alone: the first has that of `begun` (default:
-    now), each further one the next that is free. `args` is an array of (name, value) pairs, which Unifloral's loader
-    takes as the dictionary that it pickles itself.
+    File names of policies with the same algorithm and dataset differ only in the time, in seconds. The first has the
+    time `begun` (default: now), each further one the next free second. `args` is stored as an array of (name, value)
+    pairs; Unifloral's loader reads it like the dictionary that Unifloral pickles.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,9 +117,9 @@ def write_pool(
 
 
 def read_pool(folder: str | os.PathLike) -> list[Policy]:
-    """The policies of `folder`, by file name. UserError where there are none, or a file is no policy.
+    """The policies in `folder`, sorted by file name. Raises UserError if there are none, or if a file is no policy.
 
-    Also reads what Unifloral wrote, but for its settings, which are pickled: `args` is then empty.
+    Files that Unifloral wrote can be read too. Their settings are pickled and are not read: `args` is then empty.
     """
     files = sorted(pathlib.Path(folder).glob("*.npz"))
     if not files:
@@ -147,7 +148,7 @@ def _described(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _as_pairs(args: Mapping[str, Any]) -> np.ndarray:
-    """A record [] of pairs, so that `dict(array.item())` is `args`; what is no text, number or truth becomes a text."""
+    """A record [] of pairs: `dict(array.item())` is `args`. Values other than text, numbers and bools become text."""
     fields: list[tuple[str, Any]] = []
     pairs: list[tuple[str, Any]] = []
     for key, value in args.items():
@@ -166,7 +167,7 @@ def _from_pairs(file: Any) -> dict[str, Any]:
 
 
 def word(name: str, num_words: int = 1) -> str:
-    """`name` as a part of a file's name: a path's last part, and at most `num_words` words joined by "_"."""
+    """`name` as part of a file name: the last part of a path, with at most `num_words` words joined by "_"."""
     plain = re.sub(r"[^\w.+=-]+", "-", pathlib.PurePath(name).name.removesuffix(".hdf5"), flags=re.ASCII).strip("-")
     words = [word for word in plain.split("_") if word] or ["unnamed"]
     return "_".join(filter(None, [*words[: num_words - 1], "-".join(words[num_words - 1 :])]))

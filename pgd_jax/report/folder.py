@@ -1,4 +1,4 @@
-"""The directory of a report: its files, and nobody else's."""
+"""The directory of a report, which may hold files of reports only."""
 
 import json
 import os
@@ -20,7 +20,7 @@ FIGURES = (
     "learning_curves.png", "on_policy.png", "dynamics_error.png", "windows.png", "denoiser.png", "bandit.png",
     "profiles.png",
 )  # fmt: skip
-MADE_BY = "pgd_jax"  # what tells a report of ours from somebody's files of the same names
+MADE_BY = "pgd_jax"  # marks report.json as ours: other programs may write files with the same names
 
 
 def check(out: pathlib.Path) -> None:
@@ -42,7 +42,7 @@ def check(out: pathlib.Path) -> None:
 
 
 def begin(out: pathlib.Path, parts: Iterable[str] = ()) -> None:
-    """Makes `out` a report, whenever it ends, without what an older one left; `parts` are reports inside it."""
+    """Marks `out` as a report and removes the files of an older one. `parts` are the names of reports inside it."""
     out.mkdir(parents=True, exist_ok=True)
     places.replace_text(out / NUMBERS, json.dumps({"made_by": MADE_BY, "parts": list(parts)}) + "\n")
     for path in [out / RESULTS, out / SETTINGS, *(out / name for name in FIGURES), *(out / POOL).glob("*.npz")]:
@@ -50,7 +50,7 @@ def begin(out: pathlib.Path, parts: Iterable[str] = ()) -> None:
 
 
 def end(out: pathlib.Path, numbers: dict[str, Any], page: str) -> pathlib.Path:
-    """Writes report.json, report.md and the same page as report.html; returns the second."""
+    """Writes report.json, report.md and the same page as report.html. Returns the path of report.md."""
     text = json.dumps(stats.as_json(numbers | {"made_by": MADE_BY}), indent=1, allow_nan=False)
     places.replace_text(out / NUMBERS, text + "\n")
     places.replace_text(out / PAGE, page)
@@ -68,7 +68,7 @@ def show(out: pathlib.Path, figures: Iterable[str], paths: Sequence[str | os.Pat
 
 
 def _older(out: pathlib.Path) -> dict[str, Any] | None:
-    """The numbers of the report that was written into `out`; None where there is none."""
+    """The numbers of an older report in `out`; None if there is none."""
     try:
         found = json.loads((out / NUMBERS).read_text(encoding="utf-8"))
         return found if found.get("made_by") == MADE_BY else None

@@ -1,7 +1,7 @@
-"""A report's Markdown page as one HTML file that can be mailed: its figures are inside, and it loads nothing else.
+"""A report's Markdown page as one HTML file that can be mailed. Its figures are inside, and it loads no other file.
 
-There is no script. HTML in the text, as in a run's name, is shown as text. A content security policy makes the browser
-itself refuse whatever is not in the file.
+It has no script. HTML in the text, such as in a run's name, is shown as text. A content security policy makes the
+browser refuse everything that is not in the file.
 """
 
 import base64
@@ -37,7 +37,7 @@ FOOT = "</main>\n</body>\n</html>\n"
 def render(text: str, figures: Mapping[str, bytes]) -> str:
     """The HTML of a Markdown page that begins with its title.
 
-    `figures` are the PNG files that it shows, by name; of any other image only the description is left.
+    `figures` are the PNG files of the page, by name. Any other image is replaced by its description.
     """
     parser = _parser()
     before, *sections = _sections(parser.parse(text))
@@ -67,7 +67,7 @@ def _parser() -> markdown_it.MarkdownIt:
 
 
 def _sections(tokens: Sequence[Token]) -> Iterator[list[Token]]:
-    """What stands before the first heading of level 2, then each of them with what follows it."""
+    """The part before the first heading of level 2, then each such heading with the text below it."""
     section: list[Token] = []
     for token in tokens:
         if token.type == "heading_open" and token.tag == "h2":
@@ -114,7 +114,7 @@ def _image(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env
 
 
 def _link_open(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-    """From here another report's page is read as HTML too."""
+    """Links to the page of another report lead to its HTML page."""
     target = str(tokens[index].attrs["href"])
     if not parse.urlsplit(target).scheme and target.endswith(".md"):
         target = target.removesuffix(".md") + ".html"

@@ -1,7 +1,7 @@
 """A sweep's run directories -> results.csv, settings.csv and one page over all jobs (grid x lanes).
 
-A run is read, written out and forgotten before the next: of each lane only the last score is kept. Jobs that are not
-finished, that failed, or whose files are damaged are named, and count as far as they can be read.
+Runs are read and written one after another. Only the last score of each lane stays in memory. The page names jobs that
+are not finished, that failed, or whose files are damaged; the rows that can be read count.
 """
 
 import array
@@ -16,7 +16,7 @@ from pgd_jax.core.errors import UserError, first_line
 from pgd_jax.report import exchange, folder, jobs_page, origins, results, stats, summary
 from pgd_jax.runs import agent as agent_runs, metrics, records
 
-# Settings of a grid that `dataset`, `method` and `seed` say already, or that make more of the same.
+# Settings of a grid that the columns dataset, method and seed have already, or that only change the number of seeds.
 SAID = {"dataset", "data.dataset", "agent", "seed", "first_seed", "num_seeds", "training.seed"}
 COLUMNS = ("dataset", "method", "setting", "measure", "seeds", "update", "mean", "low", "high", "interquartile_mean",
            "jobs", "unfinished_jobs")  # fmt: skip
@@ -33,7 +33,7 @@ class Found(NamedTuple):
 
 
 class Key(NamedTuple):
-    """What lanes share whose seeds are compared."""
+    """The settings that lanes share whose seeds are compared."""
 
     dataset: str
     method: str
@@ -42,7 +42,7 @@ class Key(NamedTuple):
 
 
 class Cell:
-    """The last score of each of a key's lanes; 16 bytes a lane."""
+    """The last score of each lane of a Key, in 16 bytes per lane."""
 
     def __init__(self) -> None:
         self.scores, self.updates = array.array("d"), array.array("q")
@@ -50,9 +50,9 @@ class Cell:
 
 
 def write(out: pathlib.Path, jobs: Sequence[Found]) -> pathlib.Path:
-    """Writes the report over `jobs` into `out`; returns the page. An older report in `out` is replaced.
+    """Writes the report over `jobs` into `out` and returns the page. It replaces an older report in `out`.
 
-    Raises UserError where `out` holds other things, and where no job has a score yet.
+    Raises UserError if `out` holds other files, and if no job has a score yet.
     """
     folder.check(out)
     cells: dict[Key, Cell] = {}
@@ -78,7 +78,7 @@ def _chained(first: dict[str, Any], rest: Iterator[dict[str, Any]]) -> Iterator[
 
 
 def _rows(jobs: Sequence[Found], cells: dict[Key, Cell], notes: list[str]) -> Iterator[dict[str, Any]]:
-    """Rows of results.csv, job by job; what cannot be read becomes a note."""
+    """The rows of results.csv, job by job. A run that cannot be read becomes a note."""
     for number, job in enumerate(jobs):
         if number and number % SAID_EVERY == 0:
             logging.info(f"collect: {number} of {len(jobs)} runs")
@@ -110,7 +110,7 @@ def _of_agents(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _of_model(path: pathlib.Path, kind: str) -> list[dict[str, Any]]:
-    """A denoiser's, behaviour's or world model's losses; its seed is that of its training."""
+    """The losses of a denoiser, behaviour policy or world model. Its seed is the training seed."""
     record, rows = records.load_record(path, kind), metrics.read(path / "metrics.jsonl")
     config = record["config"]
     measure = next((name for name in metrics.LOSSES if rows and name in rows[-1]), None)
@@ -123,7 +123,7 @@ def _of_model(path: pathlib.Path, kind: str) -> list[dict[str, Any]]:
 
 
 def _count(rows: Sequence[dict[str, Any]], cells: dict[Key, Cell], is_finished: bool) -> None:
-    """Adds the last score of each lane; the rows of a lane follow one another in order."""
+    """Adds the last score of each lane. The rows of a lane are in order."""
     last: dict[tuple[Key, int], tuple[int, float]] = {}
     for row in rows:
         key = Key(row["dataset"], row["method"], row["setting"], row["measure"])

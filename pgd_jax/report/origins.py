@@ -1,4 +1,4 @@
-"""What a report says about where its numbers come from: the task, the runs, their hardware, versions and commands."""
+"""The origin of a report's numbers: the task, the runs, and their hardware, versions and commands."""
 
 import dataclasses
 import shlex
@@ -16,7 +16,7 @@ HOST_PACKAGES = ("gymnasium", "mujoco", "gymnasium-robotics", "ogbench")
 
 
 def warnings(run: Run) -> list[str]:
-    """What keeps the run's numbers from being its last word."""
+    """Warnings that make the run's numbers provisional or incomplete."""
     found = []
     if not run.is_finished:
         found.append(
@@ -32,7 +32,7 @@ def warnings(run: Run) -> list[str]:
 
 
 def task(runs: Sequence[Run], experiments: Sequence[Experiment]) -> dict[str, Any]:
-    """What the runs have in common; UserError where they judge different things."""
+    """The common properties of the runs. Raises UserError if their agents, datasets or environments differ."""
     config = runs[0].config
     judges = [found.program.env or (found.host and found.host.env) for found in experiments]
     environments = {env.name for env in judges if env is not None}
@@ -62,7 +62,7 @@ def task(runs: Sequence[Run], experiments: Sequence[Experiment]) -> dict[str, An
 
 
 def _counts(counts: Iterable[int]) -> str:
-    """ "16", or "16/64" where runs differ; "" for no runs."""
+    """ "16", or "16/64" if runs differ; "" for no runs."""
     return "/".join(dict.fromkeys(map(str, counts)))
 
 
@@ -72,7 +72,7 @@ def _host_versions(run: Run) -> str:
 
 
 def dataset(run: Run) -> str:
-    """The name or path of the run's dataset; "" where only the run of a model that is gone knew it."""
+    """The name or path of the run's dataset; "" if only the run of its model knew it and that run is gone."""
     if run.config.dataset:
         return run.config.dataset
     try:
@@ -87,7 +87,7 @@ def _hardware(run: Run) -> str:
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """What it takes to repeat the run."""
+    """The facts that are needed to repeat the run."""
     record = run.record
     return {
         "path": str(run.path),
@@ -104,7 +104,7 @@ def describe(run: Run) -> dict[str, Any]:
 
 
 def command(run: Run) -> str:
-    """The train_agent command line that asks for the run's settings; those at their defaults are left out."""
+    """The train_agent command line with the run's settings, without those that have their defaults."""
     usual = {name: (default,) for name, default, _ in floats.described(experiments.hyper_of(run.config))}
     family = AGENTS.get(run.config.agent)
     published: dict[str, Any] = dataclasses.asdict(family.plan)

@@ -1,4 +1,4 @@
-"""The final policies of a run, judged over many episodes: what a policy pool is made of."""
+"""The final policies of a run, evaluated over many episodes: the entries of a policy pool."""
 
 import functools
 
@@ -25,7 +25,7 @@ def check_episodes(num_pool_episodes: int) -> None:
 def pool(
     key: jax.Array, run: Run, dataset: str, experiment: Experiment, states: loop.LaneState, num_episodes: int
 ) -> list[exchange.Policy]:
-    """A policy for each lane of the run (states [L, ...]), with `num_episodes` new episodes; [] where nothing judges.
+    """A policy for each lane of the run (states [L, ...]), with `num_episodes` new episodes; [] without an environment.
 
     Lanes whose returns are not finite are left out.
     """
@@ -44,10 +44,10 @@ def pool(
 
 
 def _returns(key: jax.Array, experiment: Experiment, states: loop.LaneState, num_episodes: int) -> np.ndarray | None:
-    """f64[L, E], of the judge whose scores the report tells: the program's environment, else the host's."""
+    """Returns f64[L, E] in the environment whose scores the report shows: the program's, else the host's."""
     program, num_lanes = experiment.program, len(experiment.lanes.settings)
     if program.is_judged:
-        # As many side by side as in the run, so that they take no more memory than it did.
+        # As many episodes in parallel as in the run, so that they take no more memory than it did.
         num_rounds = -(-num_episodes // program.plan.num_episodes)
         keys = jax.random.split(key, (num_lanes, num_rounds))
         rounds = _rounds(program, keys, states, experiment.shared)
@@ -58,7 +58,7 @@ def _returns(key: jax.Array, experiment: Experiment, states: loop.LaneState, num
         experiment.host._replace(num_episodes=num_episodes), program.agent, experiment.shared.normalizer,
         experiment.lanes,
     )  # fmt: skip
-    # Of an evaluation that the run does not reach: new initial states.
+    # An evaluation number beyond the run's own gives new initial states.
     return np.asarray(judge.episodes(states, experiment.config.num_phases).returns, np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Agent runs read back as groups of lanes: what is compared in a report. Host-side; nothing is written."""
+"""Agent runs, read back as groups of lanes that a report compares. It runs on the host and writes nothing."""
 
 import os
 import pathlib
@@ -33,19 +33,19 @@ class Run(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Lanes that differ only by their seed, of one run or of several that differ only by their seeds."""
+    """Lanes that differ in their seed only. They may be of several runs that differ in their seeds only."""
 
     name: str
     kind: str  # one of KINDS
-    coefficient: float  # of guidance; 0 where there is none
-    others: dict[str, float]  # swept floats besides it
+    coefficient: float  # of guidance; 0 without guidance
+    others: dict[str, float]  # the other swept floats
     rows: dict[int, list[dict[str, Any]]]  # by seed, in phase order
     lanes: dict[int, tuple[pathlib.Path, int]]  # by seed: (run, lane)
-    run: str  # the run alone that it is of, where another run has a group of the same settings
+    run: str  # the run of the group, if another run has a group with the same name
 
     @property
     def setting(self) -> str:
-        """ "guidance_coefficient=30.0;agent.alpha=1.0": what tells it from other groups of its kind."""
+        """ "guidance_coefficient=30.0;agent.alpha=1.0": the difference from other groups of its kind."""
         floats = ({COEFFICIENT: self.coefficient} if self.kind == "guided" else {}) | self.others
         return ";".join(
             [f"{name}={float(value)!r}" for name, value in floats.items()] + [f"run={self.run}"] * bool(self.run)
@@ -53,15 +53,15 @@ class Group(NamedTuple):
 
 
 def commit_of(record: dict[str, Any]) -> str:
-    """Of the code that began a run; "" where that is not known."""
+    """The git commit of the code that started a run; "" if unknown."""
     commit = record.get("git_commit") or ""
     return commit + "-modified" * bool(commit and record.get("git_modified"))
 
 
 def read(path: str | os.PathLike, compared: bool = True) -> Run:
-    """The run in `path`; raises UserError where it is none of ours, or has not finished a phase yet.
+    """The run in `path`. Raises UserError if it is not an agent run, or has not finished its first phase.
 
-    Its config is compared with what its checkpoints keep, for which they are read whole; not where `compared` is false.
+    If `compared`, its checkpoints are read to compare the config that they hold with config.json.
     """
     path = pathlib.Path(path)
     record = records.load_record(path, agent_runs.KIND)
@@ -76,10 +76,10 @@ def read(path: str | os.PathLike, compared: bool = True) -> Run:
 
 
 def groups(runs: Sequence[Run]) -> list[Group]:
-    """All lanes of the runs by group: real, unguided, rollouts of a world model, guided in order of their coefficient.
+    """All lanes of the runs by group: real, unguided, rollouts of a world model, then guided by rising coefficient.
 
-    Runs that differ in more than their seeds never share a group: where names collide, the run's directory is added.
-    Raises UserError where a group has a seed twice.
+    Runs that differ in more than their seeds never share a group. If their groups have the same name, the run's
+    directory is added to it. Raises UserError if a group has a seed twice.
     """
     owners: dict[str, set[str]] = {}
     for run in runs:
@@ -109,18 +109,18 @@ def common_updates(found: Sequence[Group]) -> int:
 
 
 def last(group: Group, key: str, updates: int) -> dict[int, float]:
-    """`key` by seed in the last phase within `updates`; empty where the rows do not have it."""
+    """`key` by seed in the last phase within `updates`; empty if the rows do not have it."""
     return {seed: values[-1] for seed, values in _within(group, key, updates).items()}
 
 
 def late(group: Group, key: str, updates: int) -> dict[int, float]:
-    """`key` by seed, averaged over the last three phases within `updates` that have it (all where there are fewer)."""
+    """`key` by seed, averaged over the last three phases within `updates` that have it (or all, if there are fewer)."""
     found = _within(group, key, updates)
     return {seed: float(np.mean(values[-tasks.NUM_LATE :])) for seed, values in found.items()}
 
 
 def tidy(runs: Sequence[Run], found: Sequence[Group], dataset: str, key: str) -> list[dict[str, Any]]:
-    """A row of results.csv (`exchange.COLUMNS`) for each evaluation by `key` of each seed of the groups."""
+    """The rows of results.csv (`exchange.COLUMNS`): one for each evaluation of `key` for each seed of the groups."""
     by_path, rows = {run.path: run for run in runs}, []
     for group in found:
         for seed, evaluations in sorted(group.rows.items()):
@@ -141,7 +141,7 @@ def tidy(runs: Sequence[Run], found: Sequence[Group], dataset: str, key: str) ->
 
 
 def curve(group: Group, key: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """(updates [P], values [S, P] or [S, P, ...]) over the phases that all seeds have; None where rows lack `key`."""
+    """(updates [P], values [S, P] or [S, P, ...]) over the phases that all seeds have; None if rows lack `key`."""
     series = [[row for row in rows if key in row] for _, rows in sorted(group.rows.items())]
     length = min(len(rows) for rows in series)
     if not length:
@@ -152,9 +152,9 @@ def curve(group: Group, key: str) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def pairs(found: Sequence[Group]) -> list[tuple[Group, Group]]:
-    """What to compare: each group with those of the kinds before its own: guided, rollouts, unguided, real.
+    """The pairs to compare: each group with the groups of simpler kinds (guided, rollouts, unguided, real).
 
-    Only where the other swept floats are the same, or the baseline has none.
+    The other swept floats must be the same, or the baseline must have none.
     """
     return [
         (a, b) for a in found for b in found if KINDS.index(a.kind) > KINDS.index(b.kind) and b.others in ({}, a.others)
@@ -178,7 +178,7 @@ def _coefficient(row: dict[str, Any]) -> float:
 
 
 def _label(row: dict[str, Any]) -> str:
-    """ "guided 3 agent.alpha=1": the kind, the coefficient of guided lanes, and whatever else is swept."""
+    """ "guided 3 agent.alpha=1": the kind, the coefficient of guided lanes, and the other swept floats."""
     kind = _kind(row)
     name = [f"guided λ={_coefficient(row):g}"] if kind == "guided" else [kind]
     return " ".join(name + [f"{key}={value:g}" for key, value in row["setting"].items() if key != COEFFICIENT])

@@ -1,4 +1,4 @@
-"""The section of a report's page that has a row for each seed: what means and intervals were made of."""
+"""The section of a report's page with a row for each seed: the values behind means and intervals."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from pgd_jax.report.tables import DIGITS, LABELS, table
 TITLE = "Each seed"
 LAST = "Last phase:"
 CONTROLLED = "The controlled comparison, by the seed of the policy:"
-# Heading of a column -> where the controlled comparison has its values, and how they are written.
+# Heading of a column -> where the controlled comparison has its values, and their number format.
 COLUMNS = {
     "log-likelihood, real actions": ("log_likelihood", "real_actions", ".2f"),
     "log-likelihood, unguided": ("log_likelihood", "unguided", ".2f"),
@@ -24,7 +24,7 @@ COLUMNS = {
 
 
 def section(numbers: Mapping[str, Any]) -> list[str]:
-    """Its parts; none where there is no number."""
+    """The parts of the section; none if there are no numbers."""
     parts = _last(numbers["groups"], numbers["score"]) + _controlled(numbers["groups"], numbers["controlled"])
     return [f"## {TITLE}", *parts] if parts else []
 

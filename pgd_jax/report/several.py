@@ -1,4 +1,4 @@
-"""Runs of several datasets -> a report of each, and a page about all: who is better over tasks, and how surely."""
+"""Runs on several datasets -> a report for each dataset, and a page that compares methods over all datasets."""
 
 import os
 import pathlib
@@ -25,10 +25,10 @@ def write(
     num_pool_episodes: int = 0,
     sinks: Sequence[str] = (),
 ) -> pathlib.Path:
-    """`writer.write` for runs of any datasets; returns the page.
+    """`writer.write` for runs on any datasets. Returns the page.
 
-    Runs of one dataset make its report in `out`. Those of several make a report of each in a folder of `out`, and in
-    `out` report.md, report.html, report.json, results.csv and a figure about all of them. Raises UserError as
+    For runs on one dataset, the report is in `out`. For several datasets, each has a report in a folder of `out`, and
+    `out` has report.md, report.html, report.json, results.csv and a figure about all of them. Raises UserError as
     `writer.write`, and for scores of several kinds, which cannot be averaged.
     """
     policies.check_episodes(num_pool_episodes)
@@ -56,7 +56,7 @@ def write(
 
 
 def _parts(runs: Sequence[results.Run]) -> dict[str, list[results.Run]]:
-    """Runs by dataset; one that does not know its own goes to the only other."""
+    """The runs by dataset. A run with an unknown dataset joins the others if they have one dataset, else UserError."""
     parts: dict[str, list[results.Run]] = {}
     for run in runs:
         parts.setdefault(origins.dataset(run), []).append(run)
@@ -81,7 +81,7 @@ def _rows(dataset: str, runs: Sequence[results.Run]) -> list[dict[str, Any]]:
 
 
 def _folders(datasets: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
-    """A plain folder name for each dataset, none twice."""
+    """A plain and unique folder name for each dataset."""
     names: dict[str, str] = {}
     for dataset in datasets:
         plain = exchange.word(dataset)

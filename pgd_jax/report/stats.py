@@ -1,13 +1,13 @@
-"""Means over seeds with honest intervals, and the statistics of Agarwal et al. 2021 (rliable, arXiv 2108.13264).
+"""Means over seeds with intervals, and the statistics of Agarwal et al. 2021 (rliable, arXiv 2108.13264).
 
-Intervals of one task's mean are Student's t. With the three to ten seeds that offline RL can afford, bootstrap
-intervals are too narrow: four values have only 35 distinct resamples, none with a mean outside the values seen, and a
-95 % percentile interval holds the true mean of normal values 79 times in 100. The t interval is exact for normal values
-and close to it for most others. Below three seeds no interval is given, and reports show the values instead.
+Intervals of one task's mean are Student's t. Bootstrap intervals are too narrow for the three to ten seeds that are
+usual in offline RL. Four values have only 35 distinct resamples, and no resample has a mean outside the values. A 95 %
+percentile interval then holds the true mean of normal values 79 times in 100. The t interval is exact for normal values
+and close to it for most others. Below three seeds there is no interval, and reports show the values instead.
 
 Statistics over several tasks take `tasks`: for each task an array of its seeds' scores, which may differ in number
 ([[3.0, 4.0], [7.0, 6.0, 5.0]]), or a matrix [tasks, seeds], the transpose of rliable's. Their intervals are a
-stratified percentile bootstrap (section 4.1 there), which is too narrow for few seeds too: of normal scores, 95 %
+stratified percentile bootstrap (section 4.1 there). It is too narrow for few seeds too: for normal scores, 95 %
 intervals of the interquartile mean hold the true value in 76 of 100 cases with 3 seeds of one task, 87 with 4, 94 with
 8, and 92 with 8 seeds of each of 5 tasks.
 """
@@ -30,12 +30,12 @@ Tasks = Sequence[ArrayLike]  # for each task the scores of its seeds; resampled 
 
 
 class Estimate(NamedTuple):
-    """A mean with its 95 % interval; low and high are NaN where there are too few values for one."""
+    """A mean with its 95 % interval; low and high are NaN if there are too few values."""
 
     mean: float
     low: float
     high: float
-    values: tuple[float, ...]  # one a seed; of an unpaired difference none
+    values: tuple[float, ...]  # one per seed; empty for an unpaired difference
 
     @property
     def has_interval(self) -> bool:
@@ -43,7 +43,7 @@ class Estimate(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A statistic with its 95 % bootstrap interval: numbers, or arrays. NaN where a task has too few seeds for one."""
+    """A statistic with its 95 % bootstrap interval: numbers or arrays. It is NaN if a task has too few seeds."""
 
     value: Any
     low: Any
@@ -72,7 +72,7 @@ def mean(values: ArrayLike) -> Estimate:
 
 
 def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
-    """mean(a) - mean(b) of values by seed: paired where both have the same seeds, else by Welch (unequal variances)."""
+    """mean(a) - mean(b) of values by seed: paired if both have the same seeds, else Welch's (unequal variances)."""
     if a.keys() == b.keys():
         return Difference(mean([a[seed] - b[seed] for seed in sorted(a)]), True)
     x, y = np.array(list(a.values()), np.float64), np.array(list(b.values()), np.float64)
@@ -95,7 +95,7 @@ def ratio(a: ArrayLike, b: ArrayLike) -> Estimate:
 
 
 def verdict(estimate: Estimate) -> str:
-    """What a difference says: "beats" or "is worse than" where the interval excludes 0, else that nothing is clear."""
+    """A difference in words: "beats" or "is worse than" if the interval excludes 0, else no clear difference."""
     if not estimate.has_interval:
         return "too few seeds"
     if estimate.low > 0.0:
@@ -106,7 +106,7 @@ def verdict(estimate: Estimate) -> str:
 def interquartile_mean(tasks: Tasks) -> np.ndarray:
     """Mean of the middle half of all scores of all tasks (arXiv 2108.13264, section 4.3); of one task: `[scores]`.
 
-    Of n scores the floor(n / 4) smallest and largest are left out. A score that is NaN makes it NaN.
+    The floor(n / 4) smallest and largest of n scores are left out. If any score is NaN, the result is NaN.
     """
     scores = np.sort(np.concatenate(_arrays(tasks), axis=-1), axis=-1)
     cut = scores.shape[-1] // 4
@@ -117,7 +117,7 @@ def interquartile_mean(tasks: Tasks) -> np.ndarray:
 def probability_of_improvement(x: Tasks, y: Tasks) -> np.ndarray:
     """P(X > Y) for random seeds of a random task (arXiv 2108.13264, section 4.3): ties count a half.
 
-    Of each task it is the Mann-Whitney U of x over the number of pairs; then the mean over tasks.
+    For each task it is the Mann-Whitney U of x, divided by the number of pairs. The result is the mean over tasks.
     """
     if len(x) != len(y):
         raise UserError(f"probability_of_improvement compares the same tasks, but x has {len(x)} and y {len(y)}")
@@ -143,9 +143,9 @@ def stratified_bootstrap(
 ) -> Interval:
     """`statistic(*methods)` with its 95 % percentile interval (arXiv 2108.13264, section 4.1).
 
-    In each resample every task of every method has as many seeds as before, drawn with replacement among its own. The
-    draws start from `seed`, so the same scores give the same interval. `statistic` is one of the functions above, or
-    another that keeps the axes in front of the seeds':
+    In each resample every task of every method has as many seeds as before, drawn with replacement from its own seeds.
+    The draws start from `seed`, so the same scores give the same interval. `statistic` is one of the functions above,
+    or another one that keeps all axes before the axis of seeds:
 
         stratified_bootstrap(interquartile_mean, tasks)
         stratified_bootstrap(probability_of_improvement, tasks, other_tasks)

@@ -18,7 +18,7 @@ ERROR_RATIO_LIMIT = 1.5  # guidance must not make synthetic data less true than 
 
 
 def score_key(groups: Sequence[Group]) -> str | None:
-    """What agents are judged by: the first of SCORES that all groups have, else that any has, else None."""
+    """The score of the report: the first of SCORES that all groups have, else the first that any has, else None."""
     having = {key: [results.curve(group, key) is not None for group in groups] for key in SCORES}
     return next((key for key in SCORES if all(having[key])), next((key for key in SCORES if any(having[key])), None))
 
@@ -34,9 +34,10 @@ def curves(groups: Sequence[Group], key: str) -> dict[str, plots.Curve]:
 
 
 def of_groups(groups: Sequence[Group], updates: int) -> dict[str, dict[str, Any]]:
-    """By group: kind, seeds, and each measure or None: last phase within `updates` ("last"), last three ("late").
+    """By group: kind, seeds, and each measure or None, in the last phase within `updates` ("last") and over the last
+    three ("late").
 
-    Both are there "by_seed" too. Scores also have the interquartile mean of the last phase ("interquartile").
+    Both have values "by_seed" too. Scores also have the interquartile mean of the last phase ("interquartile").
     """
     return {group.name: _of_group(group, updates) for group in groups}
 
@@ -72,7 +73,7 @@ def of_curves(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
 
 
 def differences(groups: Sequence[Group], key: str, updates: int) -> list[dict[str, Any]]:
-    """For each pair worth comparing: a - b of `key`, in the last phase and over the last three, and what they say."""
+    """For each pair of `results.pairs`: a - b of `key`, in the last phase and over the last three, and the verdict."""
     found = []
     evaluated = [group for group in groups if results.last(group, key, updates)]
     for a, b in results.pairs(evaluated):
@@ -141,7 +142,7 @@ def _error(values: np.ndarray) -> dict[str, Any]:
 
 
 def within_limit(ratio: stats.Estimate) -> str:
-    """Whether the ratio is within the limit: its whole interval decides, or (said so) the mean over few seeds."""
+    """Whether the ratio is within the limit. The whole interval decides; with few seeds it is the mean."""
     if math.isnan(ratio.mean):
         return "unknown"
     if not ratio.has_interval:

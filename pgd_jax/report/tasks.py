@@ -1,11 +1,11 @@
-"""A tidy table of scores -> what methods reach on each task and over all of them.
+"""A tidy table of scores -> statistics of each method on each task and over all tasks.
 
     rows = [{"dataset": "hopper-medium-v2", "method": "td3_bc real", "seed": 0, "score": 54.1}, ...]
     print(tasks.markdown(tasks.summarise(rows)))
 
-Rows may also have `setting` (methods of several settings are told apart by it), `update` (the last one that all rows of
-the dataset reach is the score; the mean of the last three stands beside it) and `measure` (what the score is). Those of
-`exchange.read_results` have all.
+Rows may also have `setting` (the settings of a method are compared as if they were methods), `update` and `measure`
+(the kind of score). With `update`, the score is that of the last update that all rows of the dataset reach; the mean of
+the last three is given too. Rows of `exchange.read_results` have all of these.
 """
 
 import collections
@@ -49,11 +49,11 @@ class Improvement(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """`last` is of the last evaluation, `late` of the mean of the last three, and empty for rows without updates."""
+    """`last` is for the last evaluation. `late` is for the mean of the last three; it is empty without updates."""
 
     last: dict[str, dict[str, Cell]]  # by dataset and method
     late: dict[str, dict[str, Cell]]
-    overall: dict[str, Overall]  # of the methods that have every dataset; empty for one dataset
+    overall: dict[str, Overall]  # by method, for methods that have every dataset; empty for one dataset
     overall_late: dict[str, Overall]
     improvements: list[Improvement]
     incomplete: list[str]  # methods that lack a dataset
@@ -84,9 +84,9 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
 
 
 def final(rows: Iterable[Mapping[str, Any]], num_evaluations: int = 1) -> Scores:
-    """Scores at the end: the mean of the last `num_evaluations` within the updates that all of a dataset's rows reach.
+    """Final scores: the mean of the last `num_evaluations` up to the last update that all rows of a dataset reach.
 
-    Rows without `update` are their lane's only one. Errors as `summarise`.
+    A row without `update` is the only row of its lane. Errors are those of `summarise`.
     """
     lanes = _lanes(rows)
     common: dict[str, float] = {}

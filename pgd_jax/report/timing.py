@@ -11,8 +11,8 @@ from pgd_jax.generators import diffusion
 from pgd_jax.runs.experiment import Experiment
 from pgd_jax.train import loop
 
-MAX_UPDATES = 200  # a lane, timed and scaled to a phase
-LONG_ENOUGH_S = 1.0  # a first run this long says enough; shorter ones are run again
+MAX_UPDATES = 200  # updates per lane that are timed; the time is scaled to a phase
+LONG_ENOUGH_S = 1.0  # a shorter first run is repeated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Part:
 
 
 def measure(key: jax.Array, experiment: Experiment, states: loop.LaneState) -> list[Part]:
-    """Times generate, learn and evaluate of one phase of all lanes (states [L, ...]), those that the run has.
+    """Times the parts of one phase of all lanes (states [L, ...]): generate, learn and evaluate, if the run has them.
 
-    Generation is timed on one batch a lane, learning on at most 200 updates; both cost the same each time they repeat.
+    Generation is timed on one batch per lane, learning on at most 200 updates. The times are scaled to a whole phase.
     """
     key_generate, key_learn, key_evaluate = jax.random.split(key, 3)
     program, num_lanes = experiment.program, len(experiment.lanes.settings)
@@ -52,7 +52,7 @@ def measure(key: jax.Array, experiment: Experiment, states: loop.LaneState) -> l
     parts.append(Part("learn", seconds / share, num_lanes * plan.updates_per_phase, "updates", share))
     if program.is_judged:
         seconds, metrics = _time(_evaluate, program, key_evaluate, experiment, states)
-        # Steps of episodes while they lasted: evaluation ends with its longest one.
+        # Steps of episodes until each ended; evaluation itself ends with the longest one.
         num_steps = round(plan.num_episodes * float(metrics["episode_length_mean"].sum()))
         parts.append(Part("evaluate", seconds, num_steps, "environment steps", 1.0))
     return parts
@@ -76,7 +76,7 @@ def _time_generation(
 def _time(
     part: jax.stages.Wrapped, program: loop.Program, key: jax.Array, experiment: Experiment, *inputs: Any
 ) -> tuple[float, Any]:
-    """(seconds of a run after compilation, its result); a run shorter than a second is a warm-up for a second one."""
+    """(seconds of a run after compilation, its result). If the first run takes less than a second, it is repeated."""
     arguments = (
         jax.random.split(key, len(experiment.lanes.settings)),
         experiment.lanes.hypers,

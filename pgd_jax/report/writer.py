@@ -1,4 +1,4 @@
-"""Run directories -> one page: what guidance does to scores, on-policy-ness and the truth of the data, at what cost."""
+"""Run directories -> one page on guidance: scores, on-policy likelihood and dynamics error of the data, and time."""
 
 import dataclasses
 import os
@@ -32,7 +32,7 @@ from pgd_jax.runs import agent as agent_runs, experiment as experiments, metrics
 from pgd_jax.runs.sinks import base as sink_seam
 from pgd_jax.train import loop
 
-NUM_SHOWN = 60  # windows a picture
+NUM_SHOWN = 60  # windows in a figure
 
 
 class Loaded(NamedTuple):
@@ -44,7 +44,7 @@ class Loaded(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What the report itself generates and times; by run directory."""
+    """Results that the report itself generates and times, by run directory."""
 
     comparisons: dict[pathlib.Path, Comparison]
     real_log_likelihood: dict[pathlib.Path, np.ndarray]
@@ -60,11 +60,12 @@ def write(
 ) -> pathlib.Path:
     """Reads the agent runs in `paths` and writes report.md, report.html, report.json, results.csv, figures into `out`.
 
-    Returns report.md; report.html is the same page in one file. Runs must share dataset and agent. With
-    `num_pool_episodes` each lane's final policy is judged over so many more episodes, which become a policy pool
-    (final_returns/) and the bandit's curve. `out` may hold an older report, which is replaced, and nothing else. The
-    figures are shown in `sinks` too. A run that is not finished, or whose denoiser or dataset is gone, is reported as
-    far as it goes, and the page says so. Raises UserError for what is not a run, or cannot be compared.
+    Returns the path of report.md; report.html is the same page in one file. Runs must have the same dataset and agent.
+    With `num_pool_episodes`, each lane's final policy is evaluated over this many more episodes; they become a policy
+    pool (final_returns/) and the curve of the bandit. `out` may hold an older report, which is replaced, and nothing
+    else. The figures are shown in `sinks` too. A run may be unfinished, or its denoiser or dataset may be gone: the
+    report then has what can be read, and the page says so. Raises UserError for a directory that is not a run, and for
+    runs that cannot be compared.
     """
     out = pathlib.Path(out)
     folder.check(out)
@@ -109,7 +110,7 @@ def _numbers(runs: Sequence[results.Run], groups: Sequence[results.Group], measu
 
 
 def read(paths: Sequence[str | os.PathLike]) -> list[results.Run]:
-    """The runs in `paths`; UserError for none, for one that is named twice, and for what is not a run."""
+    """The runs in `paths`. Raises UserError for no paths, for a path given twice, and for one that is not a run."""
     if not paths:
         raise UserError("name at least one run directory of train_agent")
     resolved = [pathlib.Path(path).resolve() for path in paths]
@@ -151,11 +152,11 @@ def _policies(
     num_episodes: int,
     warnings: list[str],
 ) -> list[exchange.Policy]:
-    """Of all lanes that can be judged, with `num_episodes` each; none for 0."""
+    """The final policies of all lanes that can be evaluated, with `num_episodes` each; none for 0."""
     found: list[exchange.Policy] = []
     for run in runs if num_episodes else []:
         if run.path not in loaded:
-            continue  # which the page says already
+            continue  # the page has a warning already
         logging.info(f"report: {num_episodes} episodes of each policy of {run.path}")
         experiment, states, _ = loaded[run.path]
         made = policies.pool(jax.random.key(1), run, dataset, experiment, states, num_episodes)
@@ -198,7 +199,7 @@ def _denoiser(runs: Sequence[results.Run]) -> dict[str, Any] | None:
 def _picture(
     out: pathlib.Path, groups: Sequence[results.Group], loaded: dict[pathlib.Path, Loaded], measured: Measured
 ) -> dict[str, Any] | None:
-    """Draws windows of the most guided group's first seed, beside real ones."""
+    """Draws windows of the first seed of the group with the largest coefficient, beside real windows."""
     made = [
         group
         for group in groups
