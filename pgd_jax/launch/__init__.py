@@ -1,4 +1,4 @@
-"""Sweeps over static settings: every combination a job with a run directory of its own, here or on a cluster."""
+"""Sweeps over static settings: each combination is a job with its own run directory, on this machine or a cluster."""
 
 from pgd_jax.launch.front import cancel, collect, status, submit
 

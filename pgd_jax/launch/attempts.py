@@ -1,6 +1,6 @@
-"""What became of a job's last attempt: <job>.state, written by whoever starts the job's process, wherever that is.
+"""The outcome of a job's last attempt: <job>.state, written by the process that starts the job's process.
 
-It tells failures and is never asked whether a run is finished: only the run directory knows that.
+It tells how a job failed. It does not tell whether a run is finished: only the run directory knows that.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ class Attempt(NamedTuple):
     began: float  # seconds since 1970
     host: str
     process: int
-    task: str = ""  # how the scheduler calls it
-    ended: float = 0.0  # 0: it did not come to say so
+    task: str = ""  # the scheduler's name for it
+    ended: float = 0.0  # 0: the end was not recorded
     exit_status: int = 0  # as subprocess has it: minus the signal that killed it
-    said: str = ""  # the last line of its log, where it failed
+    said: str = ""  # the last line of its log, if it failed
 
     @property
     def is_over(self) -> bool:
@@ -39,7 +39,7 @@ def end(state: pathlib.Path, attempt: Attempt, exit_status: int, said: str) -> N
 
 
 def read(state: pathlib.Path) -> Attempt | None:
-    """None where the job was never started, or the file was cut by a crash."""
+    """The attempt; None if the job was never started, or if a crash cut the file."""
     try:
         return Attempt(**json.loads(state.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -60,7 +60,7 @@ def is_alive(attempt: Attempt) -> bool:
 
 
 def exit_text(status: int) -> str:
-    """Of a status other than 0, as `Attempt` has it."""
+    """A text for an exit status of `Attempt` other than 0."""
     return f"exit status {status}" if status > 0 else f"signal {-status}"
 
 

@@ -1,4 +1,4 @@
-"""Runs a sweep's jobs on this machine or on a cluster. The same command again goes on with what is not finished.
+"""Runs a sweep's jobs on this machine or on a cluster. Run the same command again to continue unfinished jobs.
 
     pgd-launch --command=train_agent --workdir=runs/study --num_parallel=1 \\\\
         --grid="agent=td3_bc,iql; sampling.num_steps=8,16" -- --config.denoiser=runs/umaze --config.num_seeds=8
@@ -8,11 +8,11 @@
     pgd-launch cancel  --workdir=runs/study     every job stops after the chunk in progress
     pgd-launch collect --workdir=runs/study     results.csv and a report over all jobs, in runs/study/report
 
-What follows -- goes to every job. A job has its run directory <workdir>/<job> and its output in <workdir>/<job>.log.
-The list of jobs is <workdir>/jobs.jsonl; another sweep in the same folder is refused.
+All flags after -- go to every job. A job's run directory is <workdir>/<job>, its output is in <workdir>/<job>.log. The
+list of jobs is <workdir>/jobs.jsonl. A folder holds one sweep; another sweep in it is refused.
 
-On this machine (--backend=local) the command runs until all jobs have ended. One that fails does not stop the others;
-the exit status is then 1. It is 75 where a signal stopped the sweep, or a job. Elsewhere it is 0 once jobs are queued.
+On this machine (--backend=local) the command runs until all jobs have ended. A job that fails does not stop the others;
+the exit status is then 1. It is 75 if a signal stopped the sweep or a job. On a cluster it is 0 once jobs are queued.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ def _prepare() -> Callable[[], int]:
 
 
 def _take_action(argv: list[str]) -> str:
-    """The first word, taken out of argv, where it is an action; a word that is none is for absl to refuse."""
+    """Takes the first word out of argv if it is an action. absl refuses words that are not."""
     word = argv[1] if len(argv) > 1 else ""
     if word in ACTIONS:
         return argv.pop(1)

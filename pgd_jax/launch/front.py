@@ -1,4 +1,4 @@
-"""Sweeps from Python, as `pgd-launch` has them: submit, status, cancel, collect.
+"""Sweeps from Python, with the actions of `pgd-launch`: submit, status, cancel, collect.
 
 import pgd_jax as pgd
 
@@ -36,21 +36,21 @@ def submit(
     say: Say = print,
     **options: Any,
 ) -> Unfinished | None:
-    """Writes the list of jobs into `workdir`, or goes on with the one that is there, and starts what is not finished.
+    """Writes the list of jobs into `workdir`, or continues the list that is there, and starts the unfinished jobs.
 
     Args:
-        command: what a job runs: train_agent, train_denoiser, train_behaviour, train_world_model.
+        command: the command of a job: train_agent, train_denoiser, train_behaviour, train_world_model.
         grid: static settings, a job for each combination: {"agent": ["td3_bc", "iql"]}, or as on the command line.
-        flags: what every job gets, such as "--config.num_seeds=8".
+        flags: flags of every job, such as "--config.num_seeds=8".
         backend: "local" runs the jobs and returns when they have ended; the others hand them to a scheduler.
-        say: what is told line by line goes there.
+        say: function that gets each line of output.
         options: resources, and options of the backend; launch/options.py lists them.
 
     Returns:
-        The jobs that failed or were stopped; None where a scheduler has them.
+        The jobs that failed or were stopped; None if a scheduler has them.
 
     Raises:
-        UserError: before anything is started, for what cannot be; another sweep in `workdir` is refused.
+        UserError: for wrong arguments, and if `workdir` holds another sweep. Nothing is started then.
     """
     chosen, folder = backends.get(backend), _folder(workdir)
     jobs, of_submission = _checked(command, grid, flags, backend, folder, options)
@@ -77,7 +77,7 @@ def _checked(
     folder: pathlib.Path,
     options: Mapping[str, Any],
 ) -> tuple[list[sweep.Job], all_options.Options]:
-    """The jobs and how to submit them. Raises UserError for what cannot be."""
+    """The jobs and the options to submit them with. Raises UserError for wrong arguments."""
     known = all_options.names()
     if unknown := [name for name in options if name not in known]:
         near = nearest(unknown[0], known)
@@ -92,7 +92,7 @@ def _checked(
 
 @contextlib.contextmanager
 def _kept_if_accepted(folder: pathlib.Path) -> Iterator[None]:
-    """Puts the folder's two files back where the block raises UserError: nothing was started with the new ones."""
+    """Restores the folder's two files if the block raises UserError: nothing was started with the new ones."""
     files = [folder / name for name in (job_list.FILE, BACKEND_FILE)]
     before = {file: file.read_text(encoding="utf-8") if file.exists() else None for file in files}
     try:
@@ -107,7 +107,7 @@ def _kept_if_accepted(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _check_left(folder: pathlib.Path, backend: str) -> None:
-    """Raises UserError where another backend still has jobs of the sweep: two would work on one run directory."""
+    """Raises UserError if another backend still has jobs of the sweep: two jobs would share a run directory."""
     if not (folder / BACKEND_FILE).exists() or (old := _backend_name(folder)) == backend:
         return
     held: Mapping[str, backends.Known] = {}
@@ -118,9 +118,9 @@ def _check_left(folder: pathlib.Path, backend: str) -> None:
 
 
 def status(workdir: str | os.PathLike) -> list[JobStatus]:
-    """How far each job has come, in the order of the list. Raises UserError where `workdir` holds no sweep.
+    """The status of each job, in the order of the list. Raises UserError if `workdir` holds no sweep.
 
-    Where the scheduler cannot be asked, as for a sweep that was copied from its cluster, that is said once.
+    If the scheduler cannot be asked, as for a sweep that was copied from its cluster, one message says so.
     """
     folder = _folder(workdir)
     jobs = job_list.load(folder)
@@ -129,7 +129,7 @@ def status(workdir: str | os.PathLike) -> list[JobStatus]:
 
 
 def _known(jobs: Sequence[sweep.Job], folder: pathlib.Path) -> Mapping[str, backends.Known]:
-    """What the scheduler knows, by name; nothing, which is said, where it cannot be asked."""
+    """The jobs that the scheduler knows, by name. If it cannot be asked, there are none, and a message says so."""
     chosen = _backend(folder)
     try:
         return chosen.status(jobs, folder)
@@ -139,15 +139,15 @@ def _known(jobs: Sequence[sweep.Job], folder: pathlib.Path) -> Mapping[str, back
 
 
 def cancel(workdir: str | os.PathLike) -> str:
-    """Tells all jobs to stop, after the chunk in progress; what is done is kept. Returns what was done, in words."""
+    """Tells all jobs to stop after the current chunk; their work so far is kept. Returns a message on what was done."""
     folder = _folder(workdir)
     return _backend(folder).cancel(job_list.load(folder), folder)
 
 
 def collect(workdir: str | os.PathLike, out: str | os.PathLike | None = None) -> pathlib.Path:
-    """Writes results.csv and a report over all jobs into `out` (default: <workdir>/report); returns the page.
+    """Writes results.csv and a report over all jobs into `out` (default: <workdir>/report). Returns the page.
 
-    Jobs that are not finished count as far as they have come, and the page names them; those that failed likewise.
+    Unfinished and failed jobs count with the results that they have, and the page names them.
     """
     from pgd_jax.report import jobs as report  # on use: it needs JAX
 
@@ -180,7 +180,7 @@ def _backend_name(folder: pathlib.Path) -> str:
 
 
 def _as_grid(grid: Mapping[str, Sequence[Any]]) -> sweep.Grid:
-    """Values as on a command line, checked as those of one are."""
+    """The grid with values as text, as on a command line, checked in the same way."""
     for name, values in grid.items():
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise UserError(f"grid: {name}={values!r} must be a list of values, such as [8, 16]")

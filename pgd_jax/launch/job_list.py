@@ -1,10 +1,11 @@
-"""A sweep's frozen list of jobs: jobs.jsonl in its folder, written once; task i of any backend runs line i.
+"""A sweep's frozen list of jobs: jobs.jsonl in its folder, written once. Task i of any backend runs line i.
 
     {"name": "agent=iql", "run_dir": "agent=iql", "argv": ["-m", "pgd_jax.cli.train_agent", "--config.agent=iql"],
      "num_own": 1, "resources": {"gpus": 1.0, "cpus": 0, "memory": "", "hosts": 1}}
 
-`argv` follows the Python interpreter, and gets `--workdir=` with the run directory, which is relative to the list: so
-that a sweep can be moved, and a container can see it under another path. The last `num_own` flags are the grid's.
+`argv` follows the Python interpreter; `--workdir=` with the run directory is added. The run directory is relative to
+the list, so that a sweep can be moved, and a container can see it under another path. The last `num_own` flags are
+those of the grid.
 """
 
 import dataclasses
@@ -24,10 +25,10 @@ NAME = re.compile(r"[\w.+=,-]+")  # of a run directory: never a path
 
 
 def freeze(jobs: Sequence[Job], workdir: pathlib.Path) -> bool:
-    """Writes the list, or finds that it is the one that is there; returns whether it was there.
+    """Writes the list, or compares it with the list that is there. Returns whether it was there.
 
-    Raises UserError where `workdir` holds another sweep. Other resources for the same jobs are no other sweep: they
-    replace the old ones, as a job that ran out of memory is submitted again with more of it.
+    Raises UserError if `workdir` holds another sweep. New resources for the same jobs do not make another sweep. They
+    replace the old ones, so that a job that ran out of memory can be submitted again with more.
     """
     file = workdir / FILE
     is_there = file.exists()
@@ -45,9 +46,9 @@ def as_text(jobs: Sequence[Job]) -> str:
 
 
 def load(workdir: pathlib.Path, file: pathlib.Path | None = None) -> list[Job]:
-    """The jobs of the sweep in `workdir`. Raises UserError where there is none, or its list is damaged.
+    """The jobs of the sweep in `workdir`. Raises UserError if there is none, or if its list is damaged.
 
-    `file` is the list where it does not lie in the workdir, as in a container.
+    `file` is the path of the list if it is not in the workdir, as in a container.
     """
     file = file or workdir / FILE
     try:

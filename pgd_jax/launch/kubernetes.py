@@ -1,7 +1,7 @@
-"""Kubernetes as a backend: `kubectl` creates what kubernetes_manifests.py renders, is asked about it, and deletes it.
+"""Kubernetes as a backend: `kubectl` creates, lists and deletes the objects that kubernetes_manifests.py renders.
 
-The workdir's last name is its folder on the cluster's volume: pods see <mount>/<name>. Where that volume is mounted on
-this machine too, name the workdir there, and status and collect read the runs themselves.
+The last part of the workdir's path is its folder on the cluster's volume: pods see <mount>/<name>. If this machine
+mounts that volume too, give the workdir there: status and collect then read the runs themselves.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ from pgd_jax.launch.backend import RUNNING, WAITING, Backend, Known, Say
 from pgd_jax.launch.options import Options
 from pgd_jax.launch.sweep import Job
 
-FILE = "kubernetes.json"  # of the workdir: what was submitted
+FILE = "kubernetes.json"  # in the workdir: what was submitted
 STATES = {"Pending": WAITING, "Running": RUNNING, "Succeeded": "finished", "Failed": "failed"}
-RANK = ("Failed", "Pending", "Running", "Succeeded")  # of several pods of one job, the last of these counts
+RANK = ("Failed", "Pending", "Running", "Succeeded")  # if a job has several pods, the last of these states counts
 
 
 def name_of(workdir: pathlib.Path) -> str:
@@ -30,7 +30,7 @@ def name_of(workdir: pathlib.Path) -> str:
 
 
 def submit(jobs: Sequence[Job], workdir: pathlib.Path, options: Options, say: Say) -> None:
-    """Creates the sweep's objects. Those of an earlier submission that has ended are replaced."""
+    """Creates the sweep's objects. It replaces those of an earlier submission that has ended."""
     name = name_of(workdir)
     rendered = manifests.render(name, workdir, jobs, options)
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": rendered}, indent=1) + "\n"
@@ -50,7 +50,7 @@ def submit(jobs: Sequence[Job], workdir: pathlib.Path, options: Options, say: Sa
 
 
 def status(jobs: Sequence[Job], workdir: pathlib.Path) -> Mapping[str, Known]:
-    """By the pods that Kubernetes still has; the newest of a job counts."""
+    """The states of the pods that Kubernetes still has, by job. The newest pod of a job counts."""
     found: dict[str, tuple[int, Known]] = {}
     for pod in _pods(name_of(workdir), _where(_submitted(workdir).get("namespace", ""))):
         command = pod["spec"]["containers"][0]["command"]
@@ -98,11 +98,11 @@ def _pods(name: str, where: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _delete(name: str, kind: str, where: Sequence[str]) -> str:
-    """Pods get SIGTERM, and the grace period to save; what lies on the volume stays."""
+    """Deletes objects. Pods get SIGTERM, and the grace period to save. Files on the volume stay."""
     return _call(["delete", f"{kind},configmap", "-l", _label(name), "--ignore-not-found", *where]).strip()
 
 
 def _call(arguments: Sequence[str], text: str = "") -> str:
-    """What kubectl says; errors as `programs.call`."""
+    """The output of kubectl. Errors are those of `programs.call`."""
     advice = "install it, or print the objects with --dry_run and create them elsewhere"
     return programs.call(["kubectl", *arguments], advice, timeout_s=300, text=text)

@@ -1,14 +1,14 @@
-"""A sweep as Kubernetes objects: plain data from the list, nothing else.
+"""A sweep as Kubernetes objects: plain data made from the list of jobs.
 
-One host a job: an Indexed Job, whose completion index picks the line. `backoffLimitPerIndex` counts a job's failures
-alone. By `podFailurePolicy` pre-emption (DisruptionTarget) and exit status 75 (stopped by a signal) do not count, and
-statuses 2 and 3 (a mistake, a diverged run) are not tried again.
+With one host per job it is an Indexed Job, whose completion index selects the line. `backoffLimitPerIndex` counts the
+failures of each job separately. By `podFailurePolicy`, pre-emption (DisruptionTarget) and exit status 75 (stopped by a
+signal) do not count as failures, and statuses 2 and 3 (a mistake, a diverged run) are not tried again.
 
-Several hosts a job: a JobSet for each line, as all its hosts must start again together, and the other lines must not.
+With several hosts per job, each line is a JobSet: all hosts of a job must restart together, without the other lines.
 Pre-emption and status 75 do not count towards `maxRestarts`.
 
-The list is in a ConfigMap, so that the cluster needs nothing from the machine that submits. Runs lie on a persistent
-volume, which several nodes must be able to write to.
+The list is in a ConfigMap, so the cluster needs nothing from the machine that submits. Runs are on a persistent volume,
+which several nodes must be able to write to.
 """
 
 import pathlib
@@ -23,8 +23,8 @@ from pgd_jax.launch.options import Options, Resources
 from pgd_jax.launch.sweep import Job
 
 TASK = "pgd_jax.launch.task"
-LABEL = "pgd-sweep"  # of every object: the sweep's name
-LINE = "pgd-line"  # of a JobSet: its line
+LABEL = "pgd-sweep"  # label of every object, with the sweep's name
+LINE = "pgd-line"  # label of a JobSet, with its line
 LISTS = "/etc/pgd-sweep"
 MAX_LIST_BYTES = 1_000_000  # a ConfigMap holds a mebibyte
 PORT = 8476
@@ -36,7 +36,7 @@ Manifest = dict[str, Any]
 
 
 def render(name: str, workdir: pathlib.Path, jobs: Sequence[Job], options: Options) -> list[Manifest]:
-    """The ConfigMap, then the Job or the JobSets. Raises UserError for what Kubernetes cannot hold."""
+    """The ConfigMap, then the Job or the JobSets. Raises UserError for a sweep that Kubernetes cannot hold."""
     text = job_list.as_text(jobs)
     if len(text.encode()) > MAX_LIST_BYTES:
         raise UserError(f"the list of {len(jobs)} jobs has {len(text)} bytes, more than a ConfigMap holds; make two")
@@ -138,7 +138,7 @@ def _resources(resources: Resources, options: Options) -> Manifest:
 
 
 def _memory(text: str) -> str:
-    """ "16G", as Slurm has it (a bare number: MB), in Kubernetes' powers of two."""
+    """A memory size in Slurm's form ("16G"; a bare number is in MB) in Kubernetes' form, with powers of two."""
     if not text:
         return ""
     return re.sub(r"[KMGT]", lambda unit: f"{unit[0]}i", text) if text[-1].isalpha() else f"{text}Mi"

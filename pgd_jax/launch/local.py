@@ -1,4 +1,4 @@
-"""Runs a sweep's jobs on this machine, some at a time: each in a process of its own, on its share of the devices."""
+"""Runs a sweep's jobs on this machine, several at a time: each in its own process, on its share of the devices."""
 
 import collections
 import fcntl
@@ -43,11 +43,11 @@ def run_jobs(
     slots: Sequence[local_devices.Slot] = (),
     task: str = "",
 ) -> Unfinished:
-    """Runs `num_parallel` jobs at a time, each in one of the `slots`; returns the names of those that did not finish.
+    """Runs `num_parallel` jobs at a time, each in one of the `slots`. Returns the names of jobs that did not finish.
 
-    The first signal is passed on to the running jobs as SIGTERM, and no more are started. `task` is how a scheduler
-    calls what this process runs. A job that still runs, as its launcher was killed alone, is waited for, and then
-    started like the others: it returns at once if it finished.
+    The first signal is passed on to the running jobs as SIGTERM, and no more jobs are started. `task` is the
+    scheduler's name for this process. If an earlier launcher was killed, some of its jobs may still run. Such a job is
+    waited for and then started like the others: it returns at once if it finished.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     left = [job for job in jobs if _still_runs(job)]
@@ -116,13 +116,13 @@ def _start(job: sweep.Job, slot: local_devices.Slot, task: str) -> _Running:
 
 
 def _end(item: _Running, is_stopped: bool) -> tuple[int, str]:
-    """The exit status for the job's state, and what it said last where it failed."""
+    """The exit status for the job's state, and the last line of its output if it failed."""
     status = entry.STOPPED if is_stopped else item.process.returncode
     return status, last_line(item.log) if status and not is_stopped else ""
 
 
 def _is_stopped(item: _Running, stop: signals.Interrupt) -> bool:
-    """Whether an ended job says that a signal stopped it, or was killed by one, as in its first moments."""
+    """Whether a signal stopped an ended job: its exit status says so, or the signal killed it, as just after start."""
     status = item.process.returncode
     killed = (*(-number for number in signals.SIGNALS), signals.KILLED_BY_SIGINT)
     return status == entry.STOPPED or (bool(stop) and status in killed)
@@ -147,7 +147,7 @@ def last_line(path: pathlib.Path) -> str:
 
 
 def submit(jobs: Sequence[sweep.Job], workdir: pathlib.Path, options: Options, say: Say) -> Unfinished:
-    """Runs all jobs to their end, as many at a time as the options say."""
+    """Runs all jobs until they end, as many at a time as the options allow."""
     slots = local_devices.slots(jobs[0].resources.gpus, options.num_parallel)
     if options.dry_run:
         for job in jobs:
@@ -163,7 +163,7 @@ def submit(jobs: Sequence[sweep.Job], workdir: pathlib.Path, options: Options, s
 
 
 def status(jobs: Sequence[sweep.Job], workdir: pathlib.Path) -> dict[str, Known]:
-    """Which jobs run on this machine, and which wait for their turn."""
+    """The jobs that run on this machine, and those that wait."""
     found, is_launching = {}, bool(_launcher(workdir))
     for job in jobs:
         attempt = attempts.read(job.state)
@@ -175,7 +175,7 @@ def status(jobs: Sequence[sweep.Job], workdir: pathlib.Path) -> dict[str, Known]
 
 
 def cancel(jobs: Sequence[sweep.Job], workdir: pathlib.Path) -> str:
-    """Tells the command that runs the jobs to stop them; without one, the jobs that it left running."""
+    """Tells the command that runs the jobs to stop them. If it has ended, tells the jobs that still run."""
     if launcher := _launcher(workdir):
         os.kill(launcher, signal.SIGTERM)
         return f"told the running command (pid {launcher}) to stop its jobs"
@@ -187,7 +187,7 @@ def cancel(jobs: Sequence[sweep.Job], workdir: pathlib.Path) -> str:
 
 
 def _launcher(workdir: pathlib.Path) -> int:
-    """The process that runs the sweep's jobs on this machine now; 0 for none."""
+    """The id of the process that runs the sweep's jobs on this machine; 0 if there is none."""
     try:
         with open(workdir / LOCK, "rb") as file:
             try:

@@ -1,7 +1,7 @@
-"""How jobs share the devices of one machine: what each must have in its environment before it starts.
+"""Shares the devices of one machine between jobs, by environment variables that are set before a job starts.
 
-JAX takes all GPUs that it sees and three quarters of their memory. So a job must see its own only, and of a shared GPU
-take no more than its share.
+JAX takes all GPUs that it sees and three quarters of their memory. So a job may only see its own GPUs, and may take
+only its share of a shared GPU.
 """
 
 import os
@@ -10,14 +10,14 @@ from collections.abc import Mapping
 
 from pgd_jax.core.errors import UserError
 
-SHARE_USED = 0.85  # of a job's share, for JAX's own pool; the rest is for CUDA's contexts and libraries
+SHARE_USED = 0.85  # part of a job's share for JAX's memory pool; the rest is for CUDA's contexts and libraries
 VISIBLE, FRACTION = "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 Slot = Mapping[str, str]  # environment variables of the job that runs in it
 
 
 def slots(gpus_per_job: float, num_parallel: int) -> list[Slot]:
-    """A place for each job that runs at a time; `num_parallel` 0: one without GPUs, else as many as they hold."""
+    """A slot for each job that runs at the same time. With `num_parallel` 0: one without GPUs, else as many as fit."""
     if gpus_per_job == 0.0:
         return [{}] * (num_parallel or 1)
     found = of_gpus(visible_gpus(), gpus_per_job)
@@ -29,7 +29,7 @@ def slots(gpus_per_job: float, num_parallel: int) -> list[Slot]:
 
 
 def of_gpus(gpus: list[str], per_job: float) -> list[Slot]:
-    """Slots on the GPUs; those that share one are far apart in the list, so that few jobs have a GPU each."""
+    """Slots on the GPUs. Slots of one GPU are far apart in the list, so that a few jobs have a GPU each."""
     if per_job < 1.0:
         fraction = f"{SHARE_USED * per_job:.3f}"
         return [{VISIBLE: gpu, FRACTION: fraction} for _ in range(int(1.0 / per_job + 1e-6)) for gpu in gpus]
@@ -40,7 +40,7 @@ def of_gpus(gpus: list[str], per_job: float) -> list[Slot]:
 
 
 def visible_gpus() -> list[str]:
-    """Those of CUDA_VISIBLE_DEVICES, else all that nvidia-smi lists. Raises UserError where there is none."""
+    """The GPUs of CUDA_VISIBLE_DEVICES, else all that nvidia-smi lists. Raises UserError if there is none."""
     named = os.environ.get(VISIBLE)
     if named is not None:
         found = [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]

@@ -1,4 +1,4 @@
-"""A scheduler's own program, called once."""
+"""Calls a scheduler's own program."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ def call(
     text: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """What `command` says of `text`. None: standard input and environment are this process's own.
+    """The output of `command` with standard input `text`. With None, input and environment are those of this process.
 
-    Raises UserError with the program's own words where it refuses, and with `advice` where it is missing.
+    Raises UserError with the program's own message if it fails, and with `advice` if it is missing.
     """
     program = command[0]
     try:

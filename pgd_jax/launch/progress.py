@@ -1,4 +1,4 @@
-"""How far the jobs of a sweep have come: from their run directories, their states, and what the scheduler adds."""
+"""The progress of a sweep's jobs, from their run directories, their state files and the scheduler."""
 
 import collections
 import json
@@ -21,11 +21,11 @@ class JobStatus(NamedTuple):
     name: str
     state: str  # one of STATES
     phases_done: int
-    num_phases: int  # 0 where it has not begun
-    score_name: str  # "" where nothing judged it yet
+    num_phases: int  # 0 before it has begun
+    score_name: str  # "" before its first evaluation
     score: float  # mean over the lanes of the last phase
     log: pathlib.Path
-    about: str  # what the scheduler says, or the log's last line of a job that failed
+    about: str  # the scheduler's message, or the last line of a failed job's log
 
 
 def of_job(job: Job, known: Known | None) -> JobStatus:
@@ -46,9 +46,11 @@ def is_finished(job: Job) -> bool:
 
 
 def state_of(job: Job, known: Known | None) -> tuple[str, str]:
-    """(one of STATES, what `JobStatus.about` says), without a look at its metrics."""
+    """(one of STATES, the text of `JobStatus.about`). The metrics are not read."""
     attempt = attempts.read(job.state)
-    if known is None and is_finished(job):  # one that a task holds, such as a longer one of the same name, is at work
+    if known is None and is_finished(
+        job
+    ):  # a job that a task holds is running, such as a longer one with the same name
         return FINISHED, ""
     if known is not None:
         return known.state, known.about
@@ -64,7 +66,7 @@ def state_of(job: Job, known: Known | None) -> tuple[str, str]:
 
 
 def table(found: Sequence[JobStatus]) -> str:
-    """Lines for people: a job each, and how many there are of each state."""
+    """A line of text for each job, and the number of jobs in each state."""
     header = ("job", "state", "phases", "last score", "log")
     rows = [(item.name, item.state, _phases(item), _score(item), str(item.log)) for item in found]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
@@ -92,7 +94,7 @@ def _score(item: JobStatus) -> str:
 
 
 def _num_phases(run_dir: pathlib.Path) -> int:
-    """As config.json has it: phases of an agent, chunks of a model's training; 0 where there is none yet."""
+    """Phases of an agent, or chunks of a model's training, from config.json; 0 if there is no such file yet."""
     try:
         config = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))["config"]
         if "num_phases" in config:
@@ -104,7 +106,7 @@ def _num_phases(run_dir: pathlib.Path) -> int:
 
 
 def _last_rows(run_dir: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of the last phase, from the end of metrics.jsonl; a line that was cut is passed over."""
+    """The rows of the last phase, from the end of metrics.jsonl. An incomplete line is skipped."""
     try:
         with open(run_dir / "metrics.jsonl", "rb") as file:
             size = file.seek(0, 2)

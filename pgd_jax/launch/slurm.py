@@ -1,7 +1,7 @@
-"""Slurm as a backend: an array job by `sbatch`, asked about by `squeue`, ended by `scancel`; no package in between.
+"""Slurm as a backend: `sbatch` submits an array job, `squeue` lists it, `scancel` ends it. It needs no other package.
 
-The jobs of a sweep are known to Slurm by a name that is made of its folder, not by numbers: follow-ups and later
-submissions have it too, and numbers are used again.
+Slurm knows the jobs of a sweep by a name made from its folder, not by job numbers: follow-ups and later submissions
+have the same name, and Slurm uses numbers again.
 """
 
 import getpass
@@ -19,9 +19,9 @@ from pgd_jax.launch.backend import RUNNING, STOPPING, WAITING, Backend, Known, S
 from pgd_jax.launch.options import Options
 from pgd_jax.launch.sweep import Job
 
-# What other machines see too; everything else is taken for this machine's own.
+# File systems that other machines see too. Any other kind counts as local to this machine.
 SHARED = re.compile(r"nfs|lustre|gpfs|beegfs|ceph|panfs|glusterfs|afs|cifs|smb|9p|fuse|wekafs|pvfs|orangefs|gfs2|ocfs2")
-STATES = {"RUNNING": RUNNING, "COMPLETING": STOPPING}  # squeue shows none that are over; all others wait
+STATES = {"RUNNING": RUNNING, "COMPLETING": STOPPING}  # squeue shows no ended jobs; in all other states a job waits
 FIELDS = "%K|%T|%A|%r"  # array index, state, number, reason
 MOUNTS = pathlib.Path("/proc/mounts")
 
@@ -32,7 +32,7 @@ def name_of(workdir: pathlib.Path) -> str:
 
 
 def submit(jobs: Sequence[Job], workdir: pathlib.Path, options: Options, say: Say) -> None:
-    """Submits those jobs that are not finished, and that Slurm does not have already."""
+    """Submits the jobs that are not finished and that Slurm does not have already."""
     workdir = workdir.absolute()
     name = name_of(workdir)
     script = slurm_script.render(name, workdir, pathlib.Path.cwd(), sys.executable, jobs[0].resources, options)
@@ -72,10 +72,10 @@ def status(jobs: Sequence[Job], workdir: pathlib.Path) -> Mapping[str, Known]:
             raise UserError(f'squeue answered "{line}", not {FIELDS}; is it Slurm\'s own?')
         index, state, number, reason = parts
         if not index.isdecimal() or int(index) >= len(jobs):
-            continue  # none of this list's
+            continue  # not a job of this list
         job = jobs[int(index)].name
         about = f"Slurm job {number}" + (f" ({reason})" if reason not in ("None", "") else "")
-        if found.get(job, Known("")).state != RUNNING:  # one that ends may have its follow-up beside it
+        if found.get(job, Known("")).state != RUNNING:  # a job that is ending may be listed with its follow-up
             found[job] = Known(STATES.get(state, WAITING), about)
     return found
 
@@ -92,7 +92,7 @@ BACKEND = Backend(submit, status, cancel)
 
 
 def local_file_system(folder: pathlib.Path) -> str:
-    """The kind of file system that `folder` will lie on, where it looks like one of this machine alone; else ""."""
+    """The kind of file system of `folder` if it seems local to this machine; else ""."""
     there = next(path for path in (folder, *folder.parents) if path.exists()).resolve()
     try:
         mounts = [line.split()[1:3] for line in MOUNTS.read_text(encoding="utf-8").splitlines()]
@@ -108,7 +108,7 @@ def _array(numbers: Sequence[int], options: Options) -> str:
 
 
 def _call(program: str, *arguments: str) -> str:
-    """What a program of Slurm says; errors as `programs.call`."""
+    """The output of one of Slurm's programs. Errors are those of `programs.call`."""
     unwanted = ("SQUEUE_", slurm_script.NUM_FOLLOW_UPS)  # a user's own view of the queue; what an outer job counts
     environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     advice = "run pgd-launch where Slurm's programs are (a login node), or take another backend"

@@ -1,17 +1,17 @@
-"""A sweep as a batch script for Slurm: text from the list, nothing else.
+"""A sweep as a batch script for Slurm: plain text made from the list of jobs.
 
-Task i of the array runs line i of the list. What the script stands for, in Slurm's words:
+Task i of the array runs line i of the list. The script relies on these features of Slurm:
 
-- `--signal=B:TERM@120` tells the script alone, 120 s before the limit. It tells `srun` by SIGUSR1, which goes on to
-  the job, and the run saves and ends; at SIGTERM `srun` would kill the job instead.
-- Slurm may warn up to a minute too early. A warning before the job has started is passed over: at the limit itself
-  Slurm says SIGTERM to all, and gives KillWait to save.
-- `--requeue` starts a task again that was preempted, or whose node failed. It does not cover the time limit: a job that
-  stopped while Slurm takes its task for running, or ends it for the limit (so neither cancelled nor requeued), is
-  submitted again by its own script, `follow_ups` times at most. That needs squeue and sbatch on the compute nodes; the
-  log says where it could not be done.
-- `--open-mode=append` keeps what the attempt before has written.
-- Since 22.05 `srun` does not take `--cpus-per-task` from `sbatch`; it is given again.
+- `--signal=B:TERM@120` sends SIGTERM to the script only, 120 s before the limit. The script sends SIGUSR1 to `srun`,
+  which passes it on to the job; the run then saves and ends. On SIGTERM `srun` would kill the job instead.
+- Slurm may warn up to a minute too early. A warning before the job has started is ignored: at the limit itself Slurm
+  sends SIGTERM to all processes and gives them KillWait to save.
+- `--requeue` restarts a task that was preempted, or whose node failed. It does not cover the time limit. So the script
+  itself submits a stopped job again, at most `follow_ups` times. It does so only if squeue shows the task as running or
+  at its time limit, which excludes cancelled and requeued tasks. This needs squeue and sbatch on the compute nodes; if
+  it fails, the log says so.
+- `--open-mode=append` keeps the output of earlier attempts.
+- Since 22.05 `srun` does not take `--cpus-per-task` from `sbatch`, so it is given again.
 """
 
 import pathlib
@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from pgd_jax.core.errors import UserError
 from pgd_jax.launch.options import Options, Resources, seconds
 
-FOLDER = "slurm"  # of the workdir: the script, and what Slurm and the script say
+FOLDER = "slurm"  # folder in the workdir for the script and its output
 TASK = "pgd_jax.launch.task"
-NUM_FOLLOW_UPS = "PGD_FOLLOW_UPS"  # environment variable: how many there were before this one
+NUM_FOLLOW_UPS = "PGD_FOLLOW_UPS"  # environment variable: the number of follow-ups before this one
 
 BODY = """\
 srun {srun} {python} -m {task} {workdir} "$SLURM_ARRAY_TASK_ID" &
@@ -53,9 +53,9 @@ fi
 def render(
     name: str, workdir: pathlib.Path, cwd: pathlib.Path, python: str, resources: Resources, options: Options
 ) -> str:
-    """The script of a sweep. Which tasks of the array run is said to sbatch on its command line.
+    """The script of a sweep. The command line of sbatch selects the tasks of the array.
 
-    Raises UserError for a time limit that is shorter than the warning before it, and for further lines that cannot be.
+    Raises UserError for a time limit that is shorter than the warning before it, and for further lines that are wrong.
     """
     lines = [f"#SBATCH {line}" for line in _directives(name, workdir, cwd, resources, options)]
     words = ["--ntasks-per-node=1", f"--ntasks={resources.hosts}", "--kill-on-bad-exit=1"]

@@ -1,6 +1,6 @@
-"""One definition of a sweep: static settings become jobs, each with its own run directory.
+"""The definition of a sweep: combinations of static settings become jobs, each with its own run directory.
 
-Floats need no job of their own: they are lanes of one compiled program (`--config.hyper.*`), and so are seeds.
+Floats and seeds need no jobs of their own: they are lanes of one compiled program (`--config.hyper.*`).
 """
 
 import dataclasses
@@ -36,23 +36,23 @@ COMMANDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One line of a sweep's list. Its run directory, log and state lie side by side in the sweep's folder."""
+    """One line of a sweep's list. Its run directory, log and state file are in the sweep's folder."""
 
-    name: str  # of the run directory and the log: the job's own values
+    name: str  # name of the run directory and the log: the job's own values
     module: str
-    flags: tuple[str, ...]  # but for --workdir
+    flags: tuple[str, ...]  # all flags except --workdir
     workdir: pathlib.Path  # of the sweep
     resources: Resources = Resources()
-    num_own: int = 0  # how many of the flags, the last ones, are the grid's
+    num_own: int = 0  # number of flags from the grid; they are the last ones
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """What follows the Python interpreter."""
+        """The arguments of the Python interpreter."""
         return ("-m", self.module, f"--workdir={self.run_dir}", *self.flags)
 
     @property
     def own_settings(self) -> list[str]:
-        """ "agent=iql": what the grid chose for it."""
+        """The job's settings from the grid, such as "agent=iql"."""
         return [setting.removeprefix("--config.") for setting in self.flags[len(self.flags) - self.num_own :]]
 
     @property
@@ -65,7 +65,7 @@ class Job:
 
     @property
     def state(self) -> pathlib.Path:
-        """Says when it began, and how it ended (attempts.py)."""
+        """The state file: when the job began, and how it ended (attempts.py)."""
         return self.workdir / f"{self.name}.state"
 
 
@@ -88,10 +88,10 @@ def jobs(
     workdir: str | pathlib.Path,
     resources: Resources = Resources(),
 ) -> list[Job]:
-    """A job for every combination of the grid's values, the last setting varying fastest; one job for an empty grid.
+    """A job for every combination of the grid's values; the last setting varies fastest. An empty grid gives one job.
 
-    `base` are flags that all jobs share, `workdir` is the folder of their run directories. Raises UserError, before
-    anything is started, for a command, setting or value that does not exist.
+    `base` are the flags that all jobs share. `workdir` is the folder of their run directories. Raises UserError for a
+    command, setting or value that does not exist, before anything is started.
     """
     if command not in COMMANDS:
         raise UserError(f'unknown command "{command}"{nearest(command, COMMANDS)} (known: {", ".join(COMMANDS)})')
@@ -122,9 +122,9 @@ def jobs(
 
 
 def check_settings(command: str, base: Sequence[str]) -> None:
-    """Raises UserError for a `--config.` flag in `base` that the command does not have; floats are the job's to check.
+    """Raises UserError for a `--config.` flag in `base` that the command does not have. The job itself checks floats.
 
-    For backends on which a job that fails for it has waited in a queue first.
+    This is for backends with a queue: otherwise a job would wait there first, and then fail.
     """
     known = [name for name, _ in _leaves(configs.to_dict(COMMANDS[command].config()))]
     for flag in base:

@@ -1,9 +1,10 @@
-"""Runs one job of a sweep's list: what a cluster's task calls, on the machine where the job is to run.
+"""Runs one job of a sweep's list. A cluster's task calls it, on the machine where the job runs.
 
     python -m pgd_jax.launch.task <workdir> <line of jobs.jsonl, from 0> [<where jobs.jsonl is>]
 
-The job's output goes to <workdir>/<job>.log, as on one machine. Of a job on several hosts the first one's does; the
-others' goes to <job>.host1.log and so on. A signal is passed on. The exit status is the job's; 75 where it was stopped.
+The job's output goes to <workdir>/<job>.log, as on one machine. If the job has several hosts, this is the output of the
+first; the others write <job>.host1.log and so on. A signal is passed on. The exit status is that of the job; it is 75
+if the job was stopped.
 """
 
 import dataclasses
@@ -21,10 +22,10 @@ USAGE = "usage: python -m pgd_jax.launch.task <workdir> <line of jobs.jsonl, fro
 
 @dataclasses.dataclass(frozen=True)
 class _OfHost(Job):
-    """A job of several hosts as one of them runs it; all but the first have a log and a state of their own."""
+    """One host's part of a job on several hosts. Each host except the first has its own log and state file."""
 
     host: int = 0
-    coordinator: str = ""  # address of the first, where the cluster does not say it to JAX itself
+    coordinator: str = ""  # address of the first host, if the cluster does not tell it to JAX
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -64,12 +65,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _host() -> int:
-    """Which of a job's hosts this is, as Slurm or Kubernetes has it."""
+    """The index of this host among the job's hosts, from Slurm or Kubernetes."""
     return int(os.environ.get("SLURM_PROCID") or os.environ.get("PGD_HOST_INDEX") or 0)
 
 
 def _name() -> str:
-    """How the scheduler calls this task."""
+    """The scheduler's name for this task."""
     slurm = os.environ.get("SLURM_ARRAY_JOB_ID", "")
     return f"{slurm}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}" if slurm else os.environ.get("PGD_POD", "")
 
