@@ -1,1 +1,1 @@
-"""What everything stands on: types, errors, settings, registries; devices, processes, memory, signals, files."""
+"""Foundations: types, errors, settings, registries; devices, processes, memory, signals, files."""

@@ -1,8 +1,8 @@
-"""Actions in units of their own <-> actions in [-1, 1], which is what everything else here computes with.
+"""Actions in their own units <-> actions in [-1, 1], which the rest of the library uses.
 
-Bounds are text, "-2:2" or a pair for each dimension, "-2:2,0:1": what stands for -1 and for 1. A setting or a file
-gives them. They stay with the dataset and, in the layout of its normalizer, with every model of it: rows that are
-exported have the units of the rows that were read.
+Bounds are text: "-2:2", or a pair for each dimension, "-2:2,0:1". They are the values of -1 and 1 in the own units. A
+setting or a file gives them. They are stored with the dataset and, in the layout of its normalizer, with every model of
+the dataset. So exported rows have the units of the rows that were read.
 """
 
 import math
@@ -15,7 +15,7 @@ UNIT = ""  # bounds of actions that lie in [-1, 1] as they are
 
 
 def parse(bounds: str, source: str = "") -> np.ndarray:
-    """Bounds as f64[2, A], lowest and highest, A = 1 for one pair. Raises UserError for text that has none."""
+    """Bounds as f64[2, A], lowest and highest; A = 1 for one pair. Raises UserError for text in another form."""
     try:
         pairs = [[float(number) for number in pair.split(":")] for pair in bounds.split(",")]
         if all(len(pair) == 2 and pair[0] < pair[1] and all(map(math.isfinite, pair)) for pair in pairs):
@@ -30,7 +30,7 @@ def parse(bounds: str, source: str = "") -> np.ndarray:
 
 
 def text_of(low: np.ndarray, high: np.ndarray) -> str:
-    """The text of bounds [A]; UNIT where they are -1 and 1."""
+    """The text of bounds [A]; UNIT if they are -1 and 1."""
     pairs = [f"{_short(a)}:{_short(b)}" for a, b in zip(low, high, strict=True)]
     pairs = pairs[:1] if len(set(pairs)) == 1 else pairs
     return UNIT if pairs == ["-1:1"] else ",".join(pairs)

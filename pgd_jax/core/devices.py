@@ -1,12 +1,12 @@
 """Many devices as a mesh: lanes over one axis, the windows of a phase over the other.
 
-Lanes never talk: each device runs its own as if it were alone. Where there are fewer lanes than devices, several share
-a lane: each samples a part of the phase's windows, one gather a phase gives all of them to each, and the rest of the
-phase is done by each alike. The training of a denoiser divides its batch instead. Random numbers do not depend on the
-mesh, so that results do not either, but for rounding.
+Lanes do not communicate: each device runs its own lanes. With fewer lanes than devices, several devices share a lane.
+Each samples a part of the phase's windows; then one gather gives all windows to all of them; and each computes the rest
+of the phase in full. The training of a denoiser divides its batch instead. Random numbers do not depend on the mesh, so
+results differ by rounding only.
 
-The cores of one CPU can pass for devices (`compilation.divide_cpu`), which share its memory and its speed: they divide
-lanes only, as all that each device would do alike, the same cores would do several times.
+On CPU, each core can appear as a JAX device (`compilation.divide_cpu`). Cores divide lanes only. They share memory and
+speed, so work that each device repeats would cost the same cores several times.
 
 A mesh of a single device is None: nothing is divided.
 """
@@ -25,7 +25,7 @@ from pgd_jax.core.errors import UserError
 
 LANES, WINDOWS = "lanes", "windows"
 AUTO = "auto"
-SHARE_OF_FREE = 0.25  # of the free memory of a CPU, for copies of the data beside the first
+SHARE_OF_FREE = 0.25  # part of a CPU's free memory that further copies of the data may take
 
 Tree = Any  # a pytree of arrays
 
@@ -33,9 +33,9 @@ Tree = Any  # a pytree of arrays
 def mesh_of(choice: str, num_lanes: int, num_batches: int, copied_bytes: float = 0.0) -> Mesh | None:
     """The mesh for L lanes whose phase has `num_batches` batches of windows (0: it generates nothing).
 
-    `choice` is "auto", the most devices that divide the work evenly, by lanes where it can be; or a number along each
-    axis, "lanes=4,windows=2". "auto" takes cores by lanes only, and no more than have room for a copy each of the
-    `copied_bytes` that all read. Raises UserError where the choice cannot be.
+    `choice` is "auto", or a number of devices along each axis: "lanes=4,windows=2". "auto" takes as many devices as
+    divide the work evenly, and prefers lanes. CPU cores divide lanes only, and each needs memory for a copy of the
+    `copied_bytes` that all read. Raises UserError for a choice that does not fit.
     """
     available: float = len(jax.devices())
     if choice == AUTO:
@@ -59,19 +59,19 @@ def mesh_of(choice: str, num_lanes: int, num_batches: int, copied_bytes: float =
 
 
 def batch_mesh_of(batch_size: int) -> Mesh | None:
-    """The mesh of a training by batches of windows: the most devices that divide a batch evenly; of cores, one."""
+    """The mesh for training on batches of windows: as many devices as divide a batch evenly; one for CPU cores."""
     if are_cores():
         return None
     return _mesh((max(n for n in _divisors(batch_size) if n <= len(jax.devices())),), (WINDOWS,))
 
 
 def are_cores() -> bool:
-    """Whether the devices are those of one CPU."""
+    """Whether the devices are the cores of one CPU."""
     return jax.default_backend() == "cpu" and not processes.are_several()
 
 
 def sharing_memory(mesh: Mesh | None) -> int:
-    """Devices of the mesh that have one memory."""
+    """The number of devices of the mesh that share one memory."""
     return mesh.size if mesh is not None and are_cores() else 1
 
 
@@ -109,7 +109,7 @@ def size(mesh: Mesh | None, axis: str) -> int:
 
 
 def place(tree: Tree, mesh: Mesh | None, axis: str | None = None) -> Tree:
-    """`tree` on the devices of the mesh: each leaf's leading axis divided along `axis`, or None: a copy on each."""
+    """`tree` on the devices of the mesh. Leading axes are divided along `axis`; with None each device has a copy."""
     if mesh is None:
         return tree
     sharding = _sharding(mesh, axis)
@@ -119,7 +119,7 @@ def place(tree: Tree, mesh: Mesh | None, axis: str | None = None) -> Tree:
 
 
 def _place_across(sharding: NamedSharding, leaf: jax.Array) -> jax.Array:
-    """This process's part of a leaf that every process holds whole."""
+    """This process's part of a leaf; every process holds the whole leaf."""
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         words = _place_across(sharding, jax.random.key_data(leaf))
         return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))
@@ -132,7 +132,7 @@ def _sharding(mesh: Mesh, axis: str | None) -> NamedSharding:
 
 
 def template(make: Callable[[], Tree], mesh: Mesh | None, axis: str | None = None) -> Tree:
-    """Shapes and dtypes of `make()`, each leaf bound to where `place` would put it."""
+    """Shapes, dtypes and shardings of `make()`, as if `place` had placed it."""
     shapes = jax.eval_shape(make)
     if mesh is None:
         return shapes
@@ -141,10 +141,10 @@ def template(make: Callable[[], Tree], mesh: Mesh | None, axis: str | None = Non
 
 
 def in_turn(function: Callable[..., Tree], mesh: Mesh | None) -> Callable[..., Tree]:
-    """`function`, which on the cores of a CPU goes through the lanes of a vmap one after the other.
+    """`function`; on the cores of a CPU it runs the vmapped lanes one after another.
 
-    For what is bound by arithmetic and memory, not by the number of operations: one lane's arrays stay in the caches of
-    a core, all lanes' do not. The quickstart's phase takes a tenth longer without.
+    This is for functions whose time goes into arithmetic and memory. The arrays of one lane fit into a core's caches;
+    those of all lanes do not. Without it a phase of the quickstart takes a tenth longer.
     """
     if mesh is None or not are_cores():
         return function
@@ -152,16 +152,17 @@ def in_turn(function: Callable[..., Tree], mesh: Mesh | None) -> Callable[..., T
 
 
 def by_lane(function: Callable[..., Tree], mesh: Mesh | None, num_by_lane: int, num_copied: int) -> Callable[..., Tree]:
-    """`function` of `num_by_lane` trees with leading axis L, then `num_copied` that all lanes share, on every device.
+    """`function` on every device of the mesh, for the lanes of that device.
 
-    What it returns has the leading axis L too.
+    Its arguments are `num_by_lane` trees with leading axis L, then `num_copied` trees that all lanes share. Its result
+    has leading axis L too.
     """
     specs = (PartitionSpec(LANES),) * num_by_lane + (PartitionSpec(),) * num_copied
     return _over(mesh, function, specs, PartitionSpec(LANES))
 
 
 def on_each(function: Callable[..., Tree], mesh: Mesh | None) -> Callable[..., Tree]:
-    """`function` on every device, of trees that are on each; what it returns must be the same on each."""
+    """`function` on every device, with arguments that are copied to each. Its result must be the same on each."""
     return _over(mesh, function, PartitionSpec(), PartitionSpec())
 
 
@@ -170,17 +171,17 @@ def _over(
 ) -> Callable[..., Tree]:
     if mesh is None:
         return function
-    # Whether results are the same along an axis is not for JAX to prove: after a gather each device goes on alike.
+    # check_vma=False: JAX cannot prove that results are the same on all devices after a gather, but they are.
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
 def mean(tree: Tree, mesh: Mesh | None) -> Tree:
-    """Over the devices that each did their own part of a batch."""
+    """The mean over devices that each computed a part of a batch."""
     return tree if size(mesh, WINDOWS) == 1 else jax.lax.pmean(tree, WINDOWS)
 
 
 def map_windows(function: Callable[[Tree], Tree], batches: Tree, mesh: Mesh | None) -> Tree:
-    """`lax.map` over batches of windows, leading axis K, each device doing its share; all results on every device."""
+    """`lax.map` over batches of windows, leading axis K. Each device does its share; every device gets all results."""
     if size(mesh, WINDOWS) == 1:
         return jax.lax.map(function, batches)
     return jax.lax.all_gather(jax.lax.map(function, own(batches, mesh)), WINDOWS, tiled=True)

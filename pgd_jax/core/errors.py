@@ -2,17 +2,17 @@
 
 
 class UserError(ValueError):
-    """Bad input: names what was found, what was expected, and what to do about it."""
+    """Bad input. The message says what was found, what was expected, and what to do."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of somebody else's code says first, or what kind it is."""
+    """The first line of an error from other code, or the name of its type."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class Diverged(ArithmeticError):
-    """A run stopped at a value that is not finite: names the lane and the phase. Its last checkpoint is kept."""
+    """A run stopped at a value that is not finite. The message names lane and phase. The last checkpoint is kept."""
 
 
 class Stopped(Exception):
-    """A signal came, which the message names, outside a run's own loop: nothing is lost but what was under way."""
+    """A signal came outside a run's own loop. The message names it. Only the work in progress is lost."""

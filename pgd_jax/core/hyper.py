@@ -1,7 +1,7 @@
 """Typed floats: dataclasses whose fields are traced, so that every lane may have its own values.
 
-A field made by `setting` has a default and a meaning. Dataclasses nest; a float's name is its path, such as
-"agent.alpha". A name may be cut to its last words ("alpha"): of several that end in them it is the shortest.
+A field made by `setting` has a default and a help text. Dataclasses nest; a float's name is its path, such as
+"agent.alpha". A name may be cut to its last words ("alpha"). If several names end in these, the shortest one is meant.
 """
 
 import dataclasses
@@ -22,23 +22,23 @@ Values = float | Sequence[float]  # one value, or one for each of several lanes
 
 
 def setting(default: float, text: str, among: Range = ranges.ANY) -> Any:
-    """A float of a flax.struct.dataclass with its help text, which `--help` prints, and its range."""
+    """A float of a flax.struct.dataclass with its help text for `--help`, and its range."""
     return struct.field(default=default, metadata={"help": text, "range": among})
 
 
 def group(factory: Any) -> Any:
-    """A dataclass of floats within another."""
+    """A field that is itself a dataclass of floats."""
     return struct.field(default_factory=factory)
 
 
 def described(hyper: Any, prefix: str = "") -> Iterator[tuple[str, float, str]]:
-    """(name, default, meaning) of every float of `hyper`, a dataclass instance; None has none."""
+    """(name, default, help text) of every float of `hyper`, a dataclass instance or None."""
     for name, default, text, among in _floats(hyper, prefix):
         yield name, default, text if among == ranges.ANY else f"{text} ({among})"
 
 
 def _floats(hyper: Any, prefix: str = "") -> Iterator[tuple[str, float, str, Range]]:
-    """As `described`, meaning and range apart."""
+    """As `described`, with help text and range apart."""
     for field in dataclasses.fields(hyper) if hyper is not None else ():
         value = getattr(hyper, field.name)
         if value is None or dataclasses.is_dataclass(value):
@@ -53,7 +53,7 @@ def names(hyper: Any) -> list[str]:
 
 
 def short(name: str, known: Iterable[str]) -> str:
-    """The fewest last words of `name` that mean it."""
+    """`name` cut to the fewest last words that still mean it."""
     known, words = list(known), name.split(".")
     cuts = (".".join(words[-count:]) for count in range(1, len(words)))
     return next((cut for cut in cuts if meant(cut, known) == [name]), name)
@@ -72,17 +72,17 @@ def full(name: str, known: Iterable[str]) -> str:
 
 
 def meant(name: str, known: list[str]) -> list[str]:
-    """The known names that end in these words, of which those with the fewest words before them."""
+    """The known names that end in the words of `name`. Of these, those with the fewest words before."""
     ending = [each for each in known if each == name or each.endswith(f".{name}")]
     fewest = min((each.count(".") for each in ending), default=0)
     return [each for each in ending if each.count(".") == fewest]
 
 
 def values(hyper: Any, given: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
-    """The values of every float: those given (nested, or by names that may be cut), else the default.
+    """The values of every float: those in `given` (nested, or by names that may be cut), else the default.
 
-    Raises UserError for an unknown name, and for a value that is no finite number or a list of them, that is outside
-    the float's range, or that is given twice.
+    Raises UserError for an unknown name, for a float that is given twice, and for a value that is outside the range or
+    is not a finite number or a list of them.
     """
     known = {name: (default,) for name, default, _ in described(hyper)}
     among = {name: each for name, _, _, each in _floats(hyper)}
@@ -97,7 +97,7 @@ def values(hyper: Any, given: Mapping[str, Any]) -> dict[str, tuple[float, ...]]
 
 
 def check(name: str, values: Sequence[float], among: Range) -> None:
-    """Raises UserError for a value outside the range, or there twice (as float32, in which lanes have it)."""
+    """Raises UserError for a value outside the range, and for two values that are equal as float32."""
     for value in values:
         if value not in among:
             raise UserError(f"{name}={value:g} must be {among}")
@@ -108,13 +108,13 @@ def check(name: str, values: Sequence[float], among: Range) -> None:
 
 
 def applicable(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
-    """Of a preset's floats those that there are, by name: another agent, or real data alone, has others."""
+    """The floats of a preset that exist in this run, by name. Another agent, or real data alone, has other floats."""
     known = list(known)
     return {name: value for name, value in flatten(given).items() if meant(name, known)}
 
 
 def as_tuple(name: str, value: Any) -> tuple[float, ...]:
-    """One number or several as a tuple of floats; raises UserError for anything else."""
+    """One number or several as a tuple of floats. Raises UserError for anything else."""
     numbers = np.atleast_1d(np.asarray(value)) if _is_numeric(value) else np.zeros(0)
     if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
         raise UserError(f"hyper.{name}={value!r} must be a finite number, or several separated by commas")
@@ -128,7 +128,7 @@ def _is_numeric(value: Any) -> bool:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"agent": {"alpha": 1}} -> {"agent.alpha": 1}; names may have dots already."""
+    """{"agent": {"alpha": 1}} -> {"agent.alpha": 1}. Names may have dots already."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
@@ -148,7 +148,7 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def filled(hyper: Any, flat: Mapping[str, Any], prefix: str = "") -> Any:
-    """`hyper` with the floats of `flat`, by whole names."""
+    """`hyper` with the floats of `flat`, which has whole names."""
     if hyper is None:
         return None
     changes = {}

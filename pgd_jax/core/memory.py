@@ -1,10 +1,10 @@
-"""What a dataset will take in memory, from its shapes alone, and whether that is there.
+"""Estimates the memory of a dataset from its shapes, and checks that it is free.
 
-It is the dataset's share of a run: networks, their training, lanes and synthetic rows come on top.
+The estimate is for the dataset only: networks, their training, lanes and synthetic rows take more memory.
 
-On the host: the arrays as read, and for a denoiser the rows, for an agent the transitions, which are more. On the
-device: for an agent the transitions; for a denoiser the rows as recorded and encoded, which are more. On the CPU
-backend both are the same memory.
+The host holds the arrays as read, and the rows (denoiser) or the transitions (agent); the estimate counts the larger,
+the transitions. The device holds the transitions (agent), or the rows as recorded and encoded (denoiser); the estimate
+counts the larger, the rows. On the CPU backend both are the same memory.
 """
 
 import pathlib
@@ -15,10 +15,10 @@ import jax
 from pgd_jax.core import logging, processes
 from pgd_jax.core.errors import UserError
 
-WORTH_SAYING = 1_000_000_000  # bytes
+WORTH_SAYING = 1_000_000_000  # bytes from which an estimate is logged
 GB = 1e9
 MEMINFO = pathlib.Path("/proc/meminfo")
-CGROUP = pathlib.Path("/sys/fs/cgroup")  # what a container or a batch system allows, version 2
+CGROUP = pathlib.Path("/sys/fs/cgroup")  # limits of a container or a batch system (control groups, version 2)
 
 
 class Bytes(NamedTuple):
@@ -27,14 +27,14 @@ class Bytes(NamedTuple):
 
 
 def estimate(num_rows: int, obs_dim: int, action_dim: int, has_next: bool) -> Bytes:
-    """Peak bytes that `num_rows` rows with observations f32[O] and actions f32[A] take themselves in a run."""
+    """Peak bytes that `num_rows` rows with observations f32[O] and actions f32[A] take in a run."""
     as_read = 4 * (obs_dim * (1 + has_next) + action_dim + 1) + 2
     transition = 4 * (2 * obs_dim + action_dim + 2)
     return Bytes(num_rows * (as_read + transition), num_rows * 8 * (obs_dim + action_dim + 2))
 
 
 def available() -> Bytes:
-    """Free bytes, never negative; infinite where the system does not say. On the CPU both are the host's."""
+    """Free bytes, never negative; infinite if the system does not tell. On the CPU both are those of the host."""
     processes.check_devices()
     stats = jax.local_devices()[0].memory_stats()
     host = _free_on_host()
@@ -44,7 +44,7 @@ def available() -> Bytes:
 
 
 def require(source: str, num_rows: int, obs_dim: int, action_dim: int, has_next: bool) -> None:
-    """Says a large estimate for dataset `source`, and raises UserError where it is more than what is free."""
+    """Logs a large estimate for dataset `source`. Raises UserError if it is more than the free memory."""
     need, free = estimate(num_rows, obs_dim, action_dim, has_next), available()
     if jax.default_backend() == "cpu":
         need, free = Bytes(sum(need), 0.0), Bytes(free.host, 0.0)
@@ -65,7 +65,7 @@ def _text(size: Bytes) -> str:
 
 
 def _free_on_host() -> float:
-    """What Linux could hand out without swapping, or less where a control group allows less."""
+    """The memory that Linux can give without swapping, or less if a control group allows less."""
     fields = _table(MEMINFO)
     free = 1024.0 * fields["MemAvailable:"] if "MemAvailable:" in fields else float("inf")
     limit, used = _number(CGROUP / "memory.max"), _number(CGROUP / "memory.current")
@@ -81,6 +81,6 @@ def _table(path: pathlib.Path) -> dict[str, int]:
 
 
 def _number(path: pathlib.Path) -> float:
-    """A control group's number; "max", or no such group: infinite, and nothing used."""
+    """A control group's number. For "max" or a missing group: infinite for the limit, 0 for the use."""
     text = path.read_text().strip() if path.is_file() else "max"
     return (float("inf") if path.name == "memory.max" else 0.0) if text == "max" else float(text)

@@ -1,4 +1,4 @@
-"""What makes something: versions of libraries, this package's commit, the device, the moment."""
+"""The origin of a result: versions of libraries, this package's commit, the device, the time."""
 
 import contextlib
 import datetime
@@ -17,7 +17,7 @@ WORLDS = ("gymnax", "gymnasium", "mujoco", "mujoco-mjx", "gymnasium-robotics", "
 
 
 def now() -> dict[str, Any]:
-    """What makes something now: versions, git_commit, git_modified, device, num_devices, created (UTC)."""
+    """The origin of a result made now: versions, git_commit, git_modified, device, num_devices, created (UTC)."""
     commit, modified = _git_state()
     return {
         "versions": versions(),
@@ -30,7 +30,7 @@ def now() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, this package and the libraries that are installed."""
+    """The versions of Python, this package and the installed libraries."""
     found = {"python": platform.python_version(), "pgd_jax": pgd_jax.__version__}
     for name in (*LIBRARIES, *WORLDS):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -50,7 +50,7 @@ def _git(*arguments: str) -> str | None:
 def _git_state() -> tuple[str | None, bool | None]:
     """(commit, whether tracked files differ from it); (None, None) for an installed package.
 
-    An environment inside somebody else's checkout is not ours: git must know our own files.
+    A virtual environment may lie inside another project's checkout, so git must know our own files.
     """
     if _git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None, None
@@ -59,5 +59,5 @@ def _git_state() -> tuple[str | None, bool | None]:
 
 
 def moment() -> str:
-    """UTC, to the second."""
+    """The time now, UTC, to the second."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""Which values of a number make sense: said in its help, and checked before anything is read."""
+"""Ranges of numbers. A setting's help shows its range, and values are checked before anything is read."""
 
 import math
 from typing import NamedTuple
@@ -7,7 +7,7 @@ FLOAT32_MAX = 3.4028235e38
 
 
 class Range(NamedTuple):
-    """Numbers from `low` to `high`, each of the two among them or not."""
+    """Numbers from `low` to `high`. `has_low` and `has_high` say whether the ends belong to the range."""
 
     low: float = -math.inf
     high: float = math.inf

@@ -1,4 +1,4 @@
-"""Name -> object tables for everything that can be plugged in."""
+"""Tables name -> object for everything that a plug-in can add."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 class Registry(Generic[T]):
-    """A table of one kind of thing; `add` refuses duplicates, `get` suggests the nearest name."""
+    """A table of objects of one kind. `add` refuses duplicates; `get` suggests the nearest name."""
 
     def __init__(self, kind: str):
         self.kind = kind
@@ -29,7 +29,7 @@ class Registry(Generic[T]):
         return entry
 
     def get(self, name: str) -> T:
-        """The entry called `name`; raises UserError with the nearest known name."""
+        """The entry called `name`. Raises UserError with the nearest known name for an unknown one."""
         if name not in self._entries:
             raise UserError(
                 f'unknown {self.kind} "{name}"{nearest(name, self._entries)} '

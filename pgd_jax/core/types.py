@@ -1,8 +1,8 @@
-"""The arrays and callables that travel between the parts of the library.
+"""The arrays and callables that pass between the parts of the library.
 
-Spaces: *environment space* is what a dataset file or an environment shows (observations in their own units, actions in
-[-1, 1]); *network space* is what networks see (every column standardised with dataset statistics, actions additionally
-taken through arctanh first). Agents see observations in network space and actions in environment space.
+There are two spaces. *Environment space* is that of dataset files and environments: observations in their own units,
+actions in [-1, 1]. *Network space* is that of networks: every column is standardised with dataset statistics; actions
+are taken through arctanh before that. Agents get observations in network space and actions in environment space.
 
 Axis letters: L lanes, B batch, T window length, O observation, A action, D = O + A + 2 trajectory columns, N rows.
 """
@@ -15,28 +15,28 @@ import jax
 import numpy as np
 from flax import struct
 
-Array = np.ndarray | jax.Array  # of what may be on the host or on a device
+Array = np.ndarray | jax.Array  # an array that may be on the host or on a device
 
 
 class Transition(NamedTuple):
-    """A batch of experience. Leading axes are free but equal."""
+    """A batch of experience. All fields have the same leading axes."""
 
     obs: jax.Array  # f32[..., O] network space
     action: jax.Array  # f32[..., A] environment space, in [-1, 1]
     reward: jax.Array  # f32[...] environment units
     next_obs: jax.Array  # f32[..., O] network space
     terminal: jax.Array  # f32[...] 1.0 where the MDP ended (never for a time limit)
-    # f32[..., A] the action taken at next_obs, of the same episode; where terminal it means nothing. None: nobody asks.
+    # f32[..., A] the action taken at next_obs in the same episode; meaningless if terminal. None: no agent needs it.
     next_action: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where the parts of a trajectory row are: obs | action | reward | terminal."""
+    """The positions of the parts of a trajectory row: obs | action | reward | terminal."""
 
     obs_dim: int
     action_dim: int
-    action_bounds: str = ""  # what -1 and 1 are in the dataset's own units (core/action_bounds.py); "": themselves
+    action_bounds: str = ""  # what -1 and 1 are in the dataset's own units (core/action_bounds.py); "": -1 and 1
 
     @property
     def dim(self) -> int:
@@ -61,11 +61,11 @@ class Layout:
 
 @struct.dataclass
 class Normalizer:
-    """Environment space <-> network space of a trajectory row; fitted once, stored with the weights.
+    """Environment space <-> network space of a trajectory row. It is fitted once and stored with the weights.
 
-    `squash` says whether actions are tanh-bounded (the rule for every real task); without it they are only
-    standardised, which makes Gaussian test worlds exact. `outcome_std` are the standard deviations of the reward and
-    the terminal column in network space, where every other column has 1.
+    With `squash`, as in every real task, actions are bounded by tanh. Without it they are only standardised, which
+    makes Gaussian test worlds exact. `outcome_std` are the standard deviations of the reward and terminal columns in
+    network space; every other column has 1.
     """
 
     mean: jax.Array  # f32[D] of the pre-tanh columns
@@ -85,9 +85,9 @@ LogProb = Callable[[jax.Array, jax.Array], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Squashed:
-    """A LogProb of a policy a = tanh(u) that is simple in u, as a Gaussian is: guidance works on u.
+    """A LogProb of a policy a = tanh(u) with a simple density of u, such as a Gaussian. Guidance uses the density of u.
 
-    Taken by its actions, such a policy has no peak where its Gaussian is wide: the density of a grows towards -1 and 1.
+    If that Gaussian is wide, the density of a has no peak inside: it grows towards -1 and 1.
     """
 
     action: LogProb  # log density of a

@@ -1,4 +1,4 @@
-"""Whether settings can work, found before anything is read or written."""
+"""Checks of settings, before anything is read or written."""
 
 import dataclasses
 from typing import Any
@@ -20,16 +20,16 @@ from pgd_jax.core.config import (
 from pgd_jax.core.errors import UserError
 
 MOST = (1 << 31) - 1  # steps, rows and windows are counted in i32
-NUM_SEEDS = 1 << 32  # jax.random.key takes so many apart
+NUM_SEEDS = 1 << 32  # jax.random.key tells this many seeds apart
 
 
 def check_types(config: Any, prefix: str = "") -> None:
-    """Raises UserError naming the first setting that is not of its default's type."""
+    """Raises UserError for the first setting whose type is not that of its default."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             check_types(value, f"{prefix}{field.name}.")
-        if field.default is dataclasses.MISSING:  # nested, or floats, which are looked at where they are named
+        if field.default is dataclasses.MISSING:  # nested, or floats, which core/hyper.py checks
             continue
         wanted = type(field.default)
         is_right = isinstance(value, (int, float)) if wanted is float else isinstance(value, wanted)
@@ -38,7 +38,7 @@ def check_types(config: Any, prefix: str = "") -> None:
 
 
 def check_positive(config: Any, *names: str) -> None:
-    """Raises UserError naming the first of the int fields `names` that is below 1."""
+    """Raises UserError for the first of the int fields `names` that is below 1 or above MOST."""
     for name in names:
         if not 1 <= getattr(config, name) <= MOST:
             limit = "at least 1" if getattr(config, name) < 1 else f"at most {MOST}"
@@ -46,7 +46,7 @@ def check_positive(config: Any, *names: str) -> None:
 
 
 def check_ranges(config: Any, prefix: str = "") -> None:
-    """Raises UserError naming the first real number of `config` that is outside its range."""
+    """Raises UserError for the first real number of `config` that is outside its range."""
     for field in dataclasses.fields(config):
         value, among = getattr(config, field.name), field.metadata.get("range")
         if dataclasses.is_dataclass(value):
@@ -56,7 +56,7 @@ def check_ranges(config: Any, prefix: str = "") -> None:
 
 
 def check_seed(name: str, seed: int) -> None:
-    """Raises UserError for a seed of which JAX's keys would take other bits than the given ones."""
+    """Raises UserError for a seed that is not in 32 bits: JAX would make a key of other bits."""
     if not 0 <= seed < NUM_SEEDS:
         raise UserError(f"{name}={seed} must be a seed from 0 to {NUM_SEEDS - 1}: random keys are made of 32 bits")
 
@@ -76,7 +76,7 @@ def check_reading(config: Any, choices: tuple[str, ...] = OUTLIERS) -> None:
 
 
 def check_data(data: DataConfig) -> None:
-    """Raises UserError for windows, a split or a reading that cannot be."""
+    """Raises UserError for data settings that cannot work: windows, split, reading."""
     check_positive(data, "window_length", "window_stride")
     check_reading(data)
     check_seed("data.split_seed", data.split_seed)
@@ -156,7 +156,7 @@ def validate_sampling(sampling: SamplingConfig) -> None:
 
 
 def check_networks(config: AgentConfig) -> None:
-    """Raises UserError for sizes of an agent's networks that cannot be."""
+    """Raises UserError for sizes of an agent's networks that cannot work."""
     for name in ("hidden_dim", "num_hidden", "critic_hidden_dim", "critic_num_hidden", "num_critics"):
         if not 0 <= (found := getattr(config, name)) <= MOST:
             raise UserError(f"{name}={found} must be at least 1, or 0 for what the agent's paper has")

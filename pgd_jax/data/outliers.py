@@ -1,4 +1,4 @@
-"""Single values so far from all others that they set the scale of their column."""
+"""Outliers: single values so far from all others that they set the scale of their column."""
 
 import dataclasses
 from typing import Any
@@ -8,15 +8,15 @@ import numpy as np
 from pgd_jax.core import logging
 from pgd_jax.data.base import RawDataset
 
-CENTRE = (0.005, 0.995)  # quantiles that all but outliers lie between
-REACH = 100.0  # times the distance of the two: what is further from them is an outlier
+CENTRE = (0.005, 0.995)  # two quantiles; outliers are compared with their distance
+REACH = 100.0  # a value further outside than this many distances of the two quantiles is an outlier
 
 
 def treat(raw: RawDataset, treatment: str) -> RawDataset:
-    """`raw` with its outliers kept, clipped to the other values, or without the rows that hold one.
+    """`raw` with its outliers kept, clipped to the range of the other values, or dropped with their rows.
 
-    Says in one line what there is. Only observations and rewards are looked at: actions have bounds, and flags no
-    scale. A column of which 99 % of the values are one number has none.
+    One message names them. Only observations and rewards can have outliers: actions have bounds, and flags have no
+    scale. A column in which 99 % of the values are one number has no outliers.
     """
     arrays = {"observations": raw.observations, "rewards": raw.rewards[:, None]}
     bounds = {key: _bounds(array) for key, array in arrays.items()}
@@ -32,7 +32,7 @@ def treat(raw: RawDataset, treatment: str) -> RawDataset:
 
 
 def _bounds(array: np.ndarray) -> np.ndarray:
-    """(lowest, highest) value f64[2, D] of each column that is no outlier; column by column, which saves memory."""
+    """The (lowest, highest) value f64[2, D] that is not an outlier, by column. One column at a time saves memory."""
     found = np.array([np.quantile(array[:, i], CENTRE) for i in range(array.shape[1])], np.float64).T
     reach = REACH * (found[1] - found[0])
     reach[reach == 0.0] = np.inf
@@ -66,7 +66,7 @@ def _clipped(raw: RawDataset, arrays: dict[str, np.ndarray], outside: dict[str, 
 
 
 def _without(raw: RawDataset, outside: dict[str, np.ndarray]) -> RawDataset:
-    """Episodes are cut where a row goes: what followed it is not what follows the row before."""
+    """`raw` without the rows that are `outside`. Episodes are cut there: the row before has no successor any more."""
     keep = ~np.logical_or.reduce([mask.any(axis=1) for mask in outside.values()])
     before = np.zeros(len(keep), bool)
     before[:-1] = ~keep[1:]
