@@ -25,7 +25,7 @@ FUNCTIONS = (
     "load_dataset", "train_denoiser", "load_denoiser", "train_world_model", "load_world_model", "train_agent",
     "load_agents", "evaluate",
 )  # fmt: skip
-CLASSES = ("Dataset", "Denoiser", "WorldModel", "Windows", "AgentResult", "AgentPolicy", "Squashed")
+CLASSES = ("Dataset", "Denoiser", "WorldModel", "Windows", "Trace", "AgentResult", "AgentPolicy", "Squashed")
 MODULES = {
     "measures": "pgd_jax.measures", "plot": "pgd_jax.api.plot", "stats": "pgd_jax.report.stats",
     "tasks": "pgd_jax.report.tasks", "exchange": "pgd_jax.report.exchange", "bandit": "pgd_jax.report.bandit",

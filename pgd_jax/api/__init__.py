@@ -38,13 +38,14 @@ from pgd_jax.core.registry import nearest
 from pgd_jax.core.types import Squashed
 from pgd_jax.data import loading
 from pgd_jax.data.base import RawDataset, Reading
+from pgd_jax.data.trace import Trace
 from pgd_jax.data.windows import Windows
 from pgd_jax.envs import evaluate as evaluation
 from pgd_jax.envs.base import ENVS, HOST_ENVS
 from pgd_jax.runs import agent as agent_runs, denoiser as denoisers, metrics, world_model as world_models
 
 __all__ = [
-    "AgentPolicy", "AgentResult", "Dataset", "Denoiser", "Squashed", "Windows", "WorldModel",
+    "AgentPolicy", "AgentResult", "Dataset", "Denoiser", "Squashed", "Trace", "Windows", "WorldModel",
     "evaluate", "load_agents", "load_dataset", "load_denoiser", "load_world_model", "train_agent", "train_denoiser",
     "train_world_model",
 ]  # fmt: skip

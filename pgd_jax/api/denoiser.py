@@ -1,7 +1,7 @@
 """The trained diffusion model of the front door, and how it is sampled."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,7 +13,8 @@ from pgd_jax.core import config as configs, hyper as floats, logging, ranges, va
 from pgd_jax.core.compilation import in_float32
 from pgd_jax.core.errors import UserError
 from pgd_jax.core.types import Layout, LogProb, Params
-from pgd_jax.data import normalizer as normalizers, windows
+from pgd_jax.data import normalizer as normalizers, trace as traces, windows
+from pgd_jax.data.trace import Trace
 from pgd_jax.data.windows import Windows
 from pgd_jax.diffusion import edm, guidance as guiding, likelihood, schedules
 from pgd_jax.generators import diffusion, settings as sampling_settings
@@ -68,10 +69,54 @@ class Denoiser:
         if num_windows < 1 or batch < 1:
             raise UserError(f"num_windows={num_windows} and windows_per_batch={windows_per_batch} must be at least 1")
         own = {"guidance": rule, "num_trajectories": -(-num_windows // batch) * batch, "trajectories_per_batch": batch}
-        settings = keywords.config(configs.SamplingConfig, own | sampling)
+        x = self._drawn(diffusion.sample, key, log_prob, guidance, own | sampling, hyper or {})
+        return self._windows(x[:num_windows], guidance)
+
+    @in_float32
+    def trace(
+        self,
+        key: jax.Array,
+        num_windows: int,
+        log_prob: LogProb | None = None,
+        guidance: float = guiding.COEFFICIENT,
+        *,
+        rule: str = configs.SamplingConfig.guidance,
+        hyper: Mapping[str, float] | None = None,
+        **sampling: Any,
+    ) -> Trace:
+        """The windows of `sample`, all in one batch, and what each noise step saw: for a look at a few windows.
+
+        Arguments are those of `sample`. The same key gives the same windows; where XLA compiles the larger program in
+        another way, their last bit may differ. Every guided step costs one more denoiser call, for what it had been
+        without guidance (two with rule="paper").
+
+        Each of the four `Rows` of the result holds num_steps x num_windows x window_length x (obs + action + 2) floats.
+        On the device there are up to seven arrays of that size at once.
+
+        Raises UserError for what `sample` refuses, and for a sampler of your own that does not record its steps.
+        """
+        if num_windows < 1:
+            raise UserError(f"num_windows={num_windows} must be at least 1")
+        own = {"guidance": rule, "num_trajectories": num_windows, "trajectories_per_batch": num_windows}
+        if taken := own.keys() & sampling.keys():
+            raise UserError(f"{', '.join(sorted(taken))}: a trace is of one batch, whose size is num_windows")
+        x, steps = self._drawn(diffusion.trace, key, log_prob, guidance, own | sampling, hyper or {})
+        return traces.of(self.trained.normalizer, self._windows(x, guidance), *steps)
+
+    def _drawn(
+        self,
+        draw: Callable[..., Any],
+        key: jax.Array,
+        log_prob: LogProb | None,
+        guidance: float,
+        sampling: Mapping[str, Any],
+        hyper: Mapping[str, float],
+    ) -> Any:
+        """What `draw`, of generators/diffusion.py, makes of these settings once they are checked."""
+        settings = keywords.config(configs.SamplingConfig, sampling)
         sampling_settings.check(settings)
         validation.validate_sampling(settings)
-        one = _one_value(hyper or {})
+        one = _one_value(hyper)
         sampling_settings.check_hypers(settings, one)
         if found := sampling_settings.unlike_published(settings, one):
             logging.info(found.replace("guidance=", "rule=", 1))
@@ -83,14 +128,16 @@ class Denoiser:
         steer = guiding.uniform if log_prob is None else log_probs.in_network_space(log_prob, normalizer)
 
         @jax.jit
-        def generate(key: jax.Array, model: diffusion.Model) -> jax.Array:  # weights are an argument, never a constant
-            return diffusion.sample(plan, key, steer, coefficient, one, model, normalizer)
+        def generate(key: jax.Array, model: diffusion.Model) -> Any:  # weights are an argument, never a constant
+            return draw(plan, key, steer, coefficient, one, model, normalizer)
 
         model = diffusion.Model(params)
         compiled = footprint.compile(generate, key, model)
         footprint.announce_quietly(footprint.of_sampling(settings, compiled))
-        x = compiled(key, model)[:num_windows]
-        made = windows.generated(normalizer, x, self.env, self.reference)
+        return compiled(key, model)
+
+    def _windows(self, x: jax.Array, guidance: float) -> Windows:
+        made = windows.generated(self.trained.normalizer, x, self.env, self.reference)
         if not np.isfinite(made.obs).all():
             raise UserError(f"guidance={guidance} made windows that are not finite; use less, or a smoother log_prob")
         return made

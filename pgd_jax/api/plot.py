@@ -1,15 +1,17 @@
 """Pictures of arrays: each function draws and returns the matplotlib Axes; nothing is saved."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib import axes, pyplot
+from matplotlib.animation import FuncAnimation
 from numpy.typing import ArrayLike
 
 from pgd_jax.core.errors import UserError
+from pgd_jax.data.trace import Trace
 from pgd_jax.data.windows import Windows
-from pgd_jax.report import bandit, plots, stats, task_plots, tasks, windows as pictures
+from pgd_jax.report import bandit, denoising as denoising_figures, plots, stats, task_plots, tasks, windows as pictures
 
 
 def windows(panels: Mapping[str, Windows]) -> np.ndarray:
@@ -23,6 +25,37 @@ def windows(panels: Mapping[str, Windows]) -> np.ndarray:
     if first.env.startswith("maze2d-"):
         return pictures.maps(first.env, obs, pyplot.figure)
     return pictures.series(first.obs.shape[-1], obs, pyplot.figure)
+
+
+def denoising(trace: Trace, window: int = 0, steps: Sequence[int] | None = None) -> np.ndarray:
+    """The way of one window from noise to data, at a few noise steps (None: five, evenly spaced).
+
+    In mazes its path on the map, and arrows for what guidance adds to the actions; else its first observations and
+    actions over time. Returns Axes [K] or [columns, K].
+    """
+    chosen = _step_numbers(trace, window, denoising_figures.spread(len(trace)) if steps is None else steps)
+    return denoising_figures.side_by_side(trace, window, chosen, pyplot.figure)
+
+
+def animate(trace: Trace, window: int = 0, interval: float = 150.0) -> FuncAnimation:
+    """The same as a film with a frame for each noise step, `interval` milliseconds each.
+
+    In a notebook `IPython.display.HTML(film.to_jshtml())` shows it; `film.save("x.gif", writer="pillow")` keeps it.
+    """
+    _step_numbers(trace, window, [0])
+    return denoising_figures.in_turn(trace, window, interval, pyplot.figure)
+
+
+def _step_numbers(trace: Trace, window: int, steps: Sequence[int]) -> list[int]:
+    """The steps counted from 0, which may be given from the end; raises UserError where the trace has no such."""
+    count, num_windows = len(trace), len(trace.windows)
+    wrong = [step for step in steps if not -count <= step < count]
+    if not steps or wrong or not -num_windows <= window < num_windows:
+        raise UserError(
+            f"window={window}, steps={list(steps)}: the trace has {num_windows} windows and {count} steps, counted "
+            "from 0; choose one of its windows, and one step or more"
+        )
+    return [step % count for step in steps]
 
 
 def performance_profiles(

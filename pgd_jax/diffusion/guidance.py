@@ -39,6 +39,17 @@ class Interval:
     )
 
 
+class Steering(NamedTuple):
+    """What a rule may use."""
+
+    log_prob: LogProb
+    normalizer: Normalizer
+    coefficient: jax.Array  # lambda f32[]
+    strength: Callable[[jax.Array], jax.Array]  # sigma f32[] or f32[B] -> lambda(sigma), same shape
+    num_steps: int  # the sampler's N
+    guided_steps: tuple[bool, ...]  # of the N: in which of them any lane is guided
+
+
 class Guided(NamedTuple):
     """What a sampler needs: `sample(key, guided.denoise, sigmas, shape, guided.options(...))`.
 
@@ -51,6 +62,8 @@ class Guided(NamedTuple):
     correct: samplers.Correct = samplers.identity
     shift: samplers.Shift = samplers.identity
     twist: samplers.Twist = samplers.untwisted
+    is_at_noised: bool = False  # whether `shift` evaluates the policy at the noised window, not at the denoised one
+    steering: Steering | None = None  # what it was built from, which `guide` adds; None: nothing steers
 
     def options(self, **others: Any) -> samplers.Options:
         """`others` are the members of Options that are not guidance."""
@@ -59,17 +72,6 @@ class Guided(NamedTuple):
     def denoised(self, x: jax.Array, sigma: jax.Array, step: int = 0) -> jax.Array:
         """D_lambda(x; sigma), as a sampler sees it in this step."""
         return self.correct(self.denoise(x, sigma), sigma, jnp.int32(step))
-
-
-class Steering(NamedTuple):
-    """What a rule may use."""
-
-    log_prob: LogProb
-    normalizer: Normalizer
-    coefficient: jax.Array  # lambda f32[]
-    strength: Callable[[jax.Array], jax.Array]  # sigma f32[] or f32[B] -> lambda(sigma), same shape
-    num_steps: int  # the sampler's N
-    guided_steps: tuple[bool, ...]  # of the N: in which of them any lane is guided
 
 
 class Rule(NamedTuple):
@@ -125,7 +127,7 @@ def guide(
         return jnp.where(is_inside, coefficient * weight(sigma), 0.0)
 
     steering = Steering(log_prob, normalizer, coefficient, strength, num_steps, guided_steps or (True,) * num_steps)
-    return GUIDANCE.get(rule).build(denoise, steering)
+    return GUIDANCE.get(rule).build(denoise, steering)._replace(steering=steering)
 
 
 def uniform(obs: jax.Array, action: jax.Array) -> jax.Array:

@@ -154,7 +154,7 @@ def paper(denoise: Denoise, steering: Steering, is_denoised: bool, is_normalised
         strength = steering.strength(sigma) * jnp.where(step == num_steps - 1, 0.0, schedule)
         return x.at[..., action].add(strength * g)
 
-    return Guided(denoise, shift=shift)
+    return Guided(denoise, shift=shift, is_at_noised=not is_denoised)
 
 
 GUIDANCE.add("score", Rule(functools.partial(tilted, displacement=score_displacement), is_twisting=True))

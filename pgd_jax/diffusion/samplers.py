@@ -67,6 +67,15 @@ def untwisted(x0: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
     return x0, jnp.zeros(x0.shape[0], x0.dtype)
 
 
+class Record(NamedTuple):
+    """What each of the N steps saw, network space. Of a step that calls the denoiser twice (heun), the first call."""
+
+    x: jax.Array  # f32[N, B, T, D] where the step begins, before `shift`
+    noisy: jax.Array  # f32[N, B, T, D] what the denoiser is called with
+    sigma: jax.Array  # f32[N] the noise level of that call
+    denoised: jax.Array  # f32[N, B, T, D] what it answers, corrected
+
+
 class Options(NamedTuple):
     """What a sampler may be given besides; each reads what concerns it."""
 
@@ -76,6 +85,7 @@ class Options(NamedTuple):
     start: jax.Array | None = None  # warm start: clean windows f32[B, T, D], re-noised to sigmas[0]
     twist: Twist = untwisted  # "twisted" only, which knows neither of the two above
     num_particles: int = 1  # "twisted" only: windows that are resampled among themselves
+    record: Callable[[Record | None], None] | None = None  # called once, while JAX traces the sampler (tracing.py)
 
 
 class Sampler(NamedTuple):
@@ -131,21 +141,29 @@ def integrate(
     memory: Any = (),
     last: Update | None = None,
 ) -> jax.Array:
-    """What samplers share: start, guidance, scan. A sampler is its `update` alone, and `last` in the last step."""
+    """What samplers share: start, guidance, scan, record. A sampler is its `update`, and `last` in the last step."""
     key_start, key_steps = jax.random.split(key)
 
-    def denoised(x: jax.Array, sigma: jax.Array, step: jax.Array) -> jax.Array:
-        return options.correct(denoise(x, sigma), sigma, step)
-
-    def apply(formula: Update, carry: tuple[jax.Array, Any], step: Step) -> tuple[jax.Array, Any]:
+    def apply(formula: Update, carry: tuple[jax.Array, Any], step: Step) -> tuple[tuple[jax.Array, Any], Record | None]:
         x, memory = carry
-        return formula(options.shift(x, step.sigma, step.number), denoised, step, memory)
+        calls = []
+
+        def denoised(noisy: jax.Array, sigma: jax.Array, number: jax.Array) -> jax.Array:
+            x0 = options.correct(denoise(noisy, sigma), sigma, number)
+            calls.append(Record(x, noisy, sigma, x0))
+            return x0
+
+        carry = formula(options.shift(x, step.sigma, step.number), denoised, step, memory)
+        return carry, calls[0] if options.record and calls else None
 
     carry, every = (begin(key_start, sigmas, shape, options.start), memory), steps(key_steps, sigmas)
     scanned = every if last is None else jax.tree.map(lambda leaf: leaf[:-1], every)
-    carry = jax.lax.scan(lambda carry, step: (apply(update, carry, step), None), carry, scanned)[0]
+    carry, record = jax.lax.scan(functools.partial(apply, update), carry, scanned)
     if last is not None:
-        carry = apply(last, carry, jax.tree.map(lambda leaf: leaf[-1], every))
+        carry, end = apply(last, carry, jax.tree.map(lambda leaf: leaf[-1], every))
+        record = jax.tree.map(lambda before, leaf: jnp.concatenate([before, leaf[None]]), record, end)
+    if options.record:
+        options.record(record)
     return carry[0]
 
 

@@ -16,6 +16,7 @@ repeat each other where the weights are uneven: more so, the more rows a window 
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,22 +48,44 @@ def sample(
     x = samplers.begin(key_start, sigmas, shape, options.start)
     every = samplers.steps(key_steps, sigmas)
 
-    def body(carry: tuple[jax.Array, ...], step: samplers.Step) -> tuple[tuple[jax.Array, ...], None]:
+    def body(carry: tuple[jax.Array, ...], step: samplers.Step) -> tuple[tuple[jax.Array, ...], Any]:
         x, log_weight, log_psi = carry
         key_noise, key_resample = jax.random.split(step.key)
         x0 = denoise(x, step.sigma)
         tilted, log_psi_here = options.twist(x0, step.sigma)
         chosen, log_weight = resample(key_resample, log_weight + log_psi_here - log_psi, num_particles)
         x, x0, tilted, log_psi_here = (leaf[chosen] for leaf in (x, x0, tilted, log_psi_here))
+        seen = (x, tilted, chosen) if options.record else None
         x, log_ratio = propose(key_noise, x, x0, tilted, step)
-        return (x, log_weight + log_ratio, log_psi_here), None
+        return (x, log_weight + log_ratio, log_psi_here), seen
 
     nothing = jnp.zeros(shape[0], sigmas.dtype)
     carry: tuple[jax.Array, ...] = (x, nothing, nothing)
-    (x, log_weight, log_psi), _ = jax.lax.scan(body, carry, jax.tree.map(lambda leaf: leaf[:-1], every))
+    (x, log_weight, log_psi), seen = jax.lax.scan(body, carry, jax.tree.map(lambda leaf: leaf[:-1], every))
     x0 = denoise(x, sigmas[-2])
     log_weight = log_weight + options.twist(x0, jnp.zeros_like(sigmas[-1]))[1] - log_psi
-    return x0[resample(key_last, log_weight, num_particles, min_effective_share=math.inf)[0]]
+    last = resample(key_last, log_weight, num_particles, min_effective_share=math.inf)[0]
+    if options.record:
+        options.record(ways(seen, (x, x0), last, sigmas))
+    return x0[last]
+
+
+def ways(
+    seen: tuple[jax.Array, ...], end: tuple[jax.Array, jax.Array], last: jax.Array, sigmas: jax.Array
+) -> samplers.Record:
+    """The record of the windows that are left: the way of each is that of its ancestors.
+
+    `seen` are the noised and denoised windows [N - 1, B, T, D] after each resampling and whom it chose i32[N - 1, B];
+    `end` are the last step's windows [B, T, D], of which `last` i32[B] are left.
+    """
+
+    def back(index: jax.Array, step: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        noisy, denoised, chosen = step
+        return chosen[index], (noisy[index], denoised[index])
+
+    before = jax.lax.scan(back, last, seen, reverse=True)[1]
+    noisy, denoised = jax.tree.map(lambda steps, leaf: jnp.concatenate([steps, leaf[last][None]]), before, end)
+    return samplers.Record(noisy, noisy, sigmas[:-1], denoised)
 
 
 def propose(

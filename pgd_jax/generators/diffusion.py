@@ -1,7 +1,8 @@
 """Policy-guided diffusion (arXiv 2404.06356) as a generator: windows sampled from a denoiser, steered by the policy."""
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from pgd_jax.core.errors import UserError
 from pgd_jax.core.hyper import Float
 from pgd_jax.core.types import LogProb, Normalizer, Params
 from pgd_jax.data import normalizer as normalizers
-from pgd_jax.diffusion import edm, guidance, samplers, schedules
+from pgd_jax.diffusion import edm, guidance, samplers, schedules, tracing
 from pgd_jax.generators import settings
 from pgd_jax.generators.base import GENERATORS, Context, Generator, GeneratorFamily, Guide, Synthetic, compact
 from pgd_jax.generators.settings import Hyper
@@ -80,6 +81,10 @@ def is_guided(index: jax.Array | np.ndarray, share: jax.Array | np.ndarray | flo
     return array.floor((index + 1.0) * share + 0.5) > array.floor(index * share + 0.5)
 
 
+# (guided denoiser, key, sigmas f32[N + 1], (B, T, D), options) -> what is made of one batch, a pytree
+Draw = Callable[[guidance.Guided, jax.Array, jax.Array, tuple[int, int, int], samplers.Options], Any]
+
+
 def sample(
     plan: Plan,
     key: jax.Array,
@@ -97,6 +102,51 @@ def sample(
     unless another lane guides them. A warm start renews the windows `start` f32[M, T, D]: noised to `warm_sigma`, then
     `warm_steps` steps.
     """
+    sampler = samplers.SAMPLERS.get(plan.sampling.sampler)
+
+    def draw(guided: guidance.Guided, key: jax.Array, *others: Any) -> jax.Array:
+        return sampler.sample(key, guided.denoise, *others)
+
+    windows = _batches(plan, draw, key, log_prob, coefficient, hyper, model, normalizer, start, mesh)
+    return windows.reshape(plan.sampling.num_trajectories, plan.window_length, normalizer.layout.dim)
+
+
+def trace(
+    plan: Plan,
+    key: jax.Array,
+    log_prob: LogProb,
+    coefficient: jax.Array,
+    hyper: Hyper,
+    model: Model,
+    normalizer: Normalizer,
+) -> tuple[jax.Array, tracing.Steps]:
+    """The windows of `sample` f32[B, T, D], which must be one batch, and the steps that they came by."""
+    denoise = edm.denoiser(plan.network, model.denoiser)
+
+    def draw(
+        guided: guidance.Guided, key: jax.Array, sigmas: jax.Array, *others: Any
+    ) -> tuple[jax.Array, tracing.Steps]:
+        x, record = tracing.record(plan.sampling.sampler, key, guided.denoise, sigmas, *others)
+        return x, tracing.explain(record, guided, denoise, sigmas)
+
+    plan = plan._replace(guided_batches=None)  # a batch that is not guided is looked at in the same way
+    made = _batches(plan, draw, key, log_prob, coefficient, hyper, model, normalizer)
+    return jax.tree.map(lambda leaf: leaf[0], made)
+
+
+def _batches(
+    plan: Plan,
+    draw: Draw,
+    key: jax.Array,
+    log_prob: LogProb,
+    coefficient: jax.Array,
+    hyper: Hyper,
+    model: Model,
+    normalizer: Normalizer,
+    start: jax.Array | None = None,
+    mesh: Mesh | None = None,
+) -> Any:
+    """What `draw` makes of each batch, stacked."""
     sampling = plan.sampling
     if plan.behaviour is not None:
         behaviour = functools.partial(cloned.log_prob, plan.behaviour, model.behaviour)
@@ -105,35 +155,33 @@ def sample(
     if start is not None:
         num_steps, sigma_max, steps = sampling.warm_steps, hyper.warm_sigma, plan.warm_guided_steps
     denoise = edm.denoiser(plan.network, model.denoiser)
-    sampler = samplers.SAMPLERS.get(sampling.sampler)
     sigmas = schedules.SCHEDULES.get(sampling.noise_schedule)(num_steps, hyper.sigma_min, sigma_max, hyper.rho)
     shape = (sampling.trajectories_per_batch, plan.window_length, normalizer.layout.dim)
 
-    def draw(made: guidance.Guided, key: jax.Array, start: jax.Array | None) -> jax.Array:
+    def drawn(made: guidance.Guided, key: jax.Array, start: jax.Array | None) -> Any:
         options = made.options(noise=hyper.noise, start=start, num_particles=sampling.num_particles)
-        return sampler.sample(key, made.denoise, sigmas, shape, options)
+        return draw(made, key, sigmas, shape, options)
 
-    def guided(key: jax.Array, start: jax.Array | None, index: jax.Array) -> jax.Array:
+    def guided(key: jax.Array, start: jax.Array | None, index: jax.Array) -> Any:
         strength = jnp.where(is_guided(index.astype(jnp.float32), hyper.guided_share), coefficient, 0.0)
         made = guidance.guide(
             denoise, log_prob, normalizer, strength, num_steps, sampling.guidance, sampling.guidance_schedule,
             hyper.guidance, steps,
         )  # fmt: skip
-        return draw(made, key, start)
+        return drawn(made, key, start)
 
-    def batch(item: tuple[jax.Array, jax.Array | None, jax.Array]) -> jax.Array:
+    def batch(item: tuple[jax.Array, jax.Array | None, jax.Array]) -> Any:
         key, start, index = item
         if plan.guided_batches is None:
             return guided(key, start, index)
         # The same choice in every lane, so that it stays one under vmap: only one of the two is computed.
         is_any = jnp.array(plan.guided_batches)[index]
-        unguided = functools.partial(draw, guidance.Guided(denoise))
+        unguided = functools.partial(drawn, guidance.Guided(denoise))
         return jax.lax.cond(is_any, guided, lambda key, start, _: unguided(key, start), key, start, index)
 
     keys = jax.random.split(key, plan.num_batches)
     starts = None if start is None else start.reshape(plan.num_batches, *shape)
-    windows = devices.map_windows(batch, (keys, starts, jnp.arange(plan.num_batches)), mesh)
-    return windows.reshape(sampling.num_trajectories, plan.window_length, normalizer.layout.dim)
+    return devices.map_windows(batch, (keys, starts, jnp.arange(plan.num_batches)), mesh)
 
 
 def flatten(normalizer: Normalizer, windows: jax.Array) -> Synthetic:

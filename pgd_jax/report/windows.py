@@ -33,13 +33,13 @@ def maps(
     env_name: str, windows: Mapping[str, np.ndarray], make: Callable[..., figure.Figure] = figure.Figure
 ) -> np.ndarray:
     """Axes [K] on a figure that `make` gives: each window [..., O], environment space, as a path in the maze."""
-    layout = env_name.removeprefix("maze2d-").removesuffix("-dense")
+    layout = layout_of(env_name)
     num_x, num_y = np.array(maze2d.is_wall(layout).shape)
     fig = make(figsize=(4.2 * len(windows) + 0.8, 4.2 * num_y / num_x + 0.35), layout="constrained")
     panels = [fig.add_subplot(1, len(windows), i + 1) for i in range(len(windows))]
     for axis, (title, paths) in zip(panels, windows.items(), strict=True):
-        _maze(axis, layout)
-        lines = _coloured(paths[..., :2])
+        maze(axis, layout)
+        lines = coloured(paths[..., :2])
         axis.add_collection(lines)
         axis.plot(paths[:, 0, 0], paths[:, 0, 1], "o", color="#333333", markersize=2.5)
         axis.set(title=title, xlabel="x")
@@ -48,7 +48,13 @@ def maps(
     return np.array(panels)
 
 
-def _maze(axis: axes.Axes, layout: str) -> None:
+def layout_of(env_name: str) -> str:
+    """The maze of a task "maze2d-..."."""
+    return env_name.removeprefix("maze2d-").removesuffix("-dense")
+
+
+def maze(axis: axes.Axes, layout: str) -> None:
+    """Draws the walls and the target, and sets the limits to them."""
     boxes = maze2d.walls(layout)
     for x_min, y_min, x_max, y_max in boxes:
         axis.add_patch(patches.Rectangle((x_min, y_min), x_max - x_min, y_max - y_min, color="#B8B8B8", linewidth=0.0))
@@ -59,7 +65,7 @@ def _maze(axis: axes.Axes, layout: str) -> None:
     )
 
 
-def _coloured(xy: np.ndarray) -> collections.LineCollection:
+def coloured(xy: np.ndarray) -> collections.LineCollection:
     """xy [K, T, 2] -> line pieces coloured by their row."""
     pieces = np.stack([xy[:, :-1], xy[:, 1:]], axis=2).reshape(-1, 2, 2)
     rows = np.tile(np.arange(xy.shape[1] - 1), len(xy))
