@@ -14,7 +14,7 @@ from tests import pages
 
 matplotlib.use("agg")
 
-SLOW = {"README.md"}  # more than a few seconds
+SLOW = {"README.md", "docs/looking_inside.md"}  # more than a few seconds
 WITH_PYTHON = [path for path in pages.pages() if pages.python(path)]
 COMMANDS = {" ".join(command): command for path in pages.pages() for command in pages.commands(path)}
 FILES = {name: text for path in pages.pages() for name, text in pages.files(path).items()}
