@@ -70,7 +70,7 @@ def _choices(start: Any, argv: list[str]) -> Any:
 
 
 def distributed() -> flags.FlagHolder:
-    """Defines `--distributed`; its value is for `processes.start`."""
+    """Defines `--distributed`; its value is for `processes.joined`."""
     text = 'several processes: "auto" (as the cluster says), or address:port,number of processes,index of this one'
     return flags.DEFINE_string("distributed", "", text)
 
