@@ -33,12 +33,15 @@ FEATURES = {
     "gymnax": "mountain car, reacher, swimmer, point robot",
     "tensorboard": "logging to TensorBoard",
     "wandb": "logging to Weights & Biases",
+    "ray": "sweeps on Ray",
     "notebooks": "JupyterLab",
 }
 NOT_FEATURES = ("all", "test")
 PLATFORMS = {"cuda": "gpu", "tpu": "tpu"}  # as JAX calls them: it may have come by other packages than the extra's
 # Of environment variables that this library, or one that it uses, reads.
-PREFIXES = ("PGD_JAX_", "JAX_", "XLA_", "CUDA_VISIBLE_", "D4RL_", "MINARI_", "OGBENCH_", "XDG_CACHE_", "MUJOCO_")
+PREFIXES = (
+    "PGD_JAX_", "JAX_", "XLA_", "CUDA_VISIBLE_", "D4RL_", "MINARI_", "OGBENCH_", "XDG_CACHE_", "MUJOCO_", "RAY_ADDRESS",
+)  # fmt: skip
 
 
 def run() -> None:

@@ -1,7 +1,7 @@
 """The seam between a sweep and what runs its jobs: three functions over the frozen list.
 
 A backend starts `python -m pgd_jax.launch.task <workdir> <index>` for a line of the list, somewhere that sees the
-workdir; the local one starts the line's own command. One more is one more module of this folder, named in
+workdir; the local one and Ray's start the line's own command. One more is one more module of this folder, named in
 `MODULES`, with its options in options.TAKES.
 """
 
@@ -21,6 +21,7 @@ MODULES = {
     "local": "pgd_jax.launch.local",
     "slurm": "pgd_jax.launch.slurm",
     "kubernetes": "pgd_jax.launch.kubernetes",
+    "ray": "pgd_jax.launch.ray",
 }
 WAITING, RUNNING, STOPPING = "waiting", "running", "stopping"
 

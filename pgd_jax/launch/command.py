@@ -11,8 +11,9 @@
 All flags after -- go to every job. A job's run directory is <workdir>/<job>, its output is in <workdir>/<job>.log. The
 list of jobs is <workdir>/jobs.jsonl. A folder holds one sweep; another sweep in it is refused.
 
-On this machine (--backend=local) the command runs until all jobs have ended. A job that fails does not stop the others;
-the exit status is then 1. It is 75 if a signal stopped the sweep or a job. On a cluster it is 0 once jobs are queued.
+On this machine (--backend=local, or ray if no cluster runs) the command runs until all jobs have ended. A job that
+fails does not stop the others; the exit status is then 1. It is 75 if a signal stopped the sweep or a job. On a cluster
+it is 0 once jobs are queued.
 """
 
 import dataclasses

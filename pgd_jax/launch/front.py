@@ -42,7 +42,8 @@ def submit(
         command: the command of a job: train_agent, train_denoiser, train_behaviour, train_world_model.
         grid: static settings, a job for each combination: {"agent": ["td3_bc", "iql"]}, or as on the command line.
         flags: flags of every job, such as "--config.num_seeds=8".
-        backend: "local" runs the jobs and returns when they have ended; the others hand them to a scheduler.
+        backend: "local" runs the jobs and returns when they have ended, and so does "ray" if no cluster runs; the
+            others hand them to a scheduler.
         say: function that gets each line of output.
         options: resources, and options of the backend; launch/options.py lists them.
 

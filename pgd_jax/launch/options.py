@@ -17,7 +17,7 @@ TIME = re.compile(r"(\d+-)?\d+(:\d\d){0,2}")  # as sbatch reads it: minutes, min
 class Resources:
     """Of one job. Kept in jobs.jsonl."""
 
-    gpus: float = option(0.0, "GPUs of a job on each host; with --backend=local also a share of one, such as 0.5")
+    gpus: float = option(0.0, "GPUs of a job on each host; with backend local or ray also a share, such as 0.5")
     cpus: int = option(0, "CPU cores of a job on each host; 0: as the cluster has it")
     memory: str = option("", 'memory of a job on each host, such as "16G"; empty: as the cluster has it')
     hosts: int = option(1, "hosts of a job; more than one run it with --distributed=auto")
@@ -52,9 +52,10 @@ class Options:
     claim: str = option("pgd-runs", "persistent volume claim that holds the workdir")
     mount: str = option("/runs", "where pods see that volume; the workdir must lie in it")
     namespace: str = option("", "namespace; empty: that of kubectl's context")
-    retries: int = option(3, "how often a job that failed is started again; pre-emption does not count")
+    retries: int = option(3, "how often a failed job is started again, but for pre-emption; ray: one whose worker died")
     tpu: str = option("", 'kind of TPU of a job and its topology, such as "tpu-v5-lite-podslice:2x4"')
     tpu_chips: int = option(4, "TPU chips of a host")
+    ray_resources: str = option("", 'further resources of a job as Ray names them, by ";": "TPU=4; A100=1"')
 
     def check(self) -> None:
         """Raises UserError for values that mean nothing."""
@@ -63,8 +64,8 @@ class Options:
                 raise UserError(f"{name}={getattr(self, name)} must be at least {least}")
         if self.time and not TIME.fullmatch(self.time):
             raise UserError(f'time="{self.time}" must read minutes, hours:minutes:seconds or days-hours:...')
-        for name in ("time", "partition", "account", "sbatch_options", "image", "claim", "mount", "namespace", "tpu"):
-            if re.search(r"[\r\n]", getattr(self, name)):
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, str) and re.search(r"[\r\n]", value):
                 raise UserError(f"{name} holds the end of a line; write it in one")
 
 
@@ -74,6 +75,7 @@ TAKES = {
     "local": ("num_parallel", "dry_run", "only_list", "gpus"),
     "slurm": ("num_parallel", "dry_run", "only_list", *SLURM, "gpus", "cpus", "memory", "hosts"),
     "kubernetes": ("num_parallel", "dry_run", "only_list", *KUBERNETES, "gpus", "cpus", "memory", "hosts"),
+    "ray": ("num_parallel", "dry_run", "only_list", "retries", "ray_resources", "gpus", "cpus", "memory"),
 }
 
 
@@ -92,8 +94,10 @@ def build(backend: str, given: Mapping[str, Any]) -> tuple[Resources, Options]:
     options = Options(**{name: value for name, value in given.items() if name not in own})
     resources.check()
     options.check()
-    if backend != "local" and resources.gpus != int(resources.gpus):
-        raise UserError(f"gpus={resources.gpus:g}: a share of a GPU is for backend=local; {backend} gives whole ones")
+    if backend not in ("local", "ray") and resources.gpus != int(resources.gpus):
+        raise UserError(
+            f"gpus={resources.gpus:g}: a share of a GPU is for backend=local or ray; {backend} gives whole ones"
+        )
     return resources, options
 
 
