@@ -34,9 +34,7 @@ def library() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise UserError(
-            f'backend=ray needs Ray, which cannot be imported ({error}): pip install "pgd_jax[ray]"'
-        ) from None
+        raise UserError(f'Ray cannot be imported ({error}): pip install "pgd_jax[ray]"') from None
 
 
 @contextlib.contextmanager

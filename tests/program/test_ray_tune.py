@@ -56,8 +56,11 @@ def test_a_search_is_pruned_and_goes_on_where_it_was_killed(tmp_path):
         )
     assert len(before) == 2
     (first, second) = before
-    # What was finished is not run again, and what was killed is.
-    assert (runs / f"{first}.log").read_text() == before[first]
+    # Tune may not have saved the end of the first trial; its run knows that it is finished.
+    assert (runs / f"{first}.log").read_text().removeprefix(before[first]) in (
+        "",
+        f"{runs / first}: already finished\n",
+    )
     assert (runs / f"{second}.log").read_text().startswith(before[second])
     assert (runs / f"{second}.log").read_text() != before[second]
     states = {item.name: item.state for item in launch.status(runs)}

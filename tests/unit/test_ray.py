@@ -22,7 +22,7 @@ def submit(tmp_path, **more):
 
 def test_without_ray_it_is_told_how_to_install_it_and_nothing_is_left(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r'backend=ray needs Ray, .*: pip install "pgd_jax\[ray\]"'):
+    with pytest.raises(UserError, match=r'Ray cannot be imported .*: pip install "pgd_jax\[ray\]"'):
         submit(tmp_path)
     assert list((tmp_path / "runs").iterdir()) == []
 
