@@ -134,7 +134,8 @@ def test_a_whole_report_only_reads_its_runs(run, loaded, tmp_path, monkeypatch):
     page = writer.write(out, [run], num_pool_episodes=3).read_text()
     assert digests(run) == before
     figures = {*folder.FIGURES} - {"profiles.png"}  # that of several datasets
-    assert {path.name for path in out.iterdir()} == {folder.PAGE, folder.NUMBERS, folder.RESULTS, folder.POOL, *figures}
+    written = {folder.PAGE, folder.HTML, folder.NUMBERS, folder.RESULTS, folder.POOL}
+    assert {path.name for path in out.iterdir()} == {*written, *figures}
     assert all(f"]({name})" in page for name in figures)
     numbers = json.loads((out / folder.NUMBERS).read_text())
     assert numbers["task"]["environment"] == "pendulum" and not numbers["notes"]

@@ -127,12 +127,13 @@ def test_an_older_page_is_replaced(written, tmp_path):
 
 def test_the_command_says_where_both_pages_are(written, tmp_path, capsys, monkeypatch):
     out = tmp_path / "report"
-    for place, name, value in (
-        (command.flags, "DEFINE_list", [str(written[2])]),
-        (command.flags, "DEFINE_integer", 0),
-        (command.entry, "define_path", str(out)),
+    values = {"runs": [str(written[2])], "sinks": [], "num_pool_episodes": 0, "out": str(out)}
+    for place, name in (
+        (command.flags, "DEFINE_list"),
+        (command.flags, "DEFINE_integer"),
+        (command.entry, "define_path"),
     ):
-        monkeypatch.setattr(place, name, lambda *_, value=value, **__: types.SimpleNamespace(value=value))
+        monkeypatch.setattr(place, name, lambda flag, *_, **__: types.SimpleNamespace(value=values[flag]))
     command._prepare()()
     assert capsys.readouterr().out.splitlines() == [str(out / "report.md"), str(out / "report.html")]
     assert "return of an episode" in read(out).text
