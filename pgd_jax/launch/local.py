@@ -50,10 +50,11 @@ def run_jobs(
     waited for and then started like the others: it returns at once if it finished.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    left = [job for job in jobs if _still_runs(job)]
-    for job in left:
-        say(f"{job.name}: still runs (pid {_process(job)}), its launcher was killed; it is waited for")
-    waiting = collections.deque(job for job in jobs if job not in left)
+    running_already = {job.name: process for job in jobs if (process := _process(job))}
+    for name, process in running_already.items():
+        say(f"{name}: still runs (pid {process}), its launcher was killed; it is waited for")
+    left = [job for job in jobs if job.name in running_already]
+    waiting = collections.deque(job for job in jobs if job.name not in running_already)
     free = list(slots or [{}] * num_parallel)
     num_spare = 0 if any(free) else len(free)  # jobs beside those that are left, whose devices are not known
     running: list[_Running] = []
@@ -62,9 +63,9 @@ def run_jobs(
     with signals.graceful() as stop:
         is_passed_on = False
         while running or ((waiting or left) and not stop):
-            over = [job for job in left if not _still_runs(job)]
-            left = [job for job in left if job not in over]
-            waiting.extend(over)
+            for job in [job for job in left if not _process(job)]:
+                left.remove(job)
+                waiting.append(job)
             while waiting and free and not stop and (not left or len(running) + len(left) < num_spare):
                 running.append(_start(waiting.popleft(), free.pop(0), task))
                 if not logging.is_quiet():
@@ -87,19 +88,20 @@ def run_jobs(
 
 
 def _process(job: sweep.Job) -> int:
-    """The process of the job's last attempt; 0 where it is over, or on another machine."""
+    """The process on this machine that works on the job; 0 for none.
+
+    Its command line tells, where the system shows it: another process may have the number of the last attempt's by now.
+    """
     attempt = attempts.read(job.state)
-    return attempt.process if attempt is not None and attempts.is_alive(attempt) else 0
-
-
-def _still_runs(job: sweep.Job) -> bool:
-    """Whether that process is the job's own, by its command line: another may have its number by now."""
-    process = _process(job)
+    if attempt is None or not attempts.is_alive(attempt):
+        return 0
+    if not pathlib.Path("/proc/self").exists():
+        return attempt.process
     try:
-        given = pathlib.Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0") if process else []
-    except OSError:  # it has just ended; or a system that does not tell
-        return False
-    return all(os.fsencode(argument) in given for argument in job.argv)
+        given = pathlib.Path(f"/proc/{attempt.process}/cmdline").read_bytes().split(b"\0")
+    except OSError:  # it has just ended
+        return 0
+    return attempt.process if all(os.fsencode(argument) in given for argument in job.argv) else 0
 
 
 def _start(job: sweep.Job, slot: local_devices.Slot, task: str) -> _Running:
@@ -166,11 +168,10 @@ def status(jobs: Sequence[sweep.Job], workdir: pathlib.Path) -> dict[str, Known]
     """The jobs that run on this machine, and those that wait."""
     found, is_launching = {}, bool(_launcher(workdir))
     for job in jobs:
-        attempt = attempts.read(job.state)
-        if attempt is None and is_launching:
+        if process := _process(job):
+            found[job.name] = Known(RUNNING, f"pid {process}")
+        elif is_launching and attempts.read(job.state) is None:
             found[job.name] = Known(WAITING)
-        elif attempt is not None and attempts.is_alive(attempt):
-            found[job.name] = Known(RUNNING, f"pid {attempt.process}")
     return found
 
 
@@ -179,8 +180,7 @@ def cancel(jobs: Sequence[sweep.Job], workdir: pathlib.Path) -> str:
     if launcher := _launcher(workdir):
         os.kill(launcher, signal.SIGTERM)
         return f"told the running command (pid {launcher}) to stop its jobs"
-    found = {job.name: attempts.read(job.state) for job in jobs}
-    left = [attempt.process for attempt in found.values() if attempt is not None and attempts.is_alive(attempt)]
+    left = [process for job in jobs if (process := _process(job))]
     for process in left:
         os.kill(process, signal.SIGTERM)
     return f"told {len(left)} jobs to stop" if left else "no job runs on this machine"
