@@ -43,20 +43,26 @@ class Command:
 
     def signal_after(self, number, num_chunks, delay_s):
         """Starts it, and sends the signal `delay_s` after `num_chunks` more checkpoints; returns (status, stderr)."""
-        goal, process, deadline = self.newest() + num_chunks, self.start(), time.monotonic() + TIMEOUT_S
-        while self.newest() < goal:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        time.sleep(delay_s)
-        process.send_signal(number)
-        _, stderr = process.communicate(timeout=TIMEOUT_S)
-        return process.returncode, stderr
+        goal = self.newest() + num_chunks
+        return signal_when(self.start(), lambda: self.newest() >= goal, number, delay_s)
 
     def newest(self):
         """The newest checkpoint's number by its name alone; 0 before the first."""
         found = [int(p.name[5:]) for p in (self.path / "checkpoints").glob("step_*") if p.name[5:].isdigit()]
         return max(found, default=0)
+
+
+def signal_when(process, condition, number, delay_s):
+    """Sends a signal to a process with pipes `delay_s` after `condition` came true; returns (status, stderr)."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    time.sleep(delay_s)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=TIMEOUT_S)
+    return process.returncode, stderr
 
 
 def flags(config, prefix="config"):

@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 
 import h5py
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 
 from pgd_jax.cli import entry
 from pgd_jax.runs.collect import online, protocol
+from tests import commands
 
 TIMEOUT_S = 240.0
 # Six chunks of training, of which the last three learn, in a buffer of four; then ten chunks of rollouts.
@@ -45,28 +45,15 @@ def start(folder):
     return subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True)
 
 
-def send_at(process, number, checkpoint, delay_s):
-    """Sends a signal `delay_s` after `checkpoint` is there; returns (status, stderr)."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not checkpoint.exists():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    time.sleep(delay_s)
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=TIMEOUT_S)
-    return process.returncode, stderr
-
-
 def test_killed_and_resumed_is_undisturbed(undisturbed, tmp_path):
     work, delay_s = tmp_path / "out.hdf5.run", 0.02 * random.random()
     training, rollouts = work / "training", work / "rollouts_limit_2400"
     # After the buffer was written over, and while a policy learns from it.
     killed = training / "checkpoints" / "step_00000005"
-    assert send_at(start(tmp_path), signal.SIGKILL, killed, delay_s)[0] == -signal.SIGKILL
+    assert commands.signal_when(start(tmp_path), killed.exists, signal.SIGKILL, delay_s)[0] == -signal.SIGKILL
     assert not rollouts.exists() and not (tmp_path / "out.hdf5").exists()
     asked = rollouts / "checkpoints" / "step_00000002"
-    status, stderr = send_at(start(tmp_path), signal.SIGTERM, asked, 0.0)
+    status, stderr = commands.signal_when(start(tmp_path), asked.exists, signal.SIGTERM, 0.0)
     assert status == entry.STOPPED and "resuming after chunk" in stderr and "the same command resumes" in stderr
     assert not (tmp_path / "out.hdf5").exists()
     process = start(tmp_path)

@@ -1,9 +1,8 @@
 """The Ray backend on a real Ray of one machine (tests/ray_cluster.py): a worker's death, devices, cancel, failure."""
 
-import dataclasses
+import functools
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -14,11 +13,8 @@ import psutil
 import pytest
 
 from pgd_jax import launch
-from pgd_jax.core.config import AgentConfig
 from pgd_jax.core.errors import UserError
-from pgd_jax.launch import sweep
-from pgd_jax.runs import agent as agent_runs
-from tests import commands, ray_cluster, worlds
+from tests import ray_cluster, sweeps
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,7 +22,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Tip. In future versions of Ray:FutureWarning"),  # of 2.50
 ]
 TIMEOUT_S = 150
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "pgd_jax.launch.command"]
 ENVIRONMENT = ("CUDA_VISIBLE_DEVICES", "TPU_VISIBLE_CHIPS", "JAX_PLATFORMS", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 
@@ -58,11 +53,7 @@ while done < int(flags["config.num_phases"]):
 
 @pytest.fixture(scope="module")
 def stub(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ray")
-    (folder / "stub_command.py").write_text(STUB)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT)]))
-        patch.setitem(sweep.COMMANDS, "stub", sweep.Command("stub_command", AgentConfig))
+    with sweeps.stub(tmp_path_factory.mktemp("ray"), STUB):
         yield
 
 
@@ -79,38 +70,21 @@ def submit(runs, agents, num_lines, **more):
     return launch.submit(runs, command="stub", grid=f"agent={agents}", flags=flags, backend="ray", **more)
 
 
-def states(runs):
-    return [item.state for item in launch.status(runs)]
-
-
-def wait_for(what, runs):
-    deadline = time.monotonic() + TIMEOUT_S
-    while not what():
-        if time.monotonic() > deadline:
-            raise TimeoutError(
-                "\n".join([str(launch.status(runs)), *(p.read_text() for p in sorted(runs.glob("*.log")))])
-            )
-        time.sleep(0.3)
+wait_for = functools.partial(sweeps.wait_for, timeout_s=TIMEOUT_S)
 
 
 def test_a_worker_killed_in_the_middle_of_a_job_loses_nothing(cluster, tmp_path):
     """Four trainings; the worker of one is killed, the kernel kills its job, and Ray starts it again."""
-    runs, data = tmp_path / "runs", worlds.write_dataset(tmp_path / "data.hdf5")
-    config = worlds.agent_config(synthetic_per_batch=0, denoiser="", dataset=data, num_phases=40, num_seeds=1)
-    shared = [flag for flag in commands.flags(config) if not flag.startswith("--config.first_seed=")]
+    runs = tmp_path / "runs"
+    config, shared = sweeps.training(tmp_path, num_phases=40, num_seeds=1)
     given = dict(grid={"first_seed": [0, 1, 2, 3]}, flags=shared, backend="ray", num_parallel=2)
     launch.submit(runs, **given)
-    rows = runs / "first_seed=0" / "metrics.jsonl"
-    wait_for(lambda: rows.exists() and len(rows.read_text().splitlines()) > 5, runs)
+    wait_for(lambda: sweeps.is_under_way(runs / "first_seed=0"), runs)
     (job,) = [psutil.Process(number) for number in cluster.processes(f"--workdir={runs}/first_seed=0")]
     os.kill(cluster.processes("ray::first_seed=0")[0], signal.SIGKILL)
     wait_for(lambda: not ray_cluster.is_alive(job), runs)
-    wait_for(lambda: states(runs) == ["finished"] * 4, runs)
-    assert "resuming after chunk" in (runs / "first_seed=0.log").read_text()
-    for seed in (0, 1):
-        alone = tmp_path / f"alone{seed}"
-        assert agent_runs.fit(dataclasses.replace(config, first_seed=seed), alone)
-        assert commands.content(runs / f"first_seed={seed}") == commands.content(alone)
+    wait_for(lambda: sweeps.states(runs) == ["finished"] * 4, runs)
+    sweeps.check_undisturbed(runs, config, tmp_path)
     lines = []
     launch.submit(runs, **given, say=lines.append)
     assert lines[-1] == "4 of 4 jobs are finished, 0 are with Ray: nothing to submit"
@@ -122,7 +96,7 @@ def test_a_worker_that_is_told_to_end_saves_and_the_job_goes_on_in_another(clust
     submit(runs, "bc", 1000)
     wait_for((runs / "agent=bc" / "lines").exists, runs)
     os.kill(cluster.processes("ray::agent=bc")[0], signal.SIGTERM)
-    wait_for(lambda: states(runs) == ["finished"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["finished"], runs)
     assert (runs / "agent=bc" / "stopped").read_text() == "1"
     assert (runs / "agent=bc" / "lines").read_text().split() == [str(number) for number in range(1000)]
 
@@ -132,10 +106,10 @@ def test_a_worker_that_dies_too_often_is_told_of_in_ray_s_words(cluster, tmp_pat
     submit(runs, "bc", 50, retries=0)
     wait_for((runs / "agent=bc" / "lines").exists, runs)
     os.kill(cluster.processes("ray::agent=bc")[0], signal.SIGKILL)
-    wait_for(lambda: states(runs) == ["failed"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["failed"], runs)
     assert launch.status(runs)[0].about.startswith("exit status 1: Ray: The worker died unexpectedly")
     submit(runs, "bc", 50, retries=0)
-    wait_for(lambda: states(runs) == ["finished"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["finished"], runs)
 
 
 def test_a_cancelled_sweep_stops_cleanly(cluster, tmp_path):
@@ -143,24 +117,24 @@ def test_a_cancelled_sweep_stops_cleanly(cluster, tmp_path):
     runs = tmp_path / "runs"
     submit(runs, "bc,td3_bc,awac", 1000, num_parallel=2)
     wait_for((runs / "agent=td3_bc" / "lines").exists, runs)
-    wait_for(lambda: states(runs) == ["running", "running", "waiting"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["running", "running", "waiting"], runs)
     submit(runs, "bc,td3_bc,awac", 1000, num_parallel=2)  # Ray has them all
     expected = {"status": "2 running, 1 waiting", "cancel": "told 3 jobs to stop"}
     for action, text in expected.items():
         done = subprocess.run([*COMMAND, action, f"--workdir={runs}"], capture_output=True, text=True, check=False)
         assert done.returncode == 0 and text in done.stdout, done.stderr
-    wait_for(lambda: states(runs) == ["stopped", "stopped", "not started"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["stopped", "stopped", "not started"], runs)
     assert all((runs / f"agent={name}" / "stopped").read_text() == "1" for name in ("bc", "td3_bc"))
     assert launch.cancel(runs) == "Ray has no job of this sweep"
     submit(runs, "bc,td3_bc,awac", 1000)
-    wait_for(lambda: states(runs) == ["finished"] * 3, runs)
+    wait_for(lambda: sweeps.states(runs) == ["finished"] * 3, runs)
     assert (runs / "agent=bc" / "lines").read_text().split() == [str(number) for number in range(1000)]
 
 
 def test_a_failed_job_is_told_with_its_last_line(cluster, tmp_path):
     runs = tmp_path / "runs"
     submit(runs, "iql,bc", 1)
-    wait_for(lambda: states(runs) == ["failed", "finished"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["failed", "finished"], runs)
     assert launch.status(runs)[0].about == "exit status 1: error: no such data"
 
 
@@ -176,7 +150,7 @@ def test_a_failed_job_is_told_with_its_last_line(cluster, tmp_path):
 def test_a_job_sees_the_devices_that_ray_gave(cluster, tmp_path, monkeypatch, more, expected):
     runs = tmp_path / "runs"
     submit(runs, "bc", 1, **more)
-    wait_for(lambda: states(runs) == ["finished"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["finished"], runs)
     seen = json.loads((runs / "agent=bc" / "seen").read_text())
     # The tests themselves run with JAX_PLATFORMS=cpu, which the cluster has from them.
     assert {name: seen[name] or None for name in ENVIRONMENT} == dict.fromkeys(ENVIRONMENT) | {
@@ -188,9 +162,9 @@ def test_what_no_node_has_is_waited_for_and_said(cluster, tmp_path):
     runs, lines = tmp_path / "runs", []
     submit(runs, "bc", 1, gpus=3, say=lines.append)
     assert lines[0].startswith("warning: no node of the cluster has CPU=1, GPU=3 now")
-    assert states(runs) == ["waiting"]
+    assert sweeps.states(runs) == ["waiting"]
     launch.cancel(runs)
-    wait_for(lambda: states(runs) == ["not started"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["not started"], runs)
 
 
 def test_a_cluster_that_cannot_be_reached_is_told_in_ray_s_words(stub, tmp_path, monkeypatch):

@@ -1,25 +1,21 @@
 """The Slurm backend on a real Slurm of one machine (tests/slurm_cluster.py): requeue, time limit, cancel, failure."""
 
-import os
-import pathlib
+import functools
 import subprocess
 import sys
-import time
 
 import pytest
 
 from pgd_jax import launch
-from pgd_jax.core.config import AgentConfig
-from pgd_jax.launch import slurm, sweep
-from pgd_jax.runs import agent as agent_runs, metrics
-from tests import commands, slurm_cluster, worlds
+from pgd_jax.launch import slurm
+from pgd_jax.runs import metrics
+from tests import slurm_cluster, sweeps
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing() or "there is one"),
 ]
 TIMEOUT_S = 400
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # Counts, a second each, and goes on where it was; stops at as many signals as hidden_dim says. "iql" fails at once.
 STUB = """
@@ -49,26 +45,14 @@ while done < int(flags["config.num_phases"]):
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slurm")
-    (folder / "stub_command.py").write_text(STUB)
     with slurm_cluster.running(folder / "cluster") as own, pytest.MonkeyPatch.context() as patch:
         for name, value in own.items():
             patch.setenv(name, value)
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT)]))
-        patch.setitem(sweep.COMMANDS, "stub", sweep.Command("stub_command", AgentConfig))
-        yield folder
+        with sweeps.stub(folder, STUB):
+            yield folder
 
 
-def states(runs):
-    return [item.state for item in launch.status(runs)]
-
-
-def wait_for(what, runs):
-    deadline = time.monotonic() + TIMEOUT_S
-    while not what():
-        if time.monotonic() > deadline:
-            logs = [path.read_text() for path in sorted((runs / "slurm").glob("*.log"))]
-            raise TimeoutError("\n".join([str(launch.status(runs)), *logs]))
-        time.sleep(0.3)
+wait_for = functools.partial(sweeps.wait_for, timeout_s=TIMEOUT_S)
 
 
 def said(runs):
@@ -77,19 +61,13 @@ def said(runs):
 
 def test_a_requeue_in_the_middle_of_a_job_loses_nothing(cluster, tmp_path):
     """Four trainings, one of which Slurm takes from its node and starts again."""
-    runs, data = tmp_path / "runs", worlds.write_dataset(tmp_path / "data.hdf5")
-    config = worlds.agent_config(synthetic_per_batch=0, denoiser="", dataset=data, num_phases=40, num_seeds=1)
-    shared = [flag for flag in commands.flags(config) if not flag.startswith("--config.first_seed=")]
+    runs = tmp_path / "runs"
+    config, shared = sweeps.training(tmp_path, num_phases=40, num_seeds=1)
     launch.submit(runs, grid={"first_seed": [0, 1, 2, 3]}, flags=shared, backend="slurm", num_parallel=2)
-    rows = runs / "first_seed=0" / "metrics.jsonl"
-    wait_for(lambda: rows.exists() and len(rows.read_text().splitlines()) > 5, runs)
+    wait_for(lambda: sweeps.is_under_way(runs / "first_seed=0"), runs)
     subprocess.run(["scontrol", "requeue", slurm_number(runs)], check=True)
-    wait_for(lambda: states(runs) == ["finished"] * 4, runs)
-    assert "resuming after chunk" in (runs / "first_seed=0.log").read_text()
-    for seed in (0, 1):
-        alone = tmp_path / f"alone{seed}"
-        assert agent_runs.fit(worlds.dataclasses.replace(config, first_seed=seed), alone)
-        assert commands.content(runs / f"first_seed={seed}") == commands.content(alone)
+    wait_for(lambda: sweeps.states(runs) == ["finished"] * 4, runs)
+    sweeps.check_undisturbed(runs, config, tmp_path)
     lines = []
     launch.submit(
         runs, grid={"first_seed": [0, 1, 2, 3]}, flags=shared, backend="slurm", num_parallel=2, say=lines.append
@@ -104,11 +82,10 @@ def slurm_number(runs):
 
 def test_a_job_on_two_hosts_is_one_program(cluster, tmp_path):
     """Two nodes, a process on each with two devices; the first one writes."""
-    runs, data = tmp_path / "runs", worlds.write_dataset(tmp_path / "data.hdf5")
-    config = worlds.agent_config(synthetic_per_batch=0, denoiser="", dataset=data, num_phases=4, num_seeds=4)
-    shared = [flag for flag in commands.flags(config) if not flag.startswith("--config.first_seed=")]
+    runs = tmp_path / "runs"
+    _, shared = sweeps.training(tmp_path, num_phases=4, num_seeds=4)
     launch.submit(runs, grid={"first_seed": [0]}, flags=shared, backend="slurm", hosts=2)
-    wait_for(lambda: states(runs) == ["finished"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["finished"], runs)
     said_by_other = (runs / "first_seed=0.host1.log").read_text()
     assert "Traceback" not in said_by_other
     rows = metrics.read(runs / "first_seed=0" / "metrics.jsonl")
@@ -126,7 +103,7 @@ def test_a_time_limit_is_survived(cluster, tmp_path, num_signals, num_seconds):
     launch.submit(
         runs, command="stub", grid="agent=bc", flags=flags, backend="slurm", time="1", stop_early_s=30, follow_ups=9
     )
-    wait_for(lambda: states(runs) == ["finished"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["finished"], runs)
     assert (runs / "agent=bc" / "lines").read_text().split() == [str(number) for number in range(num_seconds)]
     assert "follow-up 1 of 9 is submitted" in said(runs)
 
@@ -138,7 +115,7 @@ def test_follow_ups_are_bounded(cluster, tmp_path):
         stop_early_s=50, follow_ups=1,
     )  # fmt: skip
     wait_for(lambda: "submitted again 1 times already" in said(runs), runs)
-    wait_for(lambda: states(runs) == ["stopped"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["stopped"], runs)
 
 
 def test_a_cancelled_sweep_stops_cleanly_and_is_not_followed_up(cluster, tmp_path):
@@ -146,20 +123,20 @@ def test_a_cancelled_sweep_stops_cleanly_and_is_not_followed_up(cluster, tmp_pat
     more = dict(command="stub", grid="agent=bc,td3_bc,awac", flags=["--config.num_phases=30"], backend="slurm")
     launch.submit(runs, num_parallel=2, **more)
     wait_for(lambda: (runs / "agent=td3_bc" / "lines").exists(), runs)
-    wait_for(lambda: states(runs) == ["running", "running", "waiting"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["running", "running", "waiting"], runs)
     assert launch.cancel(runs).startswith("cancelled 3 jobs")
-    wait_for(lambda: states(runs) == ["stopped", "stopped", "not started"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["stopped", "stopped", "not started"], runs)
     assert all((runs / f"agent={name}" / "stopped").read_text() for name in ("bc", "td3_bc"))
     assert "follow-up" not in said(runs)
     launch.submit(runs, **more)
-    wait_for(lambda: states(runs) == ["finished"] * 3, runs)
+    wait_for(lambda: sweeps.states(runs) == ["finished"] * 3, runs)
     assert (runs / "agent=bc" / "lines").read_text().split() == [str(number) for number in range(30)]
 
 
 def test_a_failed_job_is_told_with_its_last_line(cluster, tmp_path):
     runs = tmp_path / "runs"
     launch.submit(runs, command="stub", grid="agent=iql,bc", flags=["--config.num_phases=1"], backend="slurm")
-    wait_for(lambda: states(runs) == ["failed", "finished"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["failed", "finished"], runs)
     assert launch.status(runs)[0].about == "exit status 1: error: no such data"
 
 
@@ -172,10 +149,10 @@ def test_a_partition_that_does_not_exist_is_refused_in_slurm_s_words(cluster, tm
 def test_the_command_line_has_the_same_actions(cluster, tmp_path):
     runs = tmp_path / "runs"
     launch.submit(runs, command="stub", grid="agent=bc", flags=["--config.num_phases=100"], backend="slurm")
-    wait_for(lambda: states(runs) == ["running"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["running"], runs)
     assert slurm.name_of(runs) in subprocess.run(["squeue", "-h", "-o", "%j"], capture_output=True, text=True).stdout
     line = [sys.executable, "-m", "pgd_jax.launch.command"]
     for action, expected in (("status", "0 of 1 jobs finished, 1 running"), ("cancel", "cancelled 1 jobs; ")):
         done = subprocess.run([*line, action, f"--workdir={runs}"], capture_output=True, text=True, check=False)
         assert done.returncode == 0 and expected in done.stdout, done.stderr
-    wait_for(lambda: states(runs) == ["stopped"], runs)
+    wait_for(lambda: sweeps.states(runs) == ["stopped"], runs)

@@ -74,7 +74,7 @@ def test_the_loss_by_hand():
     # Mean 2, variance e: the squares 1 and 4, their mean 2.5; 2.5 / e + 1 = 1.9197.
     # A logit of 0 costs log 2 whatever happens. Bounds: 0.01 (40 - (-40)) = 0.8. The kernel is 0.
     expected = 2.5 / np.e + 1.0 + np.log(2.0) + 0.8
-    np.testing.assert_allclose(world_model.loss(one_layer(2.0, 1.0, 0.0), rows), expected, rtol=1e-6)
+    np.testing.assert_allclose(world_model.loss(one_layer(2.0, 1.0, 0.0), rows, 0.0), expected, rtol=1e-6)
     # Twice the negative log-likelihood without log 2 pi, in the mean.
     log_density = [-0.5 * (2.0 - y) ** 2 / np.e - 0.5 - 0.5 * np.log(2.0 * np.pi) for y in (1.0, 4.0)]
     np.testing.assert_allclose(2.5 / np.e + 1.0, -2.0 * np.mean(log_density) - np.log(2.0 * np.pi), rtol=1e-6)
@@ -95,9 +95,9 @@ def test_a_successor_that_nobody_wrote_is_not_learned():
     params = {"layers": layers, "max_log_var": jnp.full((1, 2), 40.0), "min_log_var": jnp.full((1, 2), -40.0)}
     rows = world_model.Rows(jnp.zeros((1, 1, 2)), jnp.array([[[3.0, 2.0]]]), jnp.zeros((1, 1)), jnp.zeros((1, 1)))
     rest = np.log(2.0) + 2 * 0.8
-    np.testing.assert_allclose(world_model.loss(params, rows), 2.0**2 / 2.0 + rest, rtol=1e-6)
+    np.testing.assert_allclose(world_model.loss(params, rows, 0.0), 2.0**2 / 2.0 + rest, rtol=1e-6)
     known = rows._replace(known=jnp.ones((1, 1)))
-    np.testing.assert_allclose(world_model.loss(params, known), (3.0**2 + 2.0**2) / 2.0 + rest, rtol=1e-6)
+    np.testing.assert_allclose(world_model.loss(params, known, 0.0), (3.0**2 + 2.0**2) / 2.0 + rest, rtol=1e-6)
 
 
 def test_weights_decay_by_layer():
@@ -105,8 +105,8 @@ def test_weights_decay_by_layer():
     assert world_model.weight_decays(2) == [2.5e-5, 1e-4] and world_model.weight_decays(3) == [2.5e-5, 5e-5, 1e-4]
     rows = world_model.Rows(jnp.zeros((1, 1, 2)), jnp.zeros((1, 1, 1)), jnp.zeros((1, 1)), jnp.ones((1, 1)))
     # Inputs of 0: the kernel is felt by its decay alone. A single layer is the last: 1e-4 / 2 of six squares of 9.
-    decay = world_model.loss(one_layer(0.0, 0.0, 0.0, kernel=300.0), rows) - world_model.loss(
-        one_layer(0.0, 0.0, 0.0), rows
+    decay = world_model.loss(one_layer(0.0, 0.0, 0.0, kernel=300.0), rows, 0.0) - world_model.loss(
+        one_layer(0.0, 0.0, 0.0), rows, 0.0
     )
     np.testing.assert_allclose(decay, 0.5e-4 * 6 * 300.0**2, rtol=1e-4)
 
