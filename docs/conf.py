@@ -61,7 +61,7 @@ def _plain_docstring(app: Sphinx, what: str, name: str, thing: Any, options: Any
     """Docstrings here are plain text: `code` in single backticks, and indented blocks are code."""
     made: list[str] = []
     for before, line in zip(["", *lines], lines, strict=False):
-        if line.startswith("    ") and not before.strip() and not (made and _is_indented(made)):
+        if line.startswith("    ") and not before.strip() and not _is_indented(made):
             made += ["::", ""]
         made.append(line if line.startswith("    ") else _code(line))
     lines[:] = made

@@ -59,9 +59,7 @@ def status(jobs: Sequence[Job], workdir: pathlib.Path) -> Mapping[str, Known]:
     address = _submitted_to(workdir)
     if not address:
         return local.status(jobs, workdir)
-    ray = ray_cluster.library()
-    with ray_cluster.connected(ray, address):
-        held = _ask(ray, workdir, "states")
+    held = _ask_at(address, workdir, "states")
     return {jobs[number].name: Known(state, f"Ray, {address}") for number, state in held.items() if number < len(jobs)}
 
 
@@ -69,9 +67,7 @@ def cancel(jobs: Sequence[Job], workdir: pathlib.Path) -> str:
     address = _submitted_to(workdir)
     if not address:
         return local.cancel(jobs, workdir)
-    ray = ray_cluster.library()
-    with ray_cluster.connected(ray, address):
-        told = _ask(ray, workdir, "cancel")
+    told = _ask_at(address, workdir, "cancel")
     if not told:
         return "Ray has no job of this sweep"
     return f"told {len(told)} jobs to stop; those that run end after the chunk in progress"
@@ -152,6 +148,13 @@ def _ask(ray: Any, workdir: pathlib.Path, method: str) -> dict[int, str]:
         return ray.get(getattr(supervisor, method).remote(), timeout=ANSWER_S)
     except (ValueError, ray.exceptions.ActorDiedError):
         return {}
+
+
+def _ask_at(address: str, workdir: pathlib.Path, method: str) -> dict[int, str]:
+    """As `_ask`, in a connection of its own."""
+    ray = ray_cluster.library()
+    with ray_cluster.connected(ray, address):
+        return _ask(ray, workdir, method)
 
 
 def _run_here(

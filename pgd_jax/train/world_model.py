@@ -73,7 +73,7 @@ def weight_decays(num_layers: int) -> Sequence[float]:
     return [*[first, second, *[between] * num_layers][: num_layers - 1], last]
 
 
-def loss(params: Params, rows: Rows, beta: float = 0.0) -> jax.Array:
+def loss(params: Params, rows: Rows, beta: float) -> jax.Array:
     """The loss f32[] of rows [E, B, ...], a batch for each member: mean over the batch, sum over members.
 
     It has four terms. The first is (mu - y)^2 / sigma^2 + log sigma^2, a mean over columns: twice the negative

@@ -72,9 +72,8 @@ class Uploaded:
 
         if self._run is None:
             is_online = wandb.setup().settings.mode == "online"
-            if (
-                is_online and wandb.run is None and not wandb.login(prompt=False, verify=False)
-            ):  # it would ask, and wait
+            # Without a key wandb.init would ask for one, and wait.
+            if is_online and wandb.run is None and not wandb.login(prompt=False, verify=False):
                 raise UserError("no API key; call `wandb login` first, or set WANDB_MODE=offline")
             settings = SETTINGS | ({"silent": True} if logging.is_quiet() else {})
             path, given = self._target.path.resolve(), os.environ
